@@ -1,0 +1,1 @@
+//! The load command line: gantry load FILE.

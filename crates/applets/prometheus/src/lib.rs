@@ -1,0 +1,1 @@
+//! The Prometheus server: flags, configuration file and HTTP API over tsdb, promql and scrape.

@@ -1,0 +1,1 @@
+//! HorizontalPodAutoscaler, and metrics.k8s.io.

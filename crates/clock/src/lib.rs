@@ -1,0 +1,1 @@
+//! The clock trait, Go and Prometheus durations, back-off.

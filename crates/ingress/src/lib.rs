@@ -1,0 +1,1 @@
+//! Ingress and Service objects into gateway entities.

@@ -1,0 +1,1 @@
+//! Kustomization directories in, objects out.

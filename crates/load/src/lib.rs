@@ -1,0 +1,1 @@
+//! Scenarios, users, arrival rates, recorders.

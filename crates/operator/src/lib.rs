@@ -1,0 +1,1 @@
+//! The controller framework: handlers, retries, diffs, timers, daemons, indices, finalizers, events.

@@ -1,0 +1,1 @@
+//! Labels, matchers, samples, exposition formats, and the instruments every room counts with.

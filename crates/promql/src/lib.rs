@@ -1,0 +1,1 @@
+//! Parse, print, plan and evaluate PromQL over any Queryable.

@@ -1,0 +1,1 @@
+//! Targets from any Discoverer, relabelling, scraping.

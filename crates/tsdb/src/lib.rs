@@ -1,0 +1,1 @@
+//! Head, write-ahead log, blocks, compaction.

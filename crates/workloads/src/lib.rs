@@ -1,0 +1,1 @@
+//! Deployment, ReplicaSet, EndpointSlice, garbage collection, namespaces.
