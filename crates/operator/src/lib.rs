@@ -1,1 +1,3 @@
 //! The controller framework: handlers, retries, diffs, timers, daemons, indices, finalizers, events.
+
+pub mod apply;
