@@ -1,1 +1,10 @@
 //! Head, write-ahead log, blocks, compaction.
+//!
+//! Invariant: a sample is acknowledged when the write of its log record has returned, and what was acknowledged is
+//! there after the process was killed at any moment.
+#![forbid(unsafe_code)]
+
+pub mod bits;
+pub mod chunks;
+mod codec;
+pub mod wal;

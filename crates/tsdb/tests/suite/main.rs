@@ -1,0 +1,3 @@
+//! The store's suites.
+
+mod wal;
