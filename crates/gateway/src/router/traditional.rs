@@ -237,12 +237,25 @@ impl Router {
             let category = &tables.categories[number as usize];
             let preferred = category.preferred(request, method, &view, uri_hit.as_deref(), header_hit);
             let in_preferred = |id: &&u32| self.is_preferred(**id, &preferred);
-            let found = group.iter().filter(in_preferred).chain(group.iter());
+            let names_both = |id: &&u32| self.names_address_and_port(**id, &preferred);
+            let first = group.iter().filter(in_preferred).filter(names_both);
+            let found = first.chain(group.iter().filter(in_preferred)).chain(group.iter());
             if let Some(found) = found.into_iter().find_map(|&id| self.check(id, request, &view)) {
                 return Some(found);
             }
         }
         None
+    }
+
+    /// Among routes found by an endpoint, those that name its address together with its port go first.
+    fn names_address_and_port(&self, id: u32, preferred: &Preferred<'_>) -> bool {
+        let rules = &self.rules[self.entries[id as usize].route as usize];
+        let list = match preferred {
+            Preferred::Source(_) => &rules.sources,
+            Preferred::Destination(_) => &rules.destinations,
+            _ => return false,
+        };
+        list.iter().any(|rule| rule.ip.is_some() && rule.port.is_some())
     }
 
     fn is_preferred(&self, id: u32, preferred: &Preferred<'_>) -> bool {
