@@ -78,7 +78,7 @@ impl PathRule {
     /// `text` is a route's path: a prefix, or a pattern behind `~`.
     pub(crate) fn parse(text: &str) -> Result<PathRule, String> {
         match text.strip_prefix('~') {
-            None => Ok(PathRule::Prefix(path::normalize(text.as_bytes()).into_owned())),
+            None => Ok(PathRule::Prefix(text.as_bytes().to_vec())),
             Some(pattern) => {
                 let anchored = format!("^(?:{pattern}(?P<uri_postfix>.*))");
                 let regex = build_regex(&anchored)?;
