@@ -9,10 +9,13 @@ mod expand;
 mod ip;
 pub mod logs;
 mod ports;
+mod process;
 mod procfs;
 mod quantity;
+pub mod runtime;
 mod services;
 mod volumes;
 mod words;
 
 pub use config::{Cidr, CidrError, Config};
+pub use process::ProcessRuntime;
