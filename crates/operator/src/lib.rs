@@ -6,19 +6,25 @@
 #![forbid(unsafe_code)]
 
 mod controller;
+mod events;
 mod informer;
 mod key;
 mod metrics;
+mod moment;
 mod operator;
 mod queue;
+mod writes;
 
 pub use controller::{Action, Controller, ReconcileError, Trigger, controller_of, group_of};
+pub use events::{EventType, Recorder};
 pub use informer::{
     AnyInformer, Change, Informer, InformerSettings, Informers, MetaChange, MetaObject, Object, StoreIndex,
     Subscription,
 };
 pub use key::Key;
+pub use moment::{micro_time_from_ms, time_from_ms, time_to_ms};
 pub use operator::{Operator, Settings};
 pub use queue::{RetryDelay, WorkQueue};
 
 pub mod apply;
+pub use writes::Writes;

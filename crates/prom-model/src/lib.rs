@@ -19,6 +19,9 @@ mod sample;
 
 pub use append::{AppendError, Appendable, Appender, SeriesRef};
 pub use encode::{encode_open_metrics, encode_text};
+pub use exposition::{
+    Entry, ExpositionError, ExpositionFormat, ExpositionParser, RawText, SampleLine, check_open_metrics,
+};
 pub use family::{
     Bucket, FamilySample, HistogramValue, Metadata, Metric, MetricFamily, MetricKind, MetricValue, Quantile,
     SummaryValue,
