@@ -1,0 +1,66 @@
+//! `gantry.yaml`: what a project says about running on a machine without a container engine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub const FILE_NAME: &str = "gantry.yaml";
+
+/// The file's content. Unknown fields are refused with their place.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Project {
+    /// Image (with or without tag) → the local command that stands for its entry point.
+    #[serde(default)]
+    pub images: BTreeMap<String, Vec<String>>,
+}
+
+/// A project and the folder that its relative commands start from.
+#[derive(Clone, Debug)]
+pub struct LoadedProject {
+    pub project: Project,
+    /// The file, when there is one.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    #[error("cannot read {path}: {error}", path = path.display())]
+    Read { path: PathBuf, error: std::io::Error },
+    #[error("{0}")]
+    Yaml(#[from] gantry_yaml::Error),
+    #[error("{path}: images.{image}: the command is empty; write the program and its arguments as a list", path = path.display())]
+    EmptyCommand { path: PathBuf, image: String },
+}
+
+impl LoadedProject {
+    /// The nearest `gantry.yaml` at or above `dir`; none is an empty project.
+    pub fn find(dir: &Path) -> Result<LoadedProject, ProjectError> {
+        let Some(file) = dir.ancestors().map(|folder| folder.join(FILE_NAME)).find(|file| file.is_file()) else {
+            return Ok(LoadedProject { project: Project::default(), file: None });
+        };
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| ProjectError::Read { path: file.clone(), error })?;
+        let project: Project = gantry_yaml::from_str(&file.display().to_string(), &text)?;
+        if let Some((image, _)) = project.images.iter().find(|(_, command)| command.is_empty()) {
+            return Err(ProjectError::EmptyCommand { path: file, image: image.clone() });
+        }
+        Ok(LoadedProject { project, file: Some(file) })
+    }
+
+    /// Commands ready to run: `gantry` becomes this program, a path with a slash is taken from the file's folder.
+    pub fn commands(&self, own_program: &Path) -> BTreeMap<String, Vec<String>> {
+        let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
+        let program = |word: &str| match word {
+            "gantry" => own_program.display().to_string(),
+            path if path.contains('/') => folder.join(path).display().to_string(),
+            name => name.to_owned(),
+        };
+        let command = |words: &Vec<String>| {
+            let (first, rest) = words.split_first().expect("an empty command was refused when the file was read");
+            std::iter::once(program(first)).chain(rest.iter().cloned()).collect()
+        };
+        self.project.images.iter().map(|(image, words)| (image.clone(), command(words))).collect()
+    }
+}

@@ -1,0 +1,89 @@
+//! What a person (or a script) sees while `up` works: each step as it completes, with its time.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+/// How a command talks on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// Lines for a person; colour only on a terminal.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+pub struct Steps {
+    output: Output,
+    colour: bool,
+    began: Instant,
+    step_began: Instant,
+}
+
+impl Steps {
+    pub fn new(output: Output) -> Steps {
+        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Steps { output, colour, began: Instant::now(), step_began: Instant::now() }
+    }
+
+    pub fn output(&self) -> Output {
+        self.output
+    }
+
+    /// Time since the command began.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Says that the work since the last call is done: `what` in a few words, `detail` with the facts.
+    pub fn done(&mut self, what: &str, detail: &str) {
+        let took = self.step_began.elapsed();
+        self.step_began = Instant::now();
+        match self.output {
+            Output::Json => self.line(&json!({"step": what, "detail": detail, "ms": millis(took)}).to_string()),
+            Output::Text => {
+                let mark = self.paint("32", "✓");
+                let time = self.paint("2", &format!("{:>7}", human(took)));
+                self.line(&format!("{mark} {what:<14} {time}  {detail}"));
+            }
+        }
+    }
+
+    /// Something the user should know that stops nothing.
+    pub fn warn(&self, message: &str) {
+        match self.output {
+            Output::Json => self.line(&json!({"warning": message}).to_string()),
+            Output::Text => self.line(&format!("{} {message}", self.paint("33", "!"))),
+        }
+    }
+
+    /// A closing block: in JSON the value, as text the lines.
+    pub fn report(&self, value: &serde_json::Value, text: &str) {
+        match self.output {
+            Output::Json => self.line(&value.to_string()),
+            Output::Text => self.line(text),
+        }
+    }
+
+    pub fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn line(&self, line: &str) {
+        // A closed pipe is the reader's choice, not our failure.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn human(duration: Duration) -> String {
+    match duration.as_millis() {
+        0 => "<1 ms".to_owned(),
+        ms if ms < 1000 => format!("{ms} ms"),
+        _ => format!("{:.2} s", duration.as_secs_f64()),
+    }
+}

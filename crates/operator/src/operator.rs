@@ -1,0 +1,164 @@
+//! The operator: one set of informers and everything that runs over it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_clock::Clock;
+use gantry_prom_model::{Gather, MetricFamily, Registry};
+use kube::Client;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::{Controller, Engine};
+use crate::events::{self, Recorder, WriterSlot};
+use crate::informer::{Informer, InformerSettings, Informers, Object};
+use crate::metrics::OperatorMetrics;
+use crate::queue::WorkQueue;
+
+/// How an operator runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Under which name it writes events and fields; also part of its lease holder's identity.
+    pub name: String,
+    pub informers: InformerSettings,
+    /// How long begun work may take to end at shutdown.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            name: "gantry".to_owned(),
+            informers: InformerSettings::default(),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Controllers and handlers over one set of shared informers. Cloning shares it.
+///
+/// Everything is registered first; [`run`](Operator::run) then works until it is cancelled.
+#[derive(Clone)]
+pub struct Operator {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    informers: Informers,
+    metrics: OperatorMetrics,
+    engines: Mutex<Vec<Engine>>,
+    queues: Mutex<Vec<(String, Arc<WorkQueue>)>>,
+    recorder: Recorder,
+    event_writer: WriterSlot,
+}
+
+impl Operator {
+    pub fn new(client: Client, clock: Arc<dyn Clock>) -> Operator {
+        Operator::with_settings(client, clock, Settings::default())
+    }
+
+    pub fn with_settings(client: Client, clock: Arc<dyn Clock>, settings: Settings) -> Operator {
+        let informers = Informers::new(client.clone(), clock.clone(), settings.informers.clone());
+        let (recorder, event_writer) = events::channel(client, clock.clone(), &settings.name);
+        let inner = Inner {
+            settings,
+            informers,
+            metrics: OperatorMetrics::new(clock),
+            engines: Mutex::default(),
+            queues: Mutex::default(),
+            recorder,
+            event_writer: Mutex::new(Some(event_writer)),
+        };
+        Operator { inner: Arc::new(inner) }
+    }
+
+    pub fn client(&self) -> &Client {
+        self.inner.informers.client()
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        self.inner.informers.clock()
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The informers that everything in this operator shares.
+    pub fn informers(&self) -> &Informers {
+        &self.inner.informers
+    }
+
+    /// The shared store of kind `K`.
+    pub fn informer<K>(&self) -> Informer<K>
+    where
+        K: Object<DynamicType = ()>,
+    {
+        self.inner.informers.of::<K>()
+    }
+
+    /// A level-triggered controller of kind `K`; `name` appears in logs and metrics.
+    pub fn controller<K>(&self, name: &str) -> Controller<K>
+    where
+        K: Object<DynamicType = ()>,
+    {
+        Controller::new(self.clone(), name, self.informer::<K>())
+    }
+
+    /// Like [`controller`](Operator::controller), over an informer of any kind.
+    pub fn controller_of<K: Object>(&self, name: &str, primary: Informer<K>) -> Controller<K> {
+        Controller::new(self.clone(), name, primary)
+    }
+
+    /// Records events in the name of `component`.
+    pub fn recorder(&self, component: &str) -> Recorder {
+        self.inner.recorder.named(component)
+    }
+
+    /// What this operator counts; the operator itself is what to [`Gather`] from.
+    pub fn registry(&self) -> &Registry {
+        self.inner.metrics.registry()
+    }
+
+    pub(crate) fn add_engine(&self, engine: Engine) {
+        self.inner.queues.lock().push((engine.name.clone(), engine.queue()));
+        self.inner.engines.lock().push(engine);
+    }
+
+    /// Runs everything registered so far until `cancel`, then lets begun work end.
+    pub async fn run(&self, cancel: CancellationToken) {
+        // Watches outlive the work, so that the last reconciliations still see what they wrote.
+        let watches = CancellationToken::new();
+        let _end_watches = watches.clone().drop_guard();
+        self.inner.informers.start(watches);
+        let engines = std::mem::take(&mut *self.inner.engines.lock());
+        let grace = self.inner.settings.shutdown_grace;
+        let events_end = CancellationToken::new();
+        let event_writer = self.inner.event_writer.lock().take();
+        let events = event_writer.map(|writer| tokio::spawn(writer.run(events_end.clone())));
+        let mut running = JoinSet::new();
+        for engine in engines {
+            let engine = Arc::new(engine);
+            let metrics = self.inner.metrics.controller(&engine.name);
+            let cancel = cancel.clone();
+            running.spawn(async move { engine.run(cancel, grace, metrics).await });
+        }
+        cancel.cancelled().await;
+        while running.join_next().await.is_some() {}
+        events_end.cancel();
+        if let Some(events) = events {
+            // What could not be written within the grace is dropped: events are best effort.
+            let _ = tokio::time::timeout(grace, events).await;
+        }
+    }
+}
+
+impl Gather for Operator {
+    fn gather(&self) -> Vec<MetricFamily> {
+        let queues = self.inner.queues.lock().clone();
+        self.inner.metrics.refresh(&self.inner.informers, &queues);
+        self.inner.metrics.registry().gather()
+    }
+}

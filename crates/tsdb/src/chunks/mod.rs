@@ -1,0 +1,3 @@
+//! Chunks: up to a few hundred samples of one series, encoded.
+
+pub mod xor;
