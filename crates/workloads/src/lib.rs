@@ -8,6 +8,7 @@
 mod claim;
 mod deployment;
 mod endpoints;
+pub mod health;
 mod pods;
 mod replicaset;
 mod scheduler;
