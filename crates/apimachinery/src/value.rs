@@ -2,12 +2,16 @@
 //!
 //! Invariant: a map keeps insertion order and never holds a key twice. Equality ignores spans and key order.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use gantry_yaml::Span;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 pub use smol_str::SmolStr;
+
+/// Maps up to this size are looked through from the start; text with larger ones must not cost its square.
+const LINEAR_SEARCH_MAX: usize = 32;
 
 /// A map key. Up to 23 bytes live inline, so that almost no Kubernetes field name allocates.
 pub type Key = SmolStr;
@@ -350,7 +354,19 @@ impl Map {
 
 impl PartialEq for Map {
     fn eq(&self, other: &Map) -> bool {
-        self.len() == other.len() && self.iter().all(|(key, value)| other.get(key) == Some(value))
+        if self.len() != other.len() {
+            return false;
+        }
+        // Mostly the order is the same too, and then nothing must be looked for.
+        let same_order = self.iter().zip(other.iter()).take_while(|((a, _), (b, _))| a == b).count();
+        if !self.iter().zip(other.iter()).take(same_order).all(|((_, a), (_, b))| a == b) {
+            return false;
+        }
+        if self.len() - same_order <= LINEAR_SEARCH_MAX {
+            return self.iter().skip(same_order).all(|(key, value)| other.get(key) == Some(value));
+        }
+        let others: HashMap<&Key, &Value> = other.iter().skip(same_order).collect();
+        self.iter().skip(same_order).all(|(key, value)| others.get(key) == Some(&value))
     }
 }
 
@@ -463,8 +479,23 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
+        // Where each key stands, once there are too many to look through.
+        let mut positions: HashMap<Key, usize> = HashMap::new();
         while let Some((key, value)) = access.next_entry::<Key, Value>()? {
-            map.insert(key, value);
+            if map.len() < LINEAR_SEARCH_MAX {
+                map.insert(key, value);
+                continue;
+            }
+            if positions.is_empty() {
+                positions = map.keys().cloned().enumerate().map(|(index, key)| (key, index)).collect();
+            }
+            match positions.get(&key) {
+                Some(index) => map.entries[*index].1 = value,
+                None => {
+                    positions.insert(key.clone(), map.len());
+                    map.entries.push((key, value));
+                }
+            }
         }
         Ok(map.into())
     }
@@ -479,6 +510,17 @@ mod tests {
         let text = r#"{"b":1,"a":[true,null,1.5,"x"],"big":18446744073709551615}"#;
         let value: Value = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&value).unwrap(), text);
+    }
+
+    #[test]
+    fn large_maps_keep_order_and_the_last_of_equal_keys() {
+        let keys: Vec<String> = (0..1000).map(|n| format!("\"k{n}\":{n}")).collect();
+        let text = format!("{{{},\"k5\":0,\"k900\":0}}", keys.join(","));
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let map = value.as_object().unwrap();
+        assert_eq!((map.len(), map.get("k5"), map.get("k900")), (1000, Some(&0i64.into()), Some(&0i64.into())));
+        let reversed: Map = map.clone().into_iter().collect::<Vec<_>>().into_iter().rev().collect();
+        assert_eq!(*map, reversed);
     }
 
     #[test]

@@ -60,7 +60,6 @@ pub(crate) struct ListOptions {
     pub(crate) timeout_seconds: Option<u64>,
     pub(crate) bookmarks: bool,
     pub(crate) send_initial_events: Option<bool>,
-    pub(crate) watch: bool,
 }
 
 const LIST_OPTIONS: About<'static> = About { group: "meta.k8s.io", resource: "", kind: "ListOptions" };
@@ -131,7 +130,6 @@ impl ListOptions {
                 .filter(|seconds| *seconds > 0),
             bookmarks: query.flag("allowWatchBookmarks"),
             send_initial_events,
-            watch,
         })
     }
 }

@@ -141,13 +141,13 @@ impl Resource {
     }
 }
 
-pub fn api_version(group: &str, version: &str) -> String {
+pub(crate) fn api_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.into() } else { format!("{group}/{version}") }
 }
 
 /// A served version of a group, in order of discovery.
 #[derive(Clone, Debug)]
-pub struct GroupVersion {
+pub(crate) struct GroupVersion {
     pub group: SmolStr,
     pub version: SmolStr,
     pub resources: Vec<Arc<Resource>>,
@@ -155,14 +155,14 @@ pub struct GroupVersion {
 
 /// All that is served.
 #[derive(Clone, Debug, Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     /// Versions of one group stand together, the preferred one first.
     pub group_versions: Vec<GroupVersion>,
     by_path: HashMap<(SmolStr, SmolStr, SmolStr), Arc<Resource>>,
 }
 
 impl Registry {
-    pub fn built_in() -> Registry {
+    pub(crate) fn built_in() -> Registry {
         let mut resources: Vec<Resource> = Vec::new();
         for line in BUILT_IN.lines().filter(|line| !line.starts_with('#')) {
             let columns: Vec<&str> = line.split('\t').collect();
@@ -223,7 +223,7 @@ impl Registry {
     }
 
     /// This registry and more resources. A resource that is served already keeps its place.
-    pub fn with(&self, resources: impl IntoIterator<Item = Arc<Resource>>) -> Registry {
+    pub(crate) fn with(&self, resources: impl IntoIterator<Item = Arc<Resource>>) -> Registry {
         let mut registry = self.clone();
         registry.extend(resources);
         registry
@@ -256,26 +256,17 @@ impl Registry {
         }
     }
 
-    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
+    pub(crate) fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.by_path.get(&(group.into(), version.into(), plural.into()))
     }
 
-    pub fn group_version(&self, group: &str, version: &str) -> Option<&GroupVersion> {
+    pub(crate) fn group_version(&self, group: &str, version: &str) -> Option<&GroupVersion> {
         self.group_versions.iter().find(|gv| gv.group == group && gv.version == version)
     }
 
     /// The versions of each group, in order of discovery.
-    pub fn groups(&self) -> Vec<&[GroupVersion]> {
+    pub(crate) fn groups(&self) -> Vec<&[GroupVersion]> {
         self.group_versions.chunk_by(|a, b| a.group == b.group).collect()
-    }
-
-    /// The resource that holds objects of a kind, preferring a stored one.
-    pub fn by_kind(&self, group: &str, kind: &str) -> Option<&Arc<Resource>> {
-        let resources =
-            self.group_versions.iter().filter(|gv| gv.group == group).flat_map(|gv| &gv.resources);
-        resources
-            .filter(|resource| resource.kind == kind)
-            .max_by_key(|resource| !resource.collection.is_empty())
     }
 }
 
@@ -315,6 +306,5 @@ mod tests {
             registry.get("events.k8s.io", "v1", "events").unwrap().collection,
             registry.get("", "v1", "events").unwrap().collection
         );
-        assert_eq!(registry.by_kind("", "Pod").unwrap().plural, "pods");
     }
 }

@@ -30,7 +30,7 @@ pub fn json_bytes(code: u16, body: impl Into<Bytes>) -> Response<ResponseBody> {
 }
 
 /// JSON with parameters in its content type, as aggregated discovery has.
-pub fn json_as(content_type: &'static str, body: impl Into<Bytes>) -> Response<ResponseBody> {
+pub(crate) fn json_as(content_type: &'static str, body: impl Into<Bytes>) -> Response<ResponseBody> {
     build(200, HeaderValue::from_static(content_type), full(body))
 }
 
@@ -38,12 +38,12 @@ pub fn text(code: u16, body: impl Into<Bytes>) -> Response<ResponseBody> {
     build(code, TEXT, full(body))
 }
 
-pub fn value(code: u16, value: &Value) -> Response<ResponseBody> {
+pub(crate) fn value(code: u16, value: &Value) -> Response<ResponseBody> {
     json_bytes(code, to_json(value))
 }
 
 /// JSON text that is already there, in the format the client accepts.
-pub fn negotiated(code: u16, accepted: Accepted, json: Bytes) -> Response<ResponseBody> {
+pub(crate) fn negotiated(code: u16, accepted: Accepted, json: Bytes) -> Response<ResponseBody> {
     match accepted.format {
         Format::Json if accepted.pretty => {
             let value: Value = serde_json::from_slice(&json).unwrap_or_default();
@@ -76,6 +76,6 @@ where
     build(200, HeaderValue::from_static(content_type), body)
 }
 
-pub fn to_json(value: &Value) -> Vec<u8> {
+pub(crate) fn to_json(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

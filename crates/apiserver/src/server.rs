@@ -38,11 +38,13 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How deep a body may nest. serde_json refuses more than 128 by itself.
     pub depth: usize,
+    /// How many keys one map of a body may have: maps are searched from the start.
+    pub map_keys: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { body_bytes: 3 << 20, depth: 100 }
+        Limits { body_bytes: 3 << 20, depth: 100, map_keys: 10_000 }
     }
 }
 

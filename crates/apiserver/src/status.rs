@@ -215,7 +215,7 @@ impl Failure {
 }
 
 /// The answer to a deletion that left nothing behind.
-pub fn success(details: Details) -> Value {
+pub(crate) fn success(details: Details) -> Value {
     let mut status = Map::with_capacity(5);
     status.insert("kind", "Status");
     status.insert("apiVersion", "v1");

@@ -83,6 +83,9 @@ pub(crate) fn decode(call: &Call, kind: &str) -> Result<Value, Failure> {
             call.server.limits.depth
         )));
     }
+    if largest_map(&object) > call.server.limits.map_keys {
+        return Err(Failure::bad_request(format!("a map in the object has more than {} keys", call.server.limits.map_keys)));
+    }
     match object.kind {
         Kind::Object(_) => Ok(object),
         _ => Err(Failure::bad_request(format!(
@@ -112,6 +115,14 @@ fn depth(value: &Value) -> usize {
     match &value.kind {
         Kind::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
         Kind::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn largest_map(value: &Value) -> usize {
+    match &value.kind {
+        Kind::Array(items) => items.iter().map(largest_map).max().unwrap_or(0),
+        Kind::Object(map) => map.values().map(largest_map).max().unwrap_or(0).max(map.len()),
         _ => 0,
     }
 }

@@ -88,16 +88,6 @@ impl Call {
     fn header(&self, name: header::HeaderName) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
     }
-
-    /// Who the change is recorded under: `fieldManager`, or the client's name.
-    pub(crate) fn field_manager(&self) -> String {
-        if let Some(manager) = self.query.get("fieldManager").filter(|manager| !manager.is_empty()) {
-            return manager.to_owned();
-        }
-        let agent = self.header(header::USER_AGENT).unwrap_or_default();
-        let name = agent.split('/').next().unwrap_or_default();
-        if name.is_empty() { "unknown".into() } else { name.chars().take(128).collect() }
-    }
 }
 
 pub(crate) async fn handle(server: Arc<Inner>, request: Request<Bytes>) -> Response<ResponseBody> {

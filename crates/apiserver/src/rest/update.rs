@@ -80,7 +80,7 @@ pub(crate) async fn change(
             return Ok(Written::Stored(current));
         }
         if dry_run {
-            return Ok(Written::Dry(encoded, call.key()));
+            return Ok(Written::Dry(encoded));
         }
         let expect = Expect::Revision(current.revision);
         let result = if write::may_go(&new) {

@@ -22,7 +22,7 @@ pub(crate) enum Written {
     /// Stored and, as nothing held it any more, removed: its last state.
     Removed(Arc<Object>),
     /// A dry run: what would have been stored.
-    Dry(Encoded, ObjectKey),
+    Dry(Encoded),
 }
 
 pub(crate) fn now(call: &Call) -> String {
@@ -33,7 +33,7 @@ pub(crate) fn now(call: &Call) -> String {
 pub(crate) fn answer(call: &Call, code: u16, written: Written) -> Response<ResponseBody> {
     match written {
         Written::Stored(object) | Written::Removed(object) => present::object(call, code, &object),
-        Written::Dry(encoded, _) => {
+        Written::Dry(encoded) => {
             let json = encoded.without_revision();
             if call.resource.api_version() == call.resource.stored_version {
                 return response::negotiated(code, call.accepted, json);
