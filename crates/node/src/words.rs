@@ -2,7 +2,7 @@
 
 /// Why a command line could not be split.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WordsError {
+pub(crate) enum WordsError {
     #[error("unclosed {quote} quote that opens at byte {at}")]
     Unclosed { quote: char, at: usize },
     #[error("the line ends in a lone backslash")]
@@ -10,7 +10,7 @@ pub enum WordsError {
 }
 
 /// The words of `line`: blanks separate, `'…'` is literal, `"…"` keeps `\"`, `\\`, `\$` and `` \` `` as escapes.
-pub fn split(line: &str) -> Result<Vec<String>, WordsError> {
+pub(crate) fn split(line: &str) -> Result<Vec<String>, WordsError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = line.char_indices();
@@ -54,7 +54,7 @@ pub fn split(line: &str) -> Result<Vec<String>, WordsError> {
 }
 
 /// `words` on one line, quoted so that [`split`] gives them back.
-pub fn join(words: &[String]) -> String {
+pub(crate) fn join(words: &[String]) -> String {
     let quoted = words.iter().map(|word| {
         let plain = !word.is_empty()
             && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:=,@%+{}".contains(&b));
