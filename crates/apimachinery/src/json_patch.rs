@@ -33,7 +33,9 @@ pub struct Pointer(Vec<String>);
 
 /// Reads the array of operations.
 pub fn parse(patch: &Value) -> Result<Vec<Operation>, Error> {
-    let items = patch.as_array().ok_or(Error::Malformed { index: 0, what: "a JSON patch is an array of operations" })?;
+    let items = patch
+        .as_array()
+        .ok_or(Error::Malformed { index: 0, what: "a JSON patch is an array of operations" })?;
     items.iter().enumerate().map(|(index, item)| parse_operation(index, item)).collect()
 }
 
@@ -61,7 +63,9 @@ pub fn apply(document: &mut Value, operations: &[Operation]) -> Result<(), Error
     for (index, operation) in operations.iter().enumerate() {
         let missing = |path: &Pointer| Error::NoSuchPath { index, path: path.to_string() };
         match operation {
-            Operation::Add { path, value } => path.add(document, value.clone()).ok_or_else(|| missing(path))?,
+            Operation::Add { path, value } => {
+                path.add(document, value.clone()).ok_or_else(|| missing(path))?
+            }
             Operation::Remove { path } => drop(path.remove(document).ok_or_else(|| missing(path))?),
             Operation::Replace { path, value } => {
                 *path.get_mut(document).ok_or_else(|| missing(path))? = value.clone();
@@ -193,9 +197,17 @@ mod tests {
         for (document, patch, expected) in [
             (r#"{"a":[1,3]}"#, r#"[{"op":"add","path":"/a/1","value":2}]"#, r#"{"a":[1,2,3]}"#),
             (r#"{"a":[1]}"#, r#"[{"op":"add","path":"/a/-","value":2}]"#, r#"{"a":[1,2]}"#),
-            (r#"{"a/b":1,"m~n":2}"#, r#"[{"op":"remove","path":"/a~1b"},{"op":"test","path":"/m~0n","value":2}]"#, r#"{"m~n":2}"#),
+            (
+                r#"{"a/b":1,"m~n":2}"#,
+                r#"[{"op":"remove","path":"/a~1b"},{"op":"test","path":"/m~0n","value":2}]"#,
+                r#"{"m~n":2}"#,
+            ),
             (r#"{"a":{"b":1}}"#, r#"[{"op":"move","from":"/a/b","path":"/c"}]"#, r#"{"a":{},"c":1}"#),
-            (r#"{"a":{"b":1}}"#, r#"[{"op":"copy","from":"/a","path":"/c"},{"op":"replace","path":"/c/b","value":2}]"#, r#"{"a":{"b":1},"c":{"b":2}}"#),
+            (
+                r#"{"a":{"b":1}}"#,
+                r#"[{"op":"copy","from":"/a","path":"/c"},{"op":"replace","path":"/c/b","value":2}]"#,
+                r#"{"a":{"b":1},"c":{"b":2}}"#,
+            ),
             (r#"{"a":1}"#, r#"[{"op":"replace","path":"","value":7}]"#, "7"),
         ] {
             assert_eq!(run(document, patch), Ok(json(expected)), "{patch}");

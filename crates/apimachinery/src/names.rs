@@ -18,7 +18,9 @@ fn is_label_shape(text: &str) -> bool {
     let bytes = text.as_bytes();
     match (bytes.first(), bytes.last()) {
         (Some(first), Some(last)) => {
-            is_lower_alphanumeric(*first) && is_lower_alphanumeric(*last) && bytes.iter().all(|b| is_lower_alphanumeric(*b) || *b == b'-')
+            is_lower_alphanumeric(*first)
+                && is_lower_alphanumeric(*last)
+                && bytes.iter().all(|b| is_lower_alphanumeric(*b) || *b == b'-')
         }
         _ => false,
     }
@@ -69,7 +71,11 @@ pub fn path_segment_errors(text: &str) -> Vec<String> {
     if text == "." || text == ".." {
         return vec![format!("may not be '{text}'")];
     }
-    ["/", "%"].iter().filter(|part| text.contains(**part)).map(|part| format!("may not contain '{part}'")).collect()
+    ["/", "%"]
+        .iter()
+        .filter(|part| text.contains(**part))
+        .map(|part| format!("may not contain '{part}'"))
+        .collect()
 }
 
 /// What is wrong with a label or annotation key (`prefix/name`).
@@ -113,7 +119,8 @@ pub fn config_key_error(text: &str) -> Option<String> {
     if text.len() > SUBDOMAIN_MAX {
         return Some(too_long(SUBDOMAIN_MAX));
     }
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    {
         return Some(CONFIG_KEY_MESSAGE.into());
     }
     match text {

@@ -61,15 +61,13 @@ pub fn parse_label_selector(text: &str) -> Result<Selector, Error> {
         };
         at += 1;
         validate_key(key)?;
-        let (op, values) = if absent {
-            (Op::Absent, Vec::new())
-        } else {
-            parse_operation(&tokens, &mut at)?
-        };
+        let (op, values) = if absent { (Op::Absent, Vec::new()) } else { parse_operation(&tokens, &mut at)? };
         for value in &values {
             if matches!(op, Op::Greater | Op::Less) {
                 if value.parse::<i64>().is_err() {
-                    return Err(Error::Parse(format!("values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer")));
+                    return Err(Error::Parse(format!(
+                        "values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"
+                    )));
                 }
             } else {
                 validate_value(key, value)?;
@@ -81,7 +79,10 @@ pub fn parse_label_selector(text: &str) -> Result<Selector, Error> {
             Token::Comma => {
                 at += 1;
                 if !matches!(peek(at), Token::Word(_) | Token::Bang) {
-                    return Err(Error::Parse(format!("found '{}', expected: identifier after ','", peek(at))));
+                    return Err(Error::Parse(format!(
+                        "found '{}', expected: identifier after ','",
+                        peek(at)
+                    )));
                 }
             }
             other => return Err(Error::Parse(format!("found '{other}', expected: ',' or 'end of string'"))),
@@ -197,7 +198,9 @@ fn tokenize(text: &str) -> Vec<Token> {
             '!' if rest.starts_with("!=") => (Token::NotEquals, 2),
             '!' => (Token::Bang, 1),
             _ => {
-                let end = rest.find([' ', '\t', '\r', '\n', ',', '(', ')', '>', '<', '=', '!']).unwrap_or(rest.len());
+                let end = rest
+                    .find([' ', '\t', '\r', '\n', ',', '(', ')', '>', '<', '=', '!'])
+                    .unwrap_or(rest.len());
                 (Token::Word(rest[..end].into()), end)
             }
         };
@@ -304,8 +307,14 @@ impl Selector {
         let mut requirements = Vec::new();
         if let Some(labels) = selector.get("matchLabels").and_then(Value::as_object) {
             for (key, value) in labels.iter() {
-                let value = value.as_str().ok_or_else(|| Error::Invalid(format!("matchLabels[{key}] is not a string")))?;
-                requirements.push(Requirement { key: key.clone(), op: Op::Equals, values: vec![value.into()] });
+                let value = value
+                    .as_str()
+                    .ok_or_else(|| Error::Invalid(format!("matchLabels[{key}] is not a string")))?;
+                requirements.push(Requirement {
+                    key: key.clone(),
+                    op: Op::Equals,
+                    values: vec![value.into()],
+                });
             }
         }
         for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
@@ -324,7 +333,9 @@ impl Selector {
                 Some("DoesNotExist") => Op::Absent,
                 other => {
                     let other = other.unwrap_or_default();
-                    return Err(Error::Invalid(format!("\"{other}\" is not a valid label selector operator")));
+                    return Err(Error::Invalid(format!(
+                        "\"{other}\" is not a valid label selector operator"
+                    )));
                 }
             };
             requirements.push(Requirement { key: key.into(), op, values });
@@ -337,9 +348,13 @@ impl Requirement {
     pub fn matches(&self, value: Option<&str>) -> bool {
         let number = |text: &str| text.parse::<i64>().ok();
         match self.op {
-            Op::Equals => value.is_some_and(|value| self.values.first().is_some_and(|wanted| wanted == value)),
+            Op::Equals => {
+                value.is_some_and(|value| self.values.first().is_some_and(|wanted| wanted == value))
+            }
             Op::In => value.is_some_and(|value| self.values.iter().any(|wanted| wanted == value)),
-            Op::NotEquals | Op::NotIn => value.is_none_or(|value| self.values.iter().all(|unwanted| unwanted != value)),
+            Op::NotEquals | Op::NotIn => {
+                value.is_none_or(|value| self.values.iter().all(|unwanted| unwanted != value))
+            }
             Op::Exists => value.is_some(),
             Op::Absent => value.is_none(),
             Op::Greater | Op::Less => {
@@ -393,17 +408,45 @@ mod tests {
     #[test]
     fn every_operator() {
         let labels = [("app", "web"), ("tier", "front"), ("n", "5"), ("e", "")];
-        for yes in ["", "app=web", "app==web", "app!=x", "gone!=x", "app in (web,api)", "app notin (x)", "gone notin (x)", "app", "!gone", "n>4", "n<6", "e=", "app=web,tier!=back"] {
+        for yes in [
+            "",
+            "app=web",
+            "app==web",
+            "app!=x",
+            "gone!=x",
+            "app in (web,api)",
+            "app notin (x)",
+            "gone notin (x)",
+            "app",
+            "!gone",
+            "n>4",
+            "n<6",
+            "e=",
+            "app=web,tier!=back",
+        ] {
             assert!(matches(yes, &labels), "{yes}");
         }
-        for no in ["app=x", "app!=web", "app in (x)", "app notin (web)", "gone", "!app", "n>5", "gone>1", "app in (web),tier=back"] {
+        for no in [
+            "app=x",
+            "app!=web",
+            "app in (x)",
+            "app notin (web)",
+            "gone",
+            "!app",
+            "n>5",
+            "gone>1",
+            "app in (web),tier=back",
+        ] {
             assert!(!matches(no, &labels), "{no}");
         }
     }
 
     #[test]
     fn mistakes_are_named() {
-        assert_eq!(parse_label_selector("!!").unwrap_err().to_string(), "unable to parse requirement: found '!', expected: identifier");
+        assert_eq!(
+            parse_label_selector("!!").unwrap_err().to_string(),
+            "unable to parse requirement: found '!', expected: identifier"
+        );
         for bad in ["a=b,", "a in", "a in (b", "=b", "a b", "a=b=c", "a>x", "a=b!"] {
             assert!(parse_label_selector(bad).is_err(), "{bad}");
         }

@@ -41,8 +41,15 @@ const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList/";
 const SET_ORDER: &str = "$setElementOrder/";
 
 /// Merges `patch` into `target`, an object of type `of`.
-pub fn strategic_patch<S: MergeSchema>(target: &mut Value, patch: &Value, schema: &S, of: &S::Type) -> Result<(), Error> {
-    let Some(patch) = patch.as_object() else { return Err(Error::Malformed("a strategic merge patch is an object")) };
+pub fn strategic_patch<S: MergeSchema>(
+    target: &mut Value,
+    patch: &Value,
+    schema: &S,
+    of: &S::Type,
+) -> Result<(), Error> {
+    let Some(patch) = patch.as_object() else {
+        return Err(Error::Malformed("a strategic merge patch is an object"));
+    };
     if target.as_object().is_none() {
         target.kind = Kind::Object(Map::new());
     }
@@ -123,7 +130,8 @@ fn merge_field<S: MergeSchema>(
             target.insert(key.clone(), merged);
         }
         Kind::Array(items) => {
-            let clean = items.iter().filter(|item| item.get(PATCH).is_none()).map(clean_value).collect::<Vec<_>>();
+            let clean =
+                items.iter().filter(|item| item.get(PATCH).is_none()).map(clean_value).collect::<Vec<_>>();
             target.insert(key.clone(), clean);
         }
         _ => drop(target.insert(key.clone(), value.clone())),
@@ -150,7 +158,9 @@ fn merge_list<S: MergeSchema>(
         return Ok(patch.iter().filter(|item| item.get(PATCH).is_none()).map(clean_value).collect());
     }
     for item in patch {
-        let Some(fields) = item.as_object() else { return Err(Error::Malformed("an element of a list of maps is not a map")) };
+        let Some(fields) = item.as_object() else {
+            return Err(Error::Malformed("an element of a list of maps is not a map"));
+        };
         let Some(id) = fields.get(merge_key) else {
             return Err(Error::NoMergeKey { element: format!("{item:?}"), key: merge_key.into() });
         };
@@ -215,9 +225,12 @@ fn sort_by_order(items: &mut Vec<Value>, order: &[Value], merge_key: Option<&str
 fn clean_value(value: &Value) -> Value {
     match &value.kind {
         Kind::Object(map) => without_directives(map).into(),
-        Kind::Array(items) => {
-            items.iter().filter(|item| item.str_at(&[PATCH]) != Some("delete")).map(clean_value).collect::<Vec<_>>().into()
-        }
+        Kind::Array(items) => items
+            .iter()
+            .filter(|item| item.str_at(&[PATCH]) != Some("delete"))
+            .map(clean_value)
+            .collect::<Vec<_>>()
+            .into(),
         _ => value.clone(),
     }
 }
@@ -243,7 +256,9 @@ mod tests {
         type Type = ();
         fn field(&self, (): &(), field: &str) -> (FieldMerge, ()) {
             let rule = match field {
-                "containers" => FieldMerge { merge: true, merge_key: Some("name".into()), ..Default::default() },
+                "containers" => {
+                    FieldMerge { merge: true, merge_key: Some("name".into()), ..Default::default() }
+                }
                 "finalizers" => FieldMerge { merge: true, ..Default::default() },
                 _ => FieldMerge::default(),
             };
@@ -264,12 +279,28 @@ mod tests {
     #[test]
     fn lists_merge_by_key_and_directives_work() {
         for (target, patch, expected) in [
-            (r#"{"containers":[{"name":"a","image":"1"}]}"#, r#"{"containers":[{"name":"b"},{"name":"a","image":"2"}]}"#, r#"{"containers":[{"name":"a","image":"2"},{"name":"b"}]}"#),
-            (r#"{"containers":[{"name":"a"},{"name":"b"}]}"#, r#"{"containers":[{"name":"a","$patch":"delete"}]}"#, r#"{"containers":[{"name":"b"}]}"#),
-            (r#"{"containers":[{"name":"a"}]}"#, r#"{"containers":[{"$patch":"replace"},{"name":"z"}]}"#, r#"{"containers":[{"name":"z"}]}"#),
+            (
+                r#"{"containers":[{"name":"a","image":"1"}]}"#,
+                r#"{"containers":[{"name":"b"},{"name":"a","image":"2"}]}"#,
+                r#"{"containers":[{"name":"a","image":"2"},{"name":"b"}]}"#,
+            ),
+            (
+                r#"{"containers":[{"name":"a"},{"name":"b"}]}"#,
+                r#"{"containers":[{"name":"a","$patch":"delete"}]}"#,
+                r#"{"containers":[{"name":"b"}]}"#,
+            ),
+            (
+                r#"{"containers":[{"name":"a"}]}"#,
+                r#"{"containers":[{"$patch":"replace"},{"name":"z"}]}"#,
+                r#"{"containers":[{"name":"z"}]}"#,
+            ),
             (r#"{"args":["a"]}"#, r#"{"args":["b"]}"#, r#"{"args":["b"]}"#),
             (r#"{"finalizers":["a"]}"#, r#"{"finalizers":["b","a"]}"#, r#"{"finalizers":["a","b"]}"#),
-            (r#"{"finalizers":["a","b"]}"#, r#"{"$deleteFromPrimitiveList/finalizers":["a"]}"#, r#"{"finalizers":["b"]}"#),
+            (
+                r#"{"finalizers":["a","b"]}"#,
+                r#"{"$deleteFromPrimitiveList/finalizers":["a"]}"#,
+                r#"{"finalizers":["b"]}"#,
+            ),
             (r#"{"s":{"a":1,"b":2}}"#, r#"{"s":{"$retainKeys":["a"],"a":3}}"#, r#"{"s":{"a":3}}"#),
             (r#"{"s":{"a":1}}"#, r#"{"s":{"$patch":"replace","b":2}}"#, r#"{"s":{"b":2}}"#),
             (r#"{"a":1,"b":1}"#, r#"{"a":null}"#, r#"{"b":1}"#),

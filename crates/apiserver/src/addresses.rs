@@ -62,7 +62,12 @@ struct Taken {
 impl Addresses {
     pub(crate) fn new(range: AddressRange, store: &Store) -> Addresses {
         let (listing, _) = store.list("/services", None, None, usize::MAX, |_| true);
-        let addresses = listing.objects.iter().filter_map(|service| cluster_ip(&service.value())).map(u32::from).collect();
+        let addresses = listing
+            .objects
+            .iter()
+            .filter_map(|service| cluster_ip(&service.value()))
+            .map(u32::from)
+            .collect();
         Addresses { range, taken: Mutex::new(Taken { addresses, next: 1 }) }
     }
 

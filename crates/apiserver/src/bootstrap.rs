@@ -29,8 +29,14 @@ async fn create(server: &Arc<Inner>, path: &str, body: String) -> Result<(), Fai
     let mut request = Request::new(body.into());
     *request.method_mut() = Method::POST;
     *request.uri_mut() = path.parse().map_err(Failure::internal)?;
-    request.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    request.extensions_mut().insert(UserInfo { name: "system:apiserver".into(), groups: vec!["system:masters".into()], ..UserInfo::default() });
+    request
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    request.extensions_mut().insert(UserInfo {
+        name: "system:apiserver".into(),
+        groups: vec!["system:masters".into()],
+        ..UserInfo::default()
+    });
     let response = rest::handle(server.clone(), request).await;
     let status = response.status();
     if status.is_success() || status == http::StatusCode::CONFLICT {

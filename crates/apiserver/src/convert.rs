@@ -71,7 +71,9 @@ const CPU_ANNOTATIONS: [&str; 4] = [
 
 /// The cpu utilisation target has a field in v1; everything else that v2 knows goes into annotations as JSON.
 fn hpa_to_v1(object: &mut Value) {
-    let is_cpu = |metric: &Value| metric.str_at(&["type"]) == Some("Resource") && metric.str_at(&["resource", "name"]) == Some("cpu");
+    let is_cpu = |metric: &Value| {
+        metric.str_at(&["type"]) == Some("Resource") && metric.str_at(&["resource", "name"]) == Some("cpu")
+    };
     let mut annotations: Vec<(&str, Value)> = Vec::new();
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
         if let Some(metrics) = spec.remove("metrics") {
@@ -79,7 +81,9 @@ fn hpa_to_v1(object: &mut Value) {
             for metric in metrics.as_array().into_iter().flatten() {
                 let target = metric.at(&["resource", "target", "averageUtilization"]).and_then(Value::as_i64);
                 match target {
-                    Some(target) if is_cpu(metric) => drop(spec.insert("targetCPUUtilizationPercentage", target)),
+                    Some(target) if is_cpu(metric) => {
+                        drop(spec.insert("targetCPUUtilizationPercentage", target))
+                    }
                     _ => others.push(metric.clone()),
                 }
             }
@@ -92,14 +96,23 @@ fn hpa_to_v1(object: &mut Value) {
         }
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
-        if let Some(metrics) = status.remove("currentMetrics").filter(|metrics| metrics.as_array().is_some_and(|metrics| !metrics.is_empty())) {
+        if let Some(metrics) = status
+            .remove("currentMetrics")
+            .filter(|metrics| metrics.as_array().is_some_and(|metrics| !metrics.is_empty()))
+        {
             let cpu = metrics.as_array().into_iter().flatten().find(|metric| is_cpu(metric));
-            if let Some(current) = cpu.and_then(|metric| metric.at(&["resource", "current", "averageUtilization"])).and_then(Value::as_i64) {
+            if let Some(current) = cpu
+                .and_then(|metric| metric.at(&["resource", "current", "averageUtilization"]))
+                .and_then(Value::as_i64)
+            {
                 status.insert("currentCPUUtilizationPercentage", current);
             }
             annotations.push((CPU_ANNOTATIONS[3], metrics));
         }
-        if let Some(conditions) = status.remove("conditions").filter(|conditions| conditions.as_array().is_some_and(|list| !list.is_empty())) {
+        if let Some(conditions) = status
+            .remove("conditions")
+            .filter(|conditions| conditions.as_array().is_some_and(|list| !list.is_empty()))
+        {
             annotations.push((CPU_ANNOTATIONS[2], conditions));
         }
         for counter in ["currentReplicas", "desiredReplicas"] {
@@ -127,7 +140,8 @@ fn hpa_from_v1(object: &mut Value) {
     let mut all = metrics.take().and_then(|metrics| metrics.as_array().cloned()).unwrap_or_default();
     let spec = object.entry_at(&["spec"]);
     if let Some(spec) = spec.as_object_mut() {
-        if let Some(target) = spec.remove("targetCPUUtilizationPercentage").and_then(|target| target.as_i64()) {
+        if let Some(target) = spec.remove("targetCPUUtilizationPercentage").and_then(|target| target.as_i64())
+        {
             let mut metric = Value::object();
             *metric.entry_at(&["type"]) = "Resource".into();
             *metric.entry_at(&["resource", "name"]) = "cpu".into();
@@ -167,7 +181,10 @@ mod tests {
         )
         .unwrap();
         let mut converted = from_stored(v1, stored.clone());
-        assert_eq!(converted.at(&["spec", "targetCPUUtilizationPercentage"]).and_then(Value::as_i64), Some(50));
+        assert_eq!(
+            converted.at(&["spec", "targetCPUUtilizationPercentage"]).and_then(Value::as_i64),
+            Some(50)
+        );
         assert_eq!(converted.str_at(&["apiVersion"]), Some("autoscaling/v1"));
         to_stored(v1, &mut converted);
         assert_eq!(converted.get("spec"), stored.get("spec"));

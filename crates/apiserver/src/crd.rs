@@ -59,11 +59,18 @@ pub(crate) fn resources_of(definition: &Value) -> Vec<Resource> {
         let list = definition.at(&["spec", "names", field]).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(|name| name.as_str().map(SmolStr::new)).collect()
     };
-    let versions: Vec<Value> = definition.at(&["spec", "versions"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    let versions: Vec<Value> =
+        definition.at(&["spec", "versions"]).and_then(Value::as_array).cloned().unwrap_or_default();
     let flag = |version: &Value, field: &str| version.get(field).and_then(Value::as_bool).unwrap_or(false);
-    let stored = versions.iter().find(|version| flag(version, "storage")).and_then(|version| version.str_at(&["name"])).unwrap_or_default();
+    let stored = versions
+        .iter()
+        .find(|version| flag(version, "storage"))
+        .and_then(|version| version.str_at(&["name"]))
+        .unwrap_or_default();
     let mut served: Vec<&Value> = versions.iter().filter(|version| flag(version, "served")).collect();
-    served.sort_by_key(|version| std::cmp::Reverse(version_priority(version.str_at(&["name"]).unwrap_or_default())));
+    served.sort_by_key(|version| {
+        std::cmp::Reverse(version_priority(version.str_at(&["name"]).unwrap_or_default()))
+    });
     served
         .into_iter()
         .map(|version| {
@@ -96,16 +103,30 @@ fn subresources(version: &Value, kind: &SmolStr) -> Vec<Subresource> {
     let verbs = Verbs::default().and(&["get", "patch", "update"]);
     let mut subresources = Vec::new();
     if version.at(&["subresources", "status"]).is_some() {
-        subresources.push(Subresource { name: "status".into(), kind: kind.clone(), group_version: "".into(), verbs });
+        subresources.push(Subresource {
+            name: "status".into(),
+            kind: kind.clone(),
+            group_version: "".into(),
+            verbs,
+        });
     }
     if version.at(&["subresources", "scale"]).is_some() {
-        subresources.push(Subresource { name: "scale".into(), kind: "Scale".into(), group_version: "autoscaling/v1".into(), verbs });
+        subresources.push(Subresource {
+            name: "scale".into(),
+            kind: "Scale".into(),
+            group_version: "autoscaling/v1".into(),
+            verbs,
+        });
     }
     subresources
 }
 
 fn scale_paths(scale: &Value) -> ScalePaths {
-    let path = |field: &str| scale.str_at(&[field]).map(|path| path.split('.').filter(|step| !step.is_empty()).map(SmolStr::new).collect::<Vec<_>>());
+    let path = |field: &str| {
+        scale
+            .str_at(&[field])
+            .map(|path| path.split('.').filter(|step| !step.is_empty()).map(SmolStr::new).collect::<Vec<_>>())
+    };
     ScalePaths {
         spec_replicas: path("specReplicasPath").unwrap_or_default(),
         status_replicas: path("statusReplicasPath").unwrap_or_default(),
@@ -176,12 +197,20 @@ pub(crate) fn prepare(definition: &mut Value, now_ms: i64, creating: bool) {
         .collect();
     let versions = definition.entry_at(&["status", "storedVersions"]);
     let mut all = versions.as_array().cloned().unwrap_or_default();
-    all.extend(stored.into_iter().filter(|version| versions.as_array().is_none_or(|known| !known.contains(version))));
+    all.extend(
+        stored.into_iter().filter(|version| versions.as_array().is_none_or(|known| !known.contains(version))),
+    );
     *versions = all.into();
     let now = time::format_time(now_ms);
     let condition = |kind: &str, reason: &str, message: &str| {
         let mut condition = Value::object();
-        for (field, text) in [("type", kind), ("status", "True"), ("lastTransitionTime", now.as_str()), ("reason", reason), ("message", message)] {
+        for (field, text) in [
+            ("type", kind),
+            ("status", "True"),
+            ("lastTransitionTime", now.as_str()),
+            ("reason", reason),
+            ("message", message),
+        ] {
             *condition.entry_at(&[field]) = text.into();
         }
         condition

@@ -20,7 +20,10 @@ pub(crate) async fn remove_objects(server: &Arc<Inner>, name: &str) {
     loop {
         let Some(definition) = server.store.get(crd::COLLECTION, &key) else { return };
         let mut value = definition.value();
-        let held = value.at(&["metadata", "finalizers"]).and_then(Value::as_array).is_some_and(|finalizers| finalizers.iter().any(|finalizer| finalizer.as_str() == Some(crd::CLEANUP)));
+        let held =
+            value.at(&["metadata", "finalizers"]).and_then(Value::as_array).is_some_and(|finalizers| {
+                finalizers.iter().any(|finalizer| finalizer.as_str() == Some(crd::CLEANUP))
+            });
         if value.at(&["metadata", "deletionTimestamp"]).is_none() || !held {
             return;
         }
@@ -29,8 +32,19 @@ pub(crate) async fn remove_objects(server: &Arc<Inner>, name: &str) {
         let (listing, _) = server.store.list(&resource.collection, None, None, usize::MAX, |_| true);
         if !listing.objects.is_empty() {
             for object in &listing.objects {
-                let namespace = if object.key.namespace.is_empty() { String::new() } else { format!("/namespaces/{}", object.key.namespace) };
-                delete(server, &format!("/apis/{}/{}{namespace}/{}/{}", resource.group, resource.version, resource.plural, object.key.name)).await;
+                let namespace = if object.key.namespace.is_empty() {
+                    String::new()
+                } else {
+                    format!("/namespaces/{}", object.key.namespace)
+                };
+                delete(
+                    server,
+                    &format!(
+                        "/apis/{}/{}{namespace}/{}/{}",
+                        resource.group, resource.version, resource.plural, object.key.name
+                    ),
+                )
+                .await;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
             continue;
@@ -40,7 +54,12 @@ pub(crate) async fn remove_objects(server: &Arc<Inner>, name: &str) {
         }
         let encoded = Encoded::new(&value);
         let change = if rest::write::may_go(&value) { Change::Delete(encoded) } else { Change::Put(encoded) };
-        let write = Write { collection: crd::COLLECTION.into(), key: key.clone(), expect: Expect::Revision(definition.revision), change };
+        let write = Write {
+            collection: crd::COLLECTION.into(),
+            key: key.clone(),
+            expect: Expect::Revision(definition.revision),
+            change,
+        };
         match server.store.commit(write).await {
             Ok(_) => {
                 crd::load(server);
@@ -60,6 +79,10 @@ async fn delete(server: &Arc<Inner>, path: &str) {
     *request.method_mut() = Method::DELETE;
     let Ok(uri) = path.parse() else { return };
     *request.uri_mut() = uri;
-    request.extensions_mut().insert(UserInfo { name: "system:apiserver".into(), groups: vec!["system:masters".into()], ..UserInfo::default() });
+    request.extensions_mut().insert(UserInfo {
+        name: "system:apiserver".into(),
+        groups: vec!["system:masters".into()],
+        ..UserInfo::default()
+    });
     rest::handle(server.clone(), request).await;
 }

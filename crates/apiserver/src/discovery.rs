@@ -1,8 +1,8 @@
 //! Discovery: which groups, versions and resources are served, in the legacy documents and the aggregated one.
 
 use bytes::Bytes;
-use gantry_apimachinery::{Map, Value};
 use gantry_apimachinery::value::SmolStr;
+use gantry_apimachinery::{Map, Value};
 use http::{Request, Response, header};
 use sha2::{Digest, Sha256};
 
@@ -48,7 +48,9 @@ pub(crate) fn root(registry: &Registry) -> Value {
         }
         paths.push(format!("{group}/{}", group_version.version));
     }
-    paths.extend(["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(String::from));
+    paths.extend(
+        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(String::from),
+    );
     let mut root = Map::new();
     root.insert("paths", paths.into_iter().map(Value::from).collect::<Vec<_>>());
     root.into()
@@ -67,7 +69,13 @@ pub(crate) fn core_versions(request: &Request<Bytes>) -> Value {
 }
 
 pub(crate) fn group_list(registry: &Registry) -> Value {
-    let groups: Vec<Value> = registry.groups().into_iter().filter(|versions| !versions[0].group.is_empty()).map(group_entry).map(Value::from).collect();
+    let groups: Vec<Value> = registry
+        .groups()
+        .into_iter()
+        .filter(|versions| !versions[0].group.is_empty())
+        .map(group_entry)
+        .map(Value::from)
+        .collect();
     let mut list = Map::new();
     list.insert("kind", "APIGroupList");
     list.insert("apiVersion", "v1");
@@ -76,7 +84,8 @@ pub(crate) fn group_list(registry: &Registry) -> Value {
 }
 
 pub(crate) fn group(registry: &Registry, group: &str) -> Option<Value> {
-    let versions = registry.groups().into_iter().find(|versions| versions[0].group == group && !group.is_empty())?;
+    let versions =
+        registry.groups().into_iter().find(|versions| versions[0].group == group && !group.is_empty())?;
     let mut out = Map::new();
     out.insert("kind", "APIGroup");
     out.insert("apiVersion", "v1");
@@ -164,7 +173,8 @@ fn insert_group_version(entry: &mut Map, group_version: &str) {
 
 /// Custom resources list their verbs in another order.
 fn verb_list(verbs: Verbs, custom: bool) -> Vec<Value> {
-    const CUSTOM: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+    const CUSTOM: [&str; 8] =
+        ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
     if custom && verbs == Verbs::ALL {
         return CUSTOM.map(Value::from).to_vec();
     }
@@ -187,7 +197,10 @@ pub(crate) fn aggregated(registry: &Registry, core: bool) -> Response<ResponseBo
     list.insert("apiVersion", "apidiscovery.k8s.io/v2");
     list.insert("metadata", Value::object());
     list.insert("items", items);
-    response::json_as("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", response::to_json(&list.into()))
+    response::json_as(
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        response::to_json(&list.into()),
+    )
 }
 
 fn aggregated_group(versions: &[GroupVersion]) -> Value {
@@ -200,7 +213,14 @@ fn aggregated_group(versions: &[GroupVersion]) -> Value {
         .map(|group_version| {
             let mut entry = Map::new();
             entry.insert("version", group_version.version.as_str());
-            entry.insert("resources", group_version.resources.iter().map(|resource| aggregated_resource(resource)).collect::<Vec<_>>());
+            entry.insert(
+                "resources",
+                group_version
+                    .resources
+                    .iter()
+                    .map(|resource| aggregated_resource(resource))
+                    .collect::<Vec<_>>(),
+            );
             entry.insert("freshness", "Current");
             Value::from(entry)
         })
@@ -239,7 +259,14 @@ fn aggregated_resource(resource: &Resource) -> Value {
         .map(|subresource| {
             let mut entry = Map::new();
             entry.insert("subresource", subresource.name.as_str());
-            entry.insert("responseKind", response_kind(&subresource.kind, &subresource.group_version, subresource.group_version.is_empty()));
+            entry.insert(
+                "responseKind",
+                response_kind(
+                    &subresource.kind,
+                    &subresource.group_version,
+                    subresource.group_version.is_empty(),
+                ),
+            );
             entry.insert("verbs", verb_list(subresource.verbs, false));
             Value::from(entry)
         })

@@ -35,7 +35,11 @@ impl UserInfo {
     }
 
     pub fn anonymous() -> UserInfo {
-        UserInfo { name: "system:anonymous".into(), groups: vec!["system:unauthenticated".into()], ..UserInfo::default() }
+        UserInfo {
+            name: "system:anonymous".into(),
+            groups: vec!["system:unauthenticated".into()],
+            ..UserInfo::default()
+        }
     }
 
     pub fn is_anonymous(&self) -> bool {

@@ -33,7 +33,9 @@ mod yaml;
 pub use addresses::AddressRange;
 pub use doors::{AggregatedApi, NodeProxy, PodRequest, UserInfo};
 pub use resources::{Resource, Subresource, Verbs};
-pub use response::{failure as failure_response, json_bytes, stream as stream_response, text as text_response};
+pub use response::{
+    failure as failure_response, json_bytes, stream as stream_response, text as text_response,
+};
 pub use server::{ApiServer, Config, Limits, OpenError};
 pub use service::{ApiService, BoxError, ResponseBody, full};
 pub use status::{About, Cause, Details, Failure, FieldError};

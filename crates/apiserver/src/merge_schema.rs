@@ -1,55 +1,35 @@
 //! Merge keys and patch strategies of the built-in types, for strategic merge patch.
 
+use gantry_apimachinery::strategic_merge::{Schema, TypeId};
 use gantry_apimachinery::strategic_patch::{FieldMerge, MergeSchema};
-use gantry_apimachinery::value::SmolStr;
 
-/// A type of the table; empty for one that it does not know.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct TypeName(SmolStr);
+/// The shared table, as the API server's walker reads it. The type is `None` where nothing below has a rule.
+pub(crate) struct BuiltInTypes(&'static Schema);
 
-pub(crate) struct BuiltInTypes;
+impl BuiltInTypes {
+    pub(crate) fn new() -> BuiltInTypes {
+        BuiltInTypes(Schema::builtin())
+    }
 
-impl TypeName {
-    pub(crate) fn of_kind(kind: &str) -> TypeName {
-        TypeName(kind.into())
+    pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<TypeId> {
+        self.0.resource(api_version, kind)
     }
 }
 
-/// Field, merge key (empty for scalars). Holds for a field of that name wherever it stands, which is how the built-in
-/// types use these names.
-const KEYED: &[(&str, &str)] = &[
-    ("containers", "name"),
-    ("initContainers", "name"),
-    ("ephemeralContainers", "name"),
-    ("env", "name"),
-    ("volumes", "name"),
-    ("volumeMounts", "mountPath"),
-    ("volumeDevices", "devicePath"),
-    ("imagePullSecrets", "name"),
-    ("hostAliases", "ip"),
-    ("topologySpreadConstraints", "topologyKey"),
-    ("ownerReferences", "uid"),
-    ("conditions", "type"),
-    ("finalizers", ""),
-    ("taints", "key"),
-    ("addresses", "type"),
-];
-
 impl MergeSchema for BuiltInTypes {
-    type Type = TypeName;
+    type Type = Option<TypeId>;
 
-    fn field(&self, of: &TypeName, field: &str) -> (FieldMerge, TypeName) {
-        let inner = if of.0 == "Service" && field == "spec" { TypeName("ServiceSpec".into()) } else if field == "containers" || field == "initContainers" { TypeName("Container".into()) } else { TypeName(SmolStr::default()) };
-        let key = match (of.0.as_str(), field) {
-            ("ServiceSpec", "ports") => Some("port"),
-            ("Container", "ports") => Some("containerPort"),
-            _ => KEYED.iter().find(|(name, _)| *name == field).map(|(_, key)| *key),
-        };
-        let rule = FieldMerge {
-            merge: key.is_some(),
-            retain_keys: matches!(field, "volumes" | "strategy"),
-            merge_key: key.filter(|key| !key.is_empty()).map(SmolStr::new),
-        };
-        (rule, inner)
+    fn field(&self, of: &Option<TypeId>, field: &str) -> (FieldMerge, Option<TypeId>) {
+        match of.and_then(|of| self.0.field(of, field)) {
+            Some(rule) => {
+                let merge = FieldMerge {
+                    merge: rule.merges,
+                    retain_keys: rule.retains_keys,
+                    merge_key: rule.merge_key.map(Into::into),
+                };
+                (merge, rule.value)
+            }
+            None => (FieldMerge::default(), None),
+        }
     }
 }

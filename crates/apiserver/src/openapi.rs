@@ -31,7 +31,8 @@ fn index(registry: &Registry) -> Value {
     for group_version in &registry.group_versions {
         let path = base_path(group_version);
         let mut entry = Map::new();
-        let kinds: usize = group_version.resources.iter().map(|resource| 1 + resource.subresources.len()).sum();
+        let kinds: usize =
+            group_version.resources.iter().map(|resource| 1 + resource.subresources.len()).sum();
         entry.insert("serverRelativeURL", format!("/openapi/v3/{path}?hash={kinds:08X}"));
         paths.insert(path, entry);
     }
@@ -41,7 +42,9 @@ fn index(registry: &Registry) -> Value {
 }
 
 fn document(registry: &Registry, group: &str, version: &str) -> Answer {
-    let Some(group_version) = registry.group_version(group, version) else { return Err(Failure::no_such_resource()) };
+    let Some(group_version) = registry.group_version(group, version) else {
+        return Err(Failure::no_such_resource());
+    };
     let mut out = Map::new();
     out.insert("openapi", "3.0.0");
     out.insert("info", info());
@@ -75,7 +78,11 @@ fn schemas(group_version: &GroupVersion) -> Map {
         schema.insert("x-kubernetes-preserve-unknown-fields", true);
         let gvk = group_version_kind(&resource.group, &resource.version, &resource.kind);
         schema.insert("x-kubernetes-group-version-kind", vec![Value::from(gvk)]);
-        let name = format!("{}.{}", api_version(&resource.group, &resource.version).replace('/', "."), resource.kind);
+        let name = format!(
+            "{}.{}",
+            api_version(&resource.group, &resource.version).replace('/', "."),
+            resource.kind
+        );
         schemas.insert(name, schema);
     }
     schemas
@@ -95,7 +102,11 @@ fn paths(group_version: &GroupVersion) -> Map {
                 let mut parameter = Map::new();
                 parameter.insert("name", name);
                 parameter.insert("in", "query");
-                parameter.insert("schema", { let mut schema = Map::new(); schema.insert("type", "string"); schema });
+                parameter.insert("schema", {
+                    let mut schema = Map::new();
+                    schema.insert("type", "string");
+                    schema
+                });
                 Value::from(parameter)
             });
             let mut operation = Map::new();

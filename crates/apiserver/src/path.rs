@@ -2,27 +2,27 @@
 
 /// A path below `/api/VERSION` or `/apis/GROUP/VERSION`.
 #[derive(Clone, Debug, PartialEq, Default)]
-pub struct ResourcePath {
-    pub group: String,
-    pub version: String,
-    pub namespace: Option<String>,
-    pub resource: String,
-    pub name: Option<String>,
-    pub subresource: Option<String>,
+pub(crate) struct ResourcePath {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) resource: String,
+    pub(crate) name: Option<String>,
+    pub(crate) subresource: Option<String>,
     /// What follows the subresource (`pods/x/proxy/…`).
-    pub rest: String,
+    pub(crate) rest: String,
     /// `/watch/` before the resource, as old clients ask for a watch.
-    pub watch: bool,
+    pub(crate) watch: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Parsed {
+pub(crate) enum Parsed {
     Resource(ResourcePath),
     /// Anything else, as its segments.
     Other(Vec<String>),
 }
 
-pub fn parse(path: &str) -> Option<Parsed> {
+pub(crate) fn parse(path: &str) -> Option<Parsed> {
     let mut segments = Vec::new();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         segments.push(percent_decode(segment, false)?);
@@ -58,7 +58,7 @@ pub fn parse(path: &str) -> Option<Parsed> {
 }
 
 /// Undoes `%41` and, in a query, `+`. `None` if it is not UTF-8 or an escape is cut short.
-pub fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> {
+pub(crate) fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -96,7 +96,10 @@ mod tests {
         let namespace = resource("/api/v1/namespaces/ns");
         assert_eq!((namespace.resource.as_str(), namespace.name.as_deref()), ("namespaces", Some("ns")));
         let finalize = resource("/api/v1/namespaces/ns/finalize");
-        assert_eq!((finalize.name.as_deref(), finalize.subresource.as_deref()), (Some("ns"), Some("finalize")));
+        assert_eq!(
+            (finalize.name.as_deref(), finalize.subresource.as_deref()),
+            (Some("ns"), Some("finalize"))
+        );
         let watch = resource("/api/v1/watch/namespaces/ns/pods");
         assert!(watch.watch && watch.resource == "pods");
         assert_eq!(resource("/api/v1/nodes/n/proxy/a/b").rest, "a/b");

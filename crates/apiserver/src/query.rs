@@ -1,15 +1,15 @@
 //! Query parameters, and those of them that lists, watches and writes share.
 
 use crate::path::percent_decode;
-use crate::status::{Failure, FieldError, About};
+use crate::status::{About, Failure, FieldError};
 use gantry_apimachinery::Value;
 
 /// Decoded pairs in order.
 #[derive(Clone, Debug, Default)]
-pub struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub fn parse(text: &str) -> Query {
+    pub(crate) fn parse(text: &str) -> Query {
         let pairs = text.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             Some((percent_decode(key, true)?, percent_decode(value, true)?))
@@ -18,58 +18,62 @@ impl Query {
     }
 
     /// The same with another value for `key`.
-    pub fn with(mut self, key: &str, value: String) -> Query {
+    pub(crate) fn with(mut self, key: &str, value: String) -> Query {
         self.0.retain(|(name, _)| name != key);
         self.0.push((key.to_owned(), value));
         self
     }
 
-    pub fn get(&self, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    pub fn all<'q>(&'q self, key: &'q str) -> impl Iterator<Item = &'q str> {
+    pub(crate) fn all<'q>(&'q self, key: &'q str) -> impl Iterator<Item = &'q str> {
         self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
     /// `1`, `true` and an empty value are true, as Go reads them.
-    pub fn flag(&self, key: &str) -> bool {
+    pub(crate) fn flag(&self, key: &str) -> bool {
         self.get(key).is_some_and(|value| matches!(value, "" | "1" | "t" | "T" | "true" | "TRUE" | "True"))
     }
 
-    pub fn number(&self, key: &str) -> Option<i64> {
+    pub(crate) fn number(&self, key: &str) -> Option<i64> {
         self.get(key)?.parse().ok()
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VersionMatch {
+pub(crate) enum VersionMatch {
     Exact,
     NotOlderThan,
 }
 
 /// What a list or watch asks for.
 #[derive(Clone, Debug)]
-pub struct ListOptions {
+pub(crate) struct ListOptions {
     /// `None` when absent or empty.
-    pub resource_version: Option<u64>,
-    pub version_match: Option<VersionMatch>,
+    pub(crate) resource_version: Option<u64>,
+    pub(crate) version_match: Option<VersionMatch>,
     /// Zero and below mean no limit.
-    pub limit: usize,
-    pub continuation: Option<String>,
-    pub timeout_seconds: Option<u64>,
-    pub bookmarks: bool,
-    pub send_initial_events: Option<bool>,
-    pub watch: bool,
+    pub(crate) limit: usize,
+    pub(crate) continuation: Option<String>,
+    pub(crate) timeout_seconds: Option<u64>,
+    pub(crate) bookmarks: bool,
+    pub(crate) send_initial_events: Option<bool>,
+    pub(crate) watch: bool,
 }
 
 const LIST_OPTIONS: About<'static> = About { group: "meta.k8s.io", resource: "", kind: "ListOptions" };
 
 impl ListOptions {
-    pub fn parse(query: &Query, watch: bool) -> Result<ListOptions, Failure> {
+    pub(crate) fn parse(query: &Query, watch: bool) -> Result<ListOptions, Failure> {
         let text = |key: &str| query.get(key).filter(|value| !value.is_empty());
         let forbidden = |detail: &str| {
-            Err(Failure::invalid(LIST_OPTIONS, "", vec![FieldError::forbidden("resourceVersionMatch", detail)]))
+            Err(Failure::invalid(
+                LIST_OPTIONS,
+                "",
+                vec![FieldError::forbidden("resourceVersionMatch", detail)],
+            ))
         };
         let watch = watch || query.flag("watch");
         let send_initial_events = text("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
@@ -78,7 +82,11 @@ impl ListOptions {
             Some("Exact") => Some(VersionMatch::Exact),
             Some("NotOlderThan") => Some(VersionMatch::NotOlderThan),
             Some(other) => {
-                let error = FieldError::not_supported("resourceVersionMatch", &Value::from(other), &["Exact", "NotOlderThan", ""]);
+                let error = FieldError::not_supported(
+                    "resourceVersionMatch",
+                    &Value::from(other),
+                    &["Exact", "NotOlderThan", ""],
+                );
                 return Err(Failure::invalid(LIST_OPTIONS, "", vec![error]));
             }
         };
@@ -88,11 +96,14 @@ impl ListOptions {
                 return forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
             }
             if send_initial_events.is_none() && version_match.is_some() {
-                return forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                return forbidden(
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
         } else {
             if send_initial_events.is_some() {
-                let error = FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
+                let error =
+                    FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
                 return Err(Failure::invalid(LIST_OPTIONS, "", vec![error]));
             }
             if version_match.is_some() && text("resourceVersion").is_none() {
@@ -108,9 +119,16 @@ impl ListOptions {
         Ok(ListOptions {
             resource_version: parse_revision(text("resourceVersion"))?,
             version_match,
-            limit: query.number("limit").and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0).unwrap_or(usize::MAX),
+            limit: query
+                .number("limit")
+                .and_then(|limit| usize::try_from(limit).ok())
+                .filter(|limit| *limit > 0)
+                .unwrap_or(usize::MAX),
             continuation,
-            timeout_seconds: query.number("timeoutSeconds").and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0),
+            timeout_seconds: query
+                .number("timeoutSeconds")
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .filter(|seconds| *seconds > 0),
             bookmarks: query.flag("allowWatchBookmarks"),
             send_initial_events,
             watch,
@@ -118,7 +136,7 @@ impl ListOptions {
     }
 }
 
-pub fn parse_revision(text: Option<&str>) -> Result<Option<u64>, Failure> {
+pub(crate) fn parse_revision(text: Option<&str>) -> Result<Option<u64>, Failure> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
         let quoted = Value::from(text);
@@ -129,7 +147,7 @@ pub fn parse_revision(text: Option<&str>) -> Result<Option<u64>, Failure> {
 }
 
 /// True for `dryRun=All`; any other value is refused in the name of `options` (`CreateOptions` …).
-pub fn dry_run(query: &Query, options: &str) -> Result<bool, Failure> {
+pub(crate) fn dry_run(query: &Query, options: &str) -> Result<bool, Failure> {
     let values: Vec<&str> = query.all("dryRun").filter(|value| !value.is_empty()).collect();
     if values.iter().all(|value| *value == "All") {
         return Ok(!values.is_empty());

@@ -9,14 +9,14 @@ const SUFFIX_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX_LENGTH: usize = 5;
 
 /// A generator that gives the same sequence for the same seed (SplitMix64).
-pub struct Random(Mutex<u64>);
+pub(crate) struct Random(Mutex<u64>);
 
 impl Random {
-    pub fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(Mutex::new(seed))
     }
 
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         let mut state = self.0.lock();
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = *state;
@@ -26,14 +26,21 @@ impl Random {
     }
 
     /// A version 4 UUID.
-    pub fn uid(&self) -> String {
+    pub(crate) fn uid(&self) -> String {
         let (high, low) = (self.next(), self.next());
         let high = (high & !0xf000) | 0x4000;
         let low = (low & !(0b11 << 62)) | (0b10 << 62);
-        format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff, high & 0xffff, low >> 48, low & 0xffff_ffff_ffff)
+        format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            high >> 32,
+            (high >> 16) & 0xffff,
+            high & 0xffff,
+            low >> 48,
+            low & 0xffff_ffff_ffff
+        )
     }
 
-    pub fn suffix(&self) -> SmolStr {
+    pub(crate) fn suffix(&self) -> SmolStr {
         let mut bits = self.next();
         let letters = (0..SUFFIX_LENGTH).map(|_| {
             let letter = SUFFIX_ALPHABET[(bits % 27) as usize];

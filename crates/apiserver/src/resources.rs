@@ -10,7 +10,7 @@ use gantry_apimachinery::value::SmolStr;
 use crate::status::About;
 
 /// The facts of every built-in resource, as the discovery documents of Kubernetes 1.36 state them.
-const BUILT_IN: &str = include_str!("../../../data/kubernetes@1.36/resources.tsv");
+const BUILT_IN: &str = include_str!("../data/kubernetes@1.36/resources.tsv");
 
 /// The verbs of a resource, in the letters of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -31,13 +31,19 @@ impl Verbs {
     pub const ALL: Verbs = Verbs(0xff);
 
     fn from_letters(letters: &str) -> Verbs {
-        let bit = |letter: u8| Verbs::NAMES.iter().position(|(known, _)| *known == letter).map_or(0, |index| 1 << index);
+        let bit = |letter: u8| {
+            Verbs::NAMES.iter().position(|(known, _)| *known == letter).map_or(0, |index| 1 << index)
+        };
         Verbs(letters.bytes().fold(0, |verbs, letter| verbs | bit(letter)))
     }
 
     /// These and the named ones.
     pub fn and(self, names: &[&str]) -> Verbs {
-        let bits = Verbs::NAMES.iter().enumerate().filter(|(_, (_, name))| names.contains(name)).map(|(index, _)| 1 << index);
+        let bits = Verbs::NAMES
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, name))| names.contains(name))
+            .map(|(index, _)| 1 << index);
         Verbs(bits.fold(self.0, |verbs, bit| verbs | bit))
     }
 
@@ -46,7 +52,11 @@ impl Verbs {
     }
 
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Verbs::NAMES.iter().enumerate().filter(move |(index, _)| self.0 & (1 << index) != 0).map(|(_, (_, name))| *name)
+        Verbs::NAMES
+            .iter()
+            .enumerate()
+            .filter(move |(index, _)| self.0 & (1 << index) != 0)
+            .map(|(_, (_, name))| *name)
     }
 }
 
@@ -156,18 +166,39 @@ impl Registry {
         let mut resources: Vec<Resource> = Vec::new();
         for line in BUILT_IN.lines().filter(|line| !line.starts_with('#')) {
             let columns: Vec<&str> = line.split('\t').collect();
-            let [group, version, name, singular, kind, scope, verbs, short_names, categories, response, _stored] = columns[..] else {
+            let [
+                group,
+                version,
+                name,
+                singular,
+                kind,
+                scope,
+                verbs,
+                short_names,
+                categories,
+                response,
+                _stored,
+            ] = columns[..]
+            else {
                 continue;
             };
             let verbs = Verbs::from_letters(verbs);
             if let Some((plural, subresource)) = name.split_once('/') {
-                let parent = resources.iter_mut().rfind(|parent| parent.plural == plural && parent.group == group && parent.version == version);
+                let parent = resources.iter_mut().rfind(|parent| {
+                    parent.plural == plural && parent.group == group && parent.version == version
+                });
                 if let Some(parent) = parent {
-                    parent.subresources.push(Subresource { name: subresource.into(), kind: kind.into(), group_version: response.into(), verbs });
+                    parent.subresources.push(Subresource {
+                        name: subresource.into(),
+                        kind: kind.into(),
+                        group_version: response.into(),
+                        verbs,
+                    });
                 }
                 continue;
             }
-            let list = |text: &str| text.split(',').filter(|part| !part.is_empty()).map(SmolStr::new).collect();
+            let list =
+                |text: &str| text.split(',').filter(|part| !part.is_empty()).map(SmolStr::new).collect();
             let (collection, stored_version) = stored_as(group, version, name, verbs);
             resources.push(Resource {
                 group: group.into(),
@@ -205,11 +236,18 @@ impl Registry {
                 continue;
             }
             self.by_path.insert(place, resource.clone());
-            let found = self.group_versions.iter_mut().find(|gv| gv.group == resource.group && gv.version == resource.version);
+            let found = self
+                .group_versions
+                .iter_mut()
+                .find(|gv| gv.group == resource.group && gv.version == resource.version);
             match found {
                 Some(group_version) => group_version.resources.push(resource),
                 None => {
-                    let new = GroupVersion { group: resource.group.clone(), version: resource.version.clone(), resources: vec![resource.clone()] };
+                    let new = GroupVersion {
+                        group: resource.group.clone(),
+                        version: resource.version.clone(),
+                        resources: vec![resource.clone()],
+                    };
                     // Next to its group, if that is there.
                     let last = self.group_versions.iter().rposition(|gv| gv.group == resource.group);
                     self.group_versions.insert(last.map_or(self.group_versions.len(), |last| last + 1), new);
@@ -233,8 +271,11 @@ impl Registry {
 
     /// The resource that holds objects of a kind, preferring a stored one.
     pub fn by_kind(&self, group: &str, kind: &str) -> Option<&Arc<Resource>> {
-        let resources = self.group_versions.iter().filter(|gv| gv.group == group).flat_map(|gv| &gv.resources);
-        resources.filter(|resource| resource.kind == kind).max_by_key(|resource| !resource.collection.is_empty())
+        let resources =
+            self.group_versions.iter().filter(|gv| gv.group == group).flat_map(|gv| &gv.resources);
+        resources
+            .filter(|resource| resource.kind == kind)
+            .max_by_key(|resource| !resource.collection.is_empty())
     }
 }
 
@@ -245,7 +286,9 @@ fn stored_as(group: &str, version: &str, plural: &str, verbs: Verbs) -> (SmolStr
     }
     match (group, plural) {
         ("events.k8s.io", "events") => ("/events".into(), "v1".into()),
-        ("autoscaling", "horizontalpodautoscalers") => ("autoscaling/horizontalpodautoscalers".into(), "autoscaling/v2".into()),
+        ("autoscaling", "horizontalpodautoscalers") => {
+            ("autoscaling/horizontalpodautoscalers".into(), "autoscaling/v2".into())
+        }
         _ => (format!("{group}/{plural}").into(), api_version(group, version).into()),
     }
 }
@@ -258,12 +301,20 @@ mod tests {
     fn the_table_is_read_whole() {
         let registry = Registry::built_in();
         let rows = BUILT_IN.lines().filter(|line| !line.starts_with('#')).count();
-        let read: usize = registry.group_versions.iter().flat_map(|gv| &gv.resources).map(|r| 1 + r.subresources.len()).sum();
+        let read: usize = registry
+            .group_versions
+            .iter()
+            .flat_map(|gv| &gv.resources)
+            .map(|r| 1 + r.subresources.len())
+            .sum();
         assert_eq!(read, rows);
         let deployments = registry.get("apps", "v1", "deployments").unwrap();
         assert_eq!(deployments.subresource("scale").unwrap().group_version, "autoscaling/v1");
         assert!(deployments.verbs.has("watch") && deployments.namespaced && deployments.has_status());
-        assert_eq!(registry.get("events.k8s.io", "v1", "events").unwrap().collection, registry.get("", "v1", "events").unwrap().collection);
+        assert_eq!(
+            registry.get("events.k8s.io", "v1", "events").unwrap().collection,
+            registry.get("", "v1", "events").unwrap().collection
+        );
         assert_eq!(registry.by_kind("", "Pod").unwrap().plural, "pods");
     }
 }

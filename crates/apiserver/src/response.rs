@@ -59,7 +59,9 @@ pub fn negotiated(code: u16, accepted: Accepted, json: Bytes) -> Response<Respon
 
 pub fn failure(failure: &Failure) -> Response<ResponseBody> {
     let mut response = value(failure.code, &failure.to_value());
-    if let Some(seconds) = failure.details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0) {
+    if let Some(seconds) =
+        failure.details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0)
+    {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response

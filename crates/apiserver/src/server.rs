@@ -106,7 +106,9 @@ impl ApiServer {
             product_version: config.product_version,
         });
         crd::load(&inner);
-        crate::bootstrap::create_system_objects(&inner).await.map_err(|failure| OpenError::Bootstrap(failure.message))?;
+        crate::bootstrap::create_system_objects(&inner)
+            .await
+            .map_err(|failure| OpenError::Bootstrap(failure.message))?;
         Ok(ApiServer { inner })
     }
 

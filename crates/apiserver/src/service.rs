@@ -73,8 +73,14 @@ impl ApiService {
         } else {
             match Limited::new(body, limit).collect().await {
                 Ok(body) => body.to_bytes(),
-                Err(error) if error.is::<LengthLimitError>() => return response::failure(&Failure::too_large(limit)),
-                Err(error) => return response::failure(&Failure::bad_request(format!("reading the request body failed: {error}"))),
+                Err(error) if error.is::<LengthLimitError>() => {
+                    return response::failure(&Failure::too_large(limit));
+                }
+                Err(error) => {
+                    return response::failure(&Failure::bad_request(format!(
+                        "reading the request body failed: {error}"
+                    )));
+                }
             }
         };
         rest::handle(self.server, Request::from_parts(parts, body)).await

@@ -49,7 +49,12 @@ impl About<'_> {
     }
 
     fn details(&self, name: &str) -> Option<Details> {
-        Some(Details { name: name.into(), group: self.group.into(), kind: self.resource.into(), ..Details::default() })
+        Some(Details {
+            name: name.into(),
+            group: self.group.into(),
+            kind: self.resource.into(),
+            ..Details::default()
+        })
     }
 }
 
@@ -74,7 +79,11 @@ impl Failure {
 
     pub fn forbidden(about: About<'_>, name: &str, why: &str) -> Failure {
         let resource = about.qualified_resource();
-        let message = if name.is_empty() { format!("{resource} is forbidden: {why}") } else { format!("{resource} \"{name}\" is forbidden: {why}") };
+        let message = if name.is_empty() {
+            format!("{resource} is forbidden: {why}")
+        } else {
+            format!("{resource} \"{name}\" is forbidden: {why}")
+        };
         Failure { details: about.details(name), ..Failure::new(403, "Forbidden", message) }
     }
 
@@ -109,13 +118,18 @@ impl Failure {
     }
 
     pub fn conflict(about: About<'_>, name: &str, why: &str) -> Failure {
-        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", about.qualified_resource());
+        let message =
+            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", about.qualified_resource());
         Failure { details: about.details(name), ..Failure::new(409, "Conflict", message) }
     }
 
     /// The object was changed by someone else since the writer read it.
     pub fn modified(about: About<'_>, name: &str) -> Failure {
-        Failure::conflict(about, name, "the object has been modified; please apply your changes to the latest version and try again")
+        Failure::conflict(
+            about,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
     }
 
     pub fn expired(message: impl Into<String>) -> Failure {
@@ -133,7 +147,13 @@ impl Failure {
     pub fn invalid(about: About<'_>, name: &str, errors: Vec<FieldError>) -> Failure {
         let message = format!("{} \"{name}\" is invalid: {}", about.qualified_kind(), aggregate(&errors));
         let causes = errors.into_iter().map(FieldError::into_cause).collect();
-        let details = Details { name: name.into(), group: about.group.into(), kind: about.kind.into(), causes, ..Details::default() };
+        let details = Details {
+            name: name.into(),
+            group: about.group.into(),
+            kind: about.kind.into(),
+            causes,
+            ..Details::default()
+        };
         Failure { details: Some(details), ..Failure::new(422, "Invalid", message) }
     }
 
@@ -155,7 +175,10 @@ impl Failure {
     pub fn internal(message: impl std::fmt::Display) -> Failure {
         let cause = Cause { message: message.to_string(), ..Cause::default() };
         let details = Details { causes: vec![cause], ..Details::default() };
-        Failure { details: Some(details), ..Failure::new(500, "InternalError", format!("Internal error occurred: {message}")) }
+        Failure {
+            details: Some(details),
+            ..Failure::new(500, "InternalError", format!("Internal error occurred: {message}"))
+        }
     }
 
     pub fn unavailable(message: impl Into<String>) -> Failure {
@@ -163,7 +186,11 @@ impl Failure {
     }
 
     pub fn future_revision(asked: u64, current: u64) -> Failure {
-        let cause = Cause { reason: "ResourceVersionTooLarge", message: "Too large resource version".into(), field: String::new() };
+        let cause = Cause {
+            reason: "ResourceVersionTooLarge",
+            message: "Too large resource version".into(),
+            field: String::new(),
+        };
         let details = Details { causes: vec![cause], retry_after_seconds: 1, ..Details::default() };
         let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         Failure { details: Some(details), ..Failure::new(504, "Timeout", message) }
@@ -201,7 +228,9 @@ pub fn success(details: Details) -> Value {
 impl Details {
     fn to_value(&self) -> Value {
         let mut details = Map::new();
-        for (field, text) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)] {
+        for (field, text) in
+            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
+        {
             if !text.is_empty() {
                 details.insert(field, text.as_str());
             }
@@ -219,7 +248,9 @@ impl Details {
 impl Cause {
     fn to_value(&self) -> Value {
         let mut cause = Map::new();
-        for (field, text) in [("reason", self.reason), ("message", self.message.as_str()), ("field", self.field.as_str())] {
+        for (field, text) in
+            [("reason", self.reason), ("message", self.message.as_str()), ("field", self.field.as_str())]
+        {
             if !text.is_empty() {
                 cause.insert(field, text);
             }
@@ -256,7 +287,12 @@ impl FieldError {
     pub fn not_supported(field: impl Into<String>, value: &Value, supported: &[&str]) -> FieldError {
         let title = format!("Unsupported value: {}", shown(value));
         let supported: Vec<String> = supported.iter().map(|value| format!("\"{value}\"")).collect();
-        FieldError::new("FieldValueNotSupported", field, &title, &format!("supported values: {}", supported.join(", ")))
+        FieldError::new(
+            "FieldValueNotSupported",
+            field,
+            &title,
+            &format!("supported values: {}", supported.join(", ")),
+        )
     }
 
     pub fn duplicate(field: impl Into<String>, value: &Value) -> FieldError {
@@ -312,7 +348,10 @@ mod tests {
             FieldError::required("spec.x", ""),
         ];
         let failure = Failure::invalid(about, "web", errors);
-        assert_eq!(failure.message, "Deployment.apps \"web\" is invalid: [spec.x: Required value, spec.y: Invalid value: -1: must be positive]");
+        assert_eq!(
+            failure.message,
+            "Deployment.apps \"web\" is invalid: [spec.x: Required value, spec.y: Invalid value: -1: must be positive]"
+        );
         assert_eq!(failure.details.unwrap().causes.len(), 3);
     }
 }

@@ -51,13 +51,17 @@ pub(crate) fn render(call: &Call, objects: &[&Object], meta: &ListMeta, columns:
         column.insert("priority", 0i64);
         Value::from(column)
     });
-    table.insert("columnDefinitions", if columns == Columns::Shown { Value::from(definitions.to_vec()) } else { Value::NULL });
+    table.insert(
+        "columnDefinitions",
+        if columns == Columns::Shown { Value::from(definitions.to_vec()) } else { Value::NULL },
+    );
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {
             let value = object.value();
             let age = value.str_at(&["metadata", "creationTimestamp"]).and_then(time::parse_time);
-            let age = age.map_or("<unknown>".into(), |created| human_duration(call.server.clock.now_ms() - created));
+            let age = age
+                .map_or("<unknown>".into(), |created| human_duration(call.server.clock.now_ms() - created));
             let mut row = Map::new();
             row.insert("cells", vec![Value::from(object.key.name.as_str()), age.into()]);
             row.insert("object", present_metadata(&value));
@@ -98,7 +102,20 @@ mod tests {
 
     #[test]
     fn ages() {
-        for (seconds, expected) in [(0, "0s"), (119, "119s"), (120, "2m"), (125, "2m5s"), (600, "10m"), (3 * 3600, "3h"), (3 * 3600 + 60, "3h1m"), (9 * 3600, "9h"), (2 * 86_400, "2d"), (2 * 86_400 + 3600, "2d1h"), (9 * 86_400, "9d"), (-5, "<invalid>")] {
+        for (seconds, expected) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (125, "2m5s"),
+            (600, "10m"),
+            (3 * 3600, "3h"),
+            (3 * 3600 + 60, "3h1m"),
+            (9 * 3600, "9h"),
+            (2 * 86_400, "2d"),
+            (2 * 86_400 + 3600, "2d1h"),
+            (9 * 86_400, "9d"),
+            (-5, "<invalid>"),
+        ] {
             assert_eq!(human_duration(seconds * 1000), expected);
         }
     }

@@ -1,12 +1,14 @@
 //! YAML as the API speaks it: bodies that are YAML, answers for `Accept: application/yaml`.
 
-use gantry_apimachinery::Value;
+use gantry_apimachinery::{Value, parse_yaml, to_yaml};
+use gantry_yaml::FileId;
 
-/// JSON is YAML.
 pub(crate) fn emit(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+    gantry_yaml::emit(&to_yaml(value))
 }
 
+/// The one document of a body.
 pub(crate) fn parse(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    let documents = parse_yaml(FileId::default(), text).map_err(|error| error.to_string())?;
+    documents.into_iter().next().ok_or_else(|| "the body holds no document".to_owned())
 }

@@ -47,9 +47,13 @@ pub(crate) fn set_defaults(resource: &Resource, object: &mut Value) {
         "autoscaling/horizontalpodautoscalers" => autoscaling::default_autoscaler(object),
         "discovery.k8s.io/endpointslices" => core::default_endpoint_slice(object),
         "networking.k8s.io/networkpolicies" => core::default_network_policy(object),
-        "rbac.authorization.k8s.io/rolebindings" | "rbac.authorization.k8s.io/clusterrolebindings" => core::default_binding(object),
+        "rbac.authorization.k8s.io/rolebindings" | "rbac.authorization.k8s.io/clusterrolebindings" => {
+            core::default_binding(object)
+        }
         "storage.k8s.io/storageclasses" => core::default_storage_class(object),
-        "scheduling.k8s.io/priorityclasses" => default_at(object, &["preemptionPolicy"], "PreemptLowerPriority"),
+        "scheduling.k8s.io/priorityclasses" => {
+            default_at(object, &["preemptionPolicy"], "PreemptLowerPriority")
+        }
         _ => {}
     }
 }
@@ -72,7 +76,16 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), Fail
         "/pods" => pod::prepare_create(object),
         "/namespaces" => core::prepare_namespace(object),
         "batch/jobs" => workloads::prepare_job(object),
-        "apps/deployments" | "apps/replicasets" | "apps/statefulsets" | "apps/daemonsets" | "/services" | "batch/cronjobs" | "policy/poddisruptionbudgets" | "/persistentvolumeclaims" | "networking.k8s.io/ingresses" | "autoscaling/horizontalpodautoscalers" => {
+        "apps/deployments"
+        | "apps/replicasets"
+        | "apps/statefulsets"
+        | "apps/daemonsets"
+        | "/services"
+        | "batch/cronjobs"
+        | "policy/poddisruptionbudgets"
+        | "/persistentvolumeclaims"
+        | "networking.k8s.io/ingresses"
+        | "autoscaling/horizontalpodautoscalers" => {
             initial_status(resource.id(), object);
         }
         _ => {}
@@ -85,11 +98,15 @@ fn initial_status(id: &str, object: &mut Value) {
     match id {
         "apps/replicasets" | "apps/statefulsets" => default_at(object, &["status", "replicas"], 0i64),
         "apps/daemonsets" => {
-            for field in ["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"] {
+            for field in
+                ["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"]
+            {
                 default_at(object, &["status", field], 0i64);
             }
         }
-        "/services" | "networking.k8s.io/ingresses" => default_at(object, &["status", "loadBalancer"], Value::object()),
+        "/services" | "networking.k8s.io/ingresses" => {
+            default_at(object, &["status", "loadBalancer"], Value::object())
+        }
         "/persistentvolumeclaims" => default_at(object, &["status", "phase"], "Pending"),
         "autoscaling/horizontalpodautoscalers" => {
             default_at(object, &["status", "desiredReplicas"], 0i64);
@@ -107,7 +124,9 @@ fn initial_status(id: &str, object: &mut Value) {
 /// What the server sets on a changed object.
 pub(crate) fn prepare_update(call: &Call, object: &mut Value, old: &Value) -> Result<(), Failure> {
     match call.resource.id() {
-        crd::COLLECTION if call.path.subresource.is_none() => crd::prepare(object, call.server.clock.now_ms(), false),
+        crd::COLLECTION if call.path.subresource.is_none() => {
+            crd::prepare(object, call.server.clock.now_ms(), false)
+        }
         "/namespaces" if call.path.subresource.is_none() => {
             // Only `finalize` changes what holds a namespace.
             if let Some(finalizers) = old.at(&["spec", "finalizers"]) {
@@ -131,8 +150,10 @@ pub(crate) fn admit_create(call: &Call, object: &mut Value, dry_run: bool) -> Re
     }
 }
 
-pub(crate) fn undo_create(server: &Inner, id: &str, object: &Object) {
-    after_removal(server, id, object);
+pub(crate) fn undo_create(server: &Inner, id: &str, object: &Value) {
+    if id == "/services" {
+        service::release_address(server, object);
+    }
 }
 
 /// Gives back what a removed object had taken.
@@ -165,13 +186,30 @@ pub(crate) fn name_rule(id: &str) -> fn(&str) -> Vec<String> {
 
 /// Kinds that a PUT creates where they are missing.
 pub(crate) fn creates_on_update(id: &str) -> bool {
-    matches!(id, "coordination.k8s.io/leases" | "/events" | "/endpoints" | "/limitranges" | "/services" | "node.k8s.io/runtimeclasses")
-        || id.starts_with("rbac.authorization.k8s.io/")
+    matches!(
+        id,
+        "coordination.k8s.io/leases"
+            | "/events"
+            | "/endpoints"
+            | "/limitranges"
+            | "/services"
+            | "node.k8s.io/runtimeclasses"
+    ) || id.starts_with("rbac.authorization.k8s.io/")
 }
 
 /// Kinds whose deletion answers with the object instead of a `Status`.
 pub(crate) fn returns_deleted(id: &str) -> bool {
-    matches!(id, "/pods" | "/services" | "/namespaces" | "/persistentvolumeclaims" | "/persistentvolumes" | "/podtemplates" | "/resourcequotas" | "/serviceaccounts")
+    matches!(
+        id,
+        "/pods"
+            | "/services"
+            | "/namespaces"
+            | "/persistentvolumeclaims"
+            | "/persistentvolumes"
+            | "/podtemplates"
+            | "/resourcequotas"
+            | "/serviceaccounts"
+    )
 }
 
 fn keeps_status_on_create(id: &str) -> bool {
@@ -183,15 +221,23 @@ fn has_generation(resource: &Resource) -> bool {
     resource.custom.is_some()
         || matches!(
             resource.id(),
-            "/pods" | "/replicationcontrollers"
-                | "apps/deployments" | "apps/replicasets" | "apps/statefulsets" | "apps/daemonsets"
-                | "batch/jobs" | "batch/cronjobs"
+            "/pods"
+                | "/replicationcontrollers"
+                | "apps/deployments"
+                | "apps/replicasets"
+                | "apps/statefulsets"
+                | "apps/daemonsets"
+                | "batch/jobs"
+                | "batch/cronjobs"
                 | "policy/poddisruptionbudgets"
-                | "networking.k8s.io/ingresses" | "networking.k8s.io/networkpolicies" | "networking.k8s.io/ingressclasses"
+                | "networking.k8s.io/ingresses"
+                | "networking.k8s.io/networkpolicies"
+                | "networking.k8s.io/ingressclasses"
                 | "discovery.k8s.io/endpointslices"
                 | "apiextensions.k8s.io/customresourcedefinitions"
                 | "scheduling.k8s.io/priorityclasses"
-                | "flowcontrol.apiserver.k8s.io/flowschemas" | "flowcontrol.apiserver.k8s.io/prioritylevelconfigurations"
+                | "flowcontrol.apiserver.k8s.io/flowschemas"
+                | "flowcontrol.apiserver.k8s.io/prioritylevelconfigurations"
         )
         || resource.id().starts_with("admissionregistration.k8s.io/")
 }
@@ -218,7 +264,8 @@ pub(crate) fn on_deletion_mark(id: &str, object: &mut Value) {
 
 /// Refuses deletions that would break the cluster.
 pub(crate) fn check_delete(call: &Call) -> Result<(), Failure> {
-    let is_protected = call.resource.id() == "/namespaces" && matches!(call.name(), "default" | "kube-system" | "kube-public");
+    let is_protected = call.resource.id() == "/namespaces"
+        && matches!(call.name(), "default" | "kube-system" | "kube-public");
     if is_protected {
         return Err(Failure::forbidden(call.about(), call.name(), "this namespace may not be deleted"));
     }

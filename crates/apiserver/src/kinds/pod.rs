@@ -19,12 +19,18 @@ pub(super) fn default_pod(object: &mut Value) {
             *toleration.entry_at(&["tolerationSeconds"]) = 300.into();
             toleration
         };
-        *object.entry_at(&["spec", "tolerations"]) = vec![toleration("node.kubernetes.io/not-ready"), toleration("node.kubernetes.io/unreachable")].into();
+        *object.entry_at(&["spec", "tolerations"]) =
+            vec![toleration("node.kubernetes.io/not-ready"), toleration("node.kubernetes.io/unreachable")]
+                .into();
     }
     // A limit without a request is a request too.
     for list in ["initContainers", "containers"] {
         for container in object.at_mut(&["spec", list]).and_then(Value::as_array_mut).into_iter().flatten() {
-            let limits = container.at(&["resources", "limits"]).and_then(Value::as_object).cloned().unwrap_or_default();
+            let limits = container
+                .at(&["resources", "limits"])
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default();
             for (resource, amount) in limits.iter() {
                 default_at(container, &["resources", "requests", resource], amount.clone());
             }
@@ -132,7 +138,9 @@ fn default_container(container: &mut Value, host_network: bool) {
 }
 
 fn default_probe(probe: &mut Value) {
-    for (field, default) in [("timeoutSeconds", 1i64), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+    for (field, default) in
+        [("timeoutSeconds", 1i64), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         let slot = probe.entry_at(&[field]);
         if slot.is_null() || slot.as_i64() == Some(0) {
             *slot = default.into();
@@ -163,7 +171,9 @@ fn default_volume(volume: &mut Value) {
     if volume.get("hostPath").is_some_and(|value| !value.is_null()) {
         default_at(volume, &["hostPath", "type"], "");
     }
-    let has_source = volume.as_object().is_some_and(|map| map.iter().any(|(key, value)| key != "name" && !value.is_null()));
+    let has_source = volume
+        .as_object()
+        .is_some_and(|map| map.iter().any(|(key, value)| key != "name" && !value.is_null()));
     if !has_source {
         default_at(volume, &["emptyDir"], Value::object());
     }
@@ -175,7 +185,8 @@ fn default_volume(volume: &mut Value) {
         }
     };
     items(volume, &["downwardAPI", "items"]);
-    for source in volume.at_mut(&["projected", "sources"]).and_then(Value::as_array_mut).into_iter().flatten() {
+    for source in volume.at_mut(&["projected", "sources"]).and_then(Value::as_array_mut).into_iter().flatten()
+    {
         items(source, &["downwardAPI", "items"]);
         if source.get("serviceAccountToken").is_some() {
             default_at(source, &["serviceAccountToken", "expirationSeconds"], 3600i64);

@@ -53,7 +53,9 @@ pub(super) fn assign_address(call: &Call, object: &mut Value, dry_run: bool) -> 
     let address = match asked.as_str() {
         "None" => "None".to_owned(),
         "" => {
-            let address = addresses.allocate().ok_or_else(|| Failure::internal("failed to allocate a serviceIP: range is full"))?;
+            let address = addresses
+                .allocate()
+                .ok_or_else(|| Failure::internal("failed to allocate a serviceIP: range is full"))?;
             if dry_run {
                 addresses.release(address);
             }
@@ -62,15 +64,25 @@ pub(super) fn assign_address(call: &Call, object: &mut Value, dry_run: bool) -> 
         text => {
             let invalid = |why: &str| {
                 let value = Value::from(text);
-                Failure::invalid(call.about(), &name, vec![FieldError::invalid("spec.clusterIPs", &vec![value].into(), why)])
+                Failure::invalid(
+                    call.about(),
+                    &name,
+                    vec![FieldError::invalid("spec.clusterIPs", &vec![value].into(), why)],
+                )
             };
-            let address: Ipv4Addr = text.parse().map_err(|_| invalid("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))?;
+            let address: Ipv4Addr = text
+                .parse()
+                .map_err(|_| invalid("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))?;
             if !addresses.range.contains(address) {
                 let range = addresses.range;
-                return Err(invalid(&format!("failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}")));
+                return Err(invalid(&format!(
+                    "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+                )));
             }
             if !dry_run && !addresses.take(address) {
-                return Err(invalid(&format!("failed to allocate IP {address}: provided IP is already allocated")));
+                return Err(invalid(&format!(
+                    "failed to allocate IP {address}: provided IP is already allocated"
+                )));
             }
             address.to_string()
         }
@@ -86,7 +98,9 @@ pub(super) fn keep_address(call: &Call, object: &mut Value, old: &Value) -> Resu
     match (external(old), external(object)) {
         (_, true) => {
             if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-                for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+                for field in
+                    ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]
+                {
                     spec.remove(field);
                 }
             }

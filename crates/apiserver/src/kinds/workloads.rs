@@ -45,7 +45,9 @@ pub(super) fn default_stateful_set(object: &mut Value) {
     default_at(object, &["spec", "persistentVolumeClaimRetentionPolicy", "whenScaled"], "Retain");
     default_at(object, &["spec", "replicas"], 1i64);
     default_at(object, &["spec", "revisionHistoryLimit"], 10i64);
-    for claim in object.at_mut(&["spec", "volumeClaimTemplates"]).and_then(Value::as_array_mut).into_iter().flatten() {
+    for claim in
+        object.at_mut(&["spec", "volumeClaimTemplates"]).and_then(Value::as_array_mut).into_iter().flatten()
+    {
         default_at(claim, &["kind"], "PersistentVolumeClaim");
         default_at(claim, &["apiVersion"], "v1");
         super::core::default_claim(claim);
@@ -75,7 +77,11 @@ pub(super) fn default_job(object: &mut Value) {
     default_at(object, &["spec", "suspend"], false);
     default_at(object, &["spec", "manualSelector"], false);
     let failed_only = object.at(&["spec", "podFailurePolicy"]).is_some();
-    default_at(object, &["spec", "podReplacementPolicy"], if failed_only { "Failed" } else { "TerminatingOrFailed" });
+    default_at(
+        object,
+        &["spec", "podReplacementPolicy"],
+        if failed_only { "Failed" } else { "TerminatingOrFailed" },
+    );
 }
 
 /// A job finds its pods by its own uid unless it says otherwise.

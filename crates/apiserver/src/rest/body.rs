@@ -7,7 +7,8 @@ use crate::negotiate::media_type;
 use crate::rest::Call;
 use crate::status::Failure;
 
-pub(crate) const ACCEPTED_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+pub(crate) const ACCEPTED_TYPES: &str =
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// The body as an object of `kind` in `api_version`; both may be left out of the body and are then filled in.
 pub(crate) fn object(call: &Call, kind: &str, api_version: &str) -> Result<Value, Failure> {
@@ -28,11 +29,17 @@ pub(crate) fn decode(call: &Call, kind: &str) -> Result<Value, Failure> {
         }
     };
     if depth(&object) > call.server.limits.depth {
-        return Err(Failure::bad_request(format!("the object nests deeper than {} levels", call.server.limits.depth)));
+        return Err(Failure::bad_request(format!(
+            "the object nests deeper than {} levels",
+            call.server.limits.depth
+        )));
     }
     match object.kind {
         Kind::Object(_) => Ok(object),
-        _ => Err(Failure::bad_request(format!("the object provided is unrecognized (must be of type {kind}): a {} is no object", object.type_name()))),
+        _ => Err(Failure::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): a {} is no object",
+            object.type_name()
+        ))),
     }
 }
 
@@ -48,7 +55,8 @@ fn parse_json(body: &[u8], kind: &str) -> Result<Value, Failure> {
 
 fn parse_yaml(body: &[u8]) -> Result<Value, Failure> {
     let text = std::str::from_utf8(body).map_err(|_| Failure::bad_request("yaml: the body is not UTF-8"))?;
-    crate::yaml::parse(text).map_err(|error| Failure::bad_request(format!("error converting YAML to JSON: {error}")))
+    crate::yaml::parse(text)
+        .map_err(|error| Failure::bad_request(format!("error converting YAML to JSON: {error}")))
 }
 
 fn depth(value: &Value) -> usize {

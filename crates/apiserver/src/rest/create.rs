@@ -29,12 +29,24 @@ pub(crate) async fn create(call: &Call) -> Answer {
 pub(crate) async fn create_object(call: &Call, mut object: Value, dry_run: bool) -> Result<Written, Failure> {
     check_namespace_field(call, &mut object)?;
     let metadata = body::metadata_mut(&mut object);
-    if metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|version| !version.is_empty() && version != "0") {
+    if metadata
+        .get("resourceVersion")
+        .and_then(Value::as_str)
+        .is_some_and(|version| !version.is_empty() && version != "0")
+    {
         return Err(Failure::unclassified("resourceVersion should not be set on objects to be created"));
     }
     let given_name: SmolStr = metadata.get("name").and_then(Value::as_str).unwrap_or_default().into();
     let prefix: SmolStr = metadata.get("generateName").and_then(Value::as_str).unwrap_or_default().into();
-    for field in ["uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+    for field in [
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "generation",
+    ] {
         metadata.remove(field);
     }
     metadata.insert("uid", call.server.random.uid());
@@ -46,7 +58,10 @@ pub(crate) async fn create_object(call: &Call, mut object: Value, dry_run: bool)
     for _ in 0..attempts {
         let mut object = object.clone();
         if given_name.is_empty() && !prefix.is_empty() {
-            let kept = prefix.char_indices().nth(GENERATED_PREFIX_MAX).map_or(prefix.as_str(), |(end, _)| &prefix[..end]);
+            let kept = prefix
+                .char_indices()
+                .nth(GENERATED_PREFIX_MAX)
+                .map_or(prefix.as_str(), |(end, _)| &prefix[..end]);
             last_name = format!("{kept}{}", call.server.random.suffix()).into();
             body::metadata_mut(&mut object).insert("name", last_name.as_str());
         }
@@ -59,7 +74,12 @@ pub(crate) async fn create_object(call: &Call, mut object: Value, dry_run: bool)
 }
 
 /// `None` if the name is taken.
-async fn store_new(call: &Call, mut object: Value, name: &str, dry_run: bool) -> Result<Option<Written>, Failure> {
+async fn store_new(
+    call: &Call,
+    mut object: Value,
+    name: &str,
+    dry_run: bool,
+) -> Result<Option<Written>, Failure> {
     let resource = &call.resource;
     let key = ObjectKey { namespace: call.namespace().into(), name: name.into() };
     // Asked before admission, so that nothing (an address) is taken for an object that cannot be created.
@@ -104,7 +124,9 @@ pub(crate) fn check_namespace_field(call: &Call, object: &mut Value) -> Result<(
         return Err(Failure::method_not_allowed());
     }
     if !given.is_empty() && given != call.namespace() {
-        return Err(Failure::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+        return Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     metadata.insert("namespace", call.namespace());
     Ok(())
@@ -120,5 +142,8 @@ fn name_errors(call: &Call, object: &Value) -> Vec<FieldError> {
         return Vec::new();
     }
     let value = Value::from(name);
-    kinds::name_rule(call.resource.id())(name).into_iter().map(|why| FieldError::invalid("metadata.name", &value, &why)).collect()
+    kinds::name_rule(call.resource.id())(name)
+        .into_iter()
+        .map(|why| FieldError::invalid("metadata.name", &value, &why))
+        .collect()
 }

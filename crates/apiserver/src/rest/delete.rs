@@ -37,7 +37,13 @@ pub(crate) async fn delete(call: &Call) -> Answer {
     match delete_one(call, call.key(), &options).await? {
         Some((object, true)) if !kinds::returns_deleted(call.resource.id()) => {
             let uid = object.value().str_at(&["metadata", "uid"]).unwrap_or_default().to_owned();
-            let details = Details { name: call.name().into(), group: call.resource.group.to_string(), kind: call.resource.plural.to_string(), uid, ..Details::default() };
+            let details = Details {
+                name: call.name().into(),
+                group: call.resource.group.to_string(),
+                kind: call.resource.plural.to_string(),
+                uid,
+                ..Details::default()
+            };
             Ok(response::negotiated(200, call.accepted, response::to_json(&success(details)).into()))
         }
         Some((object, _)) => Ok(present::object(call, 200, &object)),
@@ -48,7 +54,13 @@ pub(crate) async fn delete(call: &Call) -> Answer {
 pub(crate) async fn delete_collection(call: &Call) -> Answer {
     let options = options(call)?;
     let selection = Selection::parse(&call.query, &call.resource)?;
-    let (listing, _) = call.server.store.list(&call.resource.collection, call.path.namespace.as_deref(), None, usize::MAX, |object| selection.matches(object));
+    let (listing, _) = call.server.store.list(
+        &call.resource.collection,
+        call.path.namespace.as_deref(),
+        None,
+        usize::MAX,
+        |object| selection.matches(object),
+    );
     let mut deleted = Vec::new();
     for object in &listing.objects {
         match delete_one(call, object.key.clone(), &options).await? {
@@ -57,12 +69,17 @@ pub(crate) async fn delete_collection(call: &Call) -> Answer {
             None => continue,
         }
     }
-    let meta = table::ListMeta { revision: call.server.store.revision().to_string(), ..table::ListMeta::default() };
+    let meta =
+        table::ListMeta { revision: call.server.store.revision().to_string(), ..table::ListMeta::default() };
     Ok(present::list(call, &deleted, &meta))
 }
 
 /// Deletes one object or marks it for deletion. Gives its last state and whether it is gone; `None` if there is none.
-async fn delete_one(call: &Call, key: ObjectKey, options: &Options) -> Result<Option<(std::sync::Arc<Object>, bool)>, Failure> {
+async fn delete_one(
+    call: &Call,
+    key: ObjectKey,
+    options: &Options,
+) -> Result<Option<(std::sync::Arc<Object>, bool)>, Failure> {
     let resource = &call.resource;
     for _ in 0..ATTEMPTS {
         let Some(current) = call.server.store.get(&resource.collection, &key) else { return Ok(None) };
@@ -104,7 +121,13 @@ fn mark(call: &Call, object: &mut Value, options: &Options, was_deleting: bool) 
     let now_ms = call.server.clock.now_ms();
     let metadata = body::metadata_mut(object);
     let finalizers = metadata.get("finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut wanted: Vec<Value> = finalizers.iter().filter(|finalizer| !matches!(finalizer.as_str(), Some(FOREGROUND | ORPHAN)) || options.propagation.is_none()).cloned().collect();
+    let mut wanted: Vec<Value> = finalizers
+        .iter()
+        .filter(|finalizer| {
+            !matches!(finalizer.as_str(), Some(FOREGROUND | ORPHAN)) || options.propagation.is_none()
+        })
+        .cloned()
+        .collect();
     match options.propagation {
         Some(Propagation::Foreground) => wanted.push(FOREGROUND.into()),
         Some(Propagation::Orphan) => wanted.push(ORPHAN.into()),
@@ -137,16 +160,27 @@ fn mark(call: &Call, object: &mut Value, options: &Options, was_deleting: bool) 
     object.at(&["metadata", "deletionGracePeriodSeconds"]).and_then(Value::as_i64).unwrap_or(0) > 0
 }
 
-fn check_preconditions(call: &Call, object: &Value, current: &Object, options: &Options) -> Result<(), Failure> {
+fn check_preconditions(
+    call: &Call,
+    object: &Value,
+    current: &Object,
+    options: &Options,
+) -> Result<(), Failure> {
     let uid = object.str_at(&["metadata", "uid"]).unwrap_or_default();
     // Here Kubernetes names the kind where it names the resource elsewhere.
-    let about = About { group: &call.resource.group, resource: &call.resource.kind, kind: &call.resource.kind };
+    let about =
+        About { group: &call.resource.group, resource: &call.resource.kind, kind: &call.resource.kind };
     if let Some(asked) = options.uid.as_deref().filter(|asked| *asked != uid) {
-        let why = format!("the UID in the precondition ({asked}) does not match the UID in record ({uid}). The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the precondition ({asked}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+        );
         return Err(Failure::conflict(about, &current.key.name, &why));
     }
     if let Some(asked) = options.revision.filter(|asked| *asked != current.revision) {
-        let why = format!("the ResourceVersion in the precondition ({asked}) does not match the ResourceVersion in record ({}). The object might have been modified", current.revision);
+        let why = format!(
+            "the ResourceVersion in the precondition ({asked}) does not match the ResourceVersion in record ({}). The object might have been modified",
+            current.revision
+        );
         return Err(Failure::conflict(about, &current.key.name, &why));
     }
     Ok(())
@@ -155,7 +189,10 @@ fn check_preconditions(call: &Call, object: &Value, current: &Object, options: &
 fn options(call: &Call) -> Result<Options, Failure> {
     let body = if call.body.is_empty() { Value::object() } else { body::decode(call, "DeleteOptions")? };
     let about = About { group: "meta.k8s.io", resource: "", kind: "DeleteOptions" };
-    let propagation = body.str_at(&["propagationPolicy"]).or(call.query.get("propagationPolicy")).filter(|policy| !policy.is_empty());
+    let propagation = body
+        .str_at(&["propagationPolicy"])
+        .or(call.query.get("propagationPolicy"))
+        .filter(|policy| !policy.is_empty());
     let propagation = match propagation {
         None => match body.get("orphanDependents").and_then(Value::as_bool) {
             Some(true) => Some(Propagation::Orphan),
@@ -166,14 +203,25 @@ fn options(call: &Call) -> Result<Options, Failure> {
         Some("Background") => Some(Propagation::Background),
         Some("Orphan") => Some(Propagation::Orphan),
         Some(other) => {
-            let error = FieldError::not_supported("propagationPolicy", &other.into(), &["Foreground", "Background", "Orphan", "nil"]);
+            let error = FieldError::not_supported(
+                "propagationPolicy",
+                &other.into(),
+                &["Foreground", "Background", "Orphan", "nil"],
+            );
             return Err(Failure::invalid(about, "", vec![error]));
         }
     };
-    let in_body = body.get("dryRun").and_then(Value::as_array).is_some_and(|values| values.iter().any(|value| value.as_str() == Some("All")));
+    let in_body = body
+        .get("dryRun")
+        .and_then(Value::as_array)
+        .is_some_and(|values| values.iter().any(|value| value.as_str() == Some("All")));
     Ok(Options {
         dry_run: in_body || write::is_dry_run(call, "DeleteOptions")?,
-        grace_seconds: body.get("gracePeriodSeconds").and_then(Value::as_i64).or(call.query.number("gracePeriodSeconds")).map(|seconds| seconds.clamp(0, i64::from(i32::MAX))),
+        grace_seconds: body
+            .get("gracePeriodSeconds")
+            .and_then(Value::as_i64)
+            .or(call.query.number("gracePeriodSeconds"))
+            .map(|seconds| seconds.clamp(0, i64::from(i32::MAX))),
         uid: body.str_at(&["preconditions", "uid"]).map(str::to_owned),
         revision: crate::query::parse_revision(body.str_at(&["preconditions", "resourceVersion"]))?,
         propagation,

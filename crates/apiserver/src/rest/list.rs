@@ -54,7 +54,9 @@ pub(crate) fn list(call: &Call) -> Answer {
     let (mut listing, remaining) = match exact {
         Some(revision) => {
             check_not_future(call, exact)?;
-            let mut listing = store.list_at(collection, namespace, after, revision).map_err(|_| too_old(after, namespace))?;
+            let mut listing = store
+                .list_at(collection, namespace, after, revision)
+                .map_err(|_| too_old(after, namespace))?;
             let mut remaining = 0;
             let mut kept = Vec::new();
             for object in listing.objects {
@@ -76,10 +78,16 @@ pub(crate) fn list(call: &Call) -> Answer {
     Ok(present::list(call, &listing.objects, &meta))
 }
 
-fn list_meta(listing: &Listing, remaining: usize, selection: &Selection, namespace: Option<&str>) -> ListMeta {
+fn list_meta(
+    listing: &Listing,
+    remaining: usize,
+    selection: &Selection,
+    namespace: Option<&str>,
+) -> ListMeta {
     let mut meta = ListMeta { revision: listing.revision.to_string(), ..ListMeta::default() };
     if let Some(last) = listing.objects.last().filter(|_| remaining > 0) {
-        meta.continuation = Continue { revision: Some(listing.revision), after: last.key.clone() }.encode(namespace);
+        meta.continuation =
+            Continue { revision: Some(listing.revision), after: last.key.clone() }.encode(namespace);
         // With a selector the rest would have to be read to be counted.
         meta.remaining = selection.is_everything().then_some(remaining);
     }
@@ -95,7 +103,11 @@ struct Continue {
 
 impl Continue {
     fn encode(&self, namespace: Option<&str>) -> String {
-        let mut start = if namespace.is_none() && !self.after.namespace.is_empty() { format!("{}/", self.after.namespace) } else { String::new() };
+        let mut start = if namespace.is_none() && !self.after.namespace.is_empty() {
+            format!("{}/", self.after.namespace)
+        } else {
+            String::new()
+        };
         start.push_str(&self.after.name);
         start.push('\0');
         let revision = self.revision.map_or(-1, |revision| revision as i64);
@@ -107,13 +119,16 @@ impl Continue {
     }
 
     fn decode(text: &str, namespace: Option<&str>) -> Result<Continue, Failure> {
-        let invalid = |why: String| Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let invalid = |why: String| {
+            Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+        };
         let unpadded = text.trim_end_matches('=');
         let bytes = BASE64_URL_SAFE_NO_PAD
             .decode(unpadded)
             .or_else(|_| BASE64_STANDARD_NO_PAD.decode(unpadded))
             .map_err(|error| invalid(error.to_string()))?;
-        let token: Value = serde_json::from_slice(&bytes).map_err(|error| invalid(crate::go_json::syntax_error(&bytes, &error)))?;
+        let token: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| invalid(crate::go_json::syntax_error(&bytes, &error)))?;
         if token.str_at(&["v"]) != Some("meta.k8s.io/v1") {
             return Err(invalid("server does not recognize this encoded version".into()));
         }
@@ -123,7 +138,11 @@ impl Continue {
             (None, Some((namespace, name))) => ObjectKey { namespace: namespace.into(), name: name.into() },
             (None, None) => ObjectKey { namespace: "".into(), name: start.into() },
         };
-        let revision = token.get("rv").and_then(Value::as_i64).and_then(|revision| u64::try_from(revision).ok()).filter(|revision| *revision > 0);
+        let revision = token
+            .get("rv")
+            .and_then(Value::as_i64)
+            .and_then(|revision| u64::try_from(revision).ok())
+            .filter(|revision| *revision > 0);
         Ok(Continue { revision, after })
     }
 }

@@ -33,7 +33,7 @@ use crate::service::ResponseBody;
 use crate::status::{About, Failure};
 use crate::store::ObjectKey;
 
-type Answer = Result<Response<ResponseBody>, Failure>;
+pub(crate) type Answer = Result<Response<ResponseBody>, Failure>;
 
 /// One request for a resource.
 pub(crate) struct Call {
@@ -113,7 +113,8 @@ async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
         Parsed::Resource(path) => path,
     };
     let registry = server.registry.load_full();
-    let aggregated = server.aggregated.read().iter().find(|api| serves(api.resources().first(), &path)).cloned();
+    let aggregated =
+        server.aggregated.read().iter().find(|api| serves(api.resources().first(), &path)).cloned();
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let Some(resource) = registry.get(&path.group, &path.version, &path.resource).cloned() else {
@@ -132,7 +133,8 @@ async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
         request.extensions_mut().insert(user);
         return Ok(api.handle(request).await);
     }
-    if resource.namespaced == (path.namespace.is_none() && path.name.is_some()) && path.resource != "namespaces" {
+    let outside = resource.namespaced && path.namespace.is_none() && path.name.is_some();
+    if outside || (!resource.namespaced && path.namespace.is_some()) {
         // A namespaced object without a namespace, or the other way round.
         return Err(Failure::no_such_resource());
     }
@@ -144,10 +146,13 @@ async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
         return Err(Failure::method_not_allowed());
     }
     let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let streams = matches!(path.subresource.as_deref(), Some("log" | "exec" | "attach" | "portforward" | "proxy"));
+    let streams =
+        matches!(path.subresource.as_deref(), Some("log" | "exec" | "attach" | "portforward" | "proxy"));
     let accepted = match negotiate::accepted(accept, query.flag("pretty")) {
         Some(accepted) => accepted,
-        None if streams => Accepted { shape: negotiate::Shape::Object, format: negotiate::Format::Json, pretty: false },
+        None if streams => {
+            Accepted { shape: negotiate::Shape::Object, format: negotiate::Format::Json, pretty: false }
+        }
         None => return Err(Failure::not_acceptable()),
     };
     let call = Call { server, registry, resource, user, path, query, accepted, parts, body };
@@ -219,7 +224,10 @@ fn authorize(user: &UserInfo, verb: &str, resource: &Resource, path: &ResourcePa
         Some(namespace) => format!("in the namespace \"{namespace}\""),
         None => "at the cluster scope".into(),
     };
-    let why = format!("User \"{}\" cannot {verb} resource \"{name}\" in API group \"{}\" {scope}", user.name, resource.group);
+    let why = format!(
+        "User \"{}\" cannot {verb} resource \"{name}\" in API group \"{}\" {scope}",
+        user.name, resource.group
+    );
     Err(Failure::forbidden(resource.about(), path.name.as_deref().unwrap_or_default(), &why))
 }
 

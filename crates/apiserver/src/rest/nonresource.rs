@@ -22,7 +22,12 @@ pub(crate) fn page_not_found() -> Response<ResponseBody> {
     response::text(404, "404 page not found\n")
 }
 
-pub(crate) fn handle(server: &Arc<Inner>, user: &UserInfo, segments: &[String], request: &Request<Bytes>) -> Answer {
+pub(crate) fn handle(
+    server: &Arc<Inner>,
+    user: &UserInfo,
+    segments: &[String],
+    request: &Request<Bytes>,
+) -> Answer {
     let path: Vec<&str> = segments.iter().map(String::as_str).collect();
     if user.is_anonymous() && !path.first().is_some_and(|first| OPEN.contains(first)) {
         let verb = request.method().as_str().to_ascii_lowercase();
@@ -49,11 +54,12 @@ pub(crate) fn handle(server: &Arc<Inner>, user: &UserInfo, segments: &[String], 
         ["apis"] if aggregated => Ok(discovery::aggregated(&registry, false)),
         ["api"] => Ok(response::value(200, &discovery::core_versions(request))),
         ["apis"] => Ok(response::value(200, &discovery::group_list(&registry))),
-        ["api", version] => discovery::resource_list(&registry, "", version).map_or_else(|| Ok(page_not_found()), |list| Ok(response::value(200, &list))),
-        ["apis", group] => discovery::group(&registry, group).map_or_else(|| Ok(page_not_found()), |group| Ok(response::value(200, &group))),
-        ["apis", group, version] => {
-            discovery::resource_list(&registry, group, version).map_or_else(|| Ok(page_not_found()), |list| Ok(response::value(200, &list)))
-        }
+        ["api", version] => discovery::resource_list(&registry, "", version)
+            .map_or_else(|| Ok(page_not_found()), |list| Ok(response::value(200, &list))),
+        ["apis", group] => discovery::group(&registry, group)
+            .map_or_else(|| Ok(page_not_found()), |group| Ok(response::value(200, &group))),
+        ["apis", group, version] => discovery::resource_list(&registry, group, version)
+            .map_or_else(|| Ok(page_not_found()), |list| Ok(response::value(200, &list))),
         ["openapi", ..] => openapi::handle(&registry, &path[1..]),
         _ => Ok(page_not_found()),
     }

@@ -3,11 +3,11 @@
 use gantry_apimachinery::{Value, json_patch, merge_patch, strategic_patch};
 use http::header;
 
-use crate::merge_schema::{BuiltInTypes, TypeName};
+use crate::merge_schema::BuiltInTypes;
 use crate::negotiate::media_type;
 use crate::rest::write;
 use crate::rest::{Answer, Call, update};
-use crate::status::{Failure};
+use crate::status::Failure;
 
 const REJECTED: &str = "the server rejected our request due to an error in our request";
 
@@ -27,12 +27,17 @@ pub(crate) async fn patch(call: &Call) -> Answer {
 pub(crate) fn parse(call: &Call) -> Result<Patch, Failure> {
     let content_type = call.header(header::CONTENT_TYPE).map_or("", media_type);
     let decode = || -> Result<Value, Failure> {
-        serde_json::from_slice(&call.body)
-            .map_err(|error| Failure::bad_request(format!("error decoding patch: {}", crate::go_json::syntax_error(&call.body, &error))))
+        serde_json::from_slice(&call.body).map_err(|error| {
+            Failure::bad_request(format!(
+                "error decoding patch: {}",
+                crate::go_json::syntax_error(&call.body, &error)
+            ))
+        })
     };
     match content_type {
         "application/json-patch+json" => {
-            let operations = json_patch::parse(&decode()?).map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
+            let operations = json_patch::parse(&decode()?)
+                .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
             Ok(Patch::Json(operations))
         }
         "application/merge-patch+json" => Ok(Patch::Merge(decode()?)),
@@ -58,7 +63,9 @@ fn unsupported() -> Failure {
 pub(crate) fn apply(call: &Call, patch: &Patch, served: &Value) -> Result<Value, Failure> {
     let mut object = served.clone();
     match patch {
-        Patch::Json(operations) => json_patch::apply(&mut object, operations).map_err(|_| Failure::unprocessable(REJECTED))?,
+        Patch::Json(operations) => {
+            json_patch::apply(&mut object, operations).map_err(|_| Failure::unprocessable(REJECTED))?
+        }
         Patch::Merge(patch) => {
             if patch.as_object().is_none() {
                 return Err(Failure::bad_request("a merge patch must be an object"));
@@ -66,19 +73,23 @@ pub(crate) fn apply(call: &Call, patch: &Patch, served: &Value) -> Result<Value,
             merge_patch(&mut object, patch.clone());
         }
         Patch::Strategic(patch) => {
-            let of = TypeName::of_kind(&call.resource.kind);
-            strategic_patch::strategic_patch(&mut object, patch, &BuiltInTypes, &of)
+            let schema = BuiltInTypes::new();
+            let of = schema.of_kind(&call.resource.api_version(), &call.resource.kind);
+            strategic_patch::strategic_patch(&mut object, patch, &schema, &of)
                 .map_err(|error| Failure::unprocessable(error.to_string()))?;
         }
     }
     let named = |field: &str| object.str_at(&[field]).map(str::to_owned);
-    if named("kind").as_deref() != served.str_at(&["kind"]) || named("apiVersion").as_deref() != served.str_at(&["apiVersion"]) {
+    if named("kind").as_deref() != served.str_at(&["kind"])
+        || named("apiVersion").as_deref() != served.str_at(&["apiVersion"])
+    {
         return Err(Failure::bad_request("a patch may not change apiVersion or kind"));
     }
     update::check_identity(call, &mut object)?;
     // Unless the patch itself names a version, it applies to whatever is there.
     let patched = object.str_at(&["metadata", "resourceVersion"]).map(str::to_owned);
-    if patched.as_deref() == served.str_at(&["metadata", "resourceVersion"]) && !names_version(patch)
+    if patched.as_deref() == served.str_at(&["metadata", "resourceVersion"])
+        && !names_version(patch)
         && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
     {
         metadata.remove("resourceVersion");
@@ -88,7 +99,9 @@ pub(crate) fn apply(call: &Call, patch: &Patch, served: &Value) -> Result<Value,
 
 fn names_version(patch: &Patch) -> bool {
     match patch {
-        Patch::Merge(patch) | Patch::Strategic(patch) => patch.str_at(&["metadata", "resourceVersion"]).is_some(),
+        Patch::Merge(patch) | Patch::Strategic(patch) => {
+            patch.str_at(&["metadata", "resourceVersion"]).is_some()
+        }
         Patch::Json(_) => true,
     }
 }

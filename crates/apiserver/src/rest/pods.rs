@@ -16,21 +16,35 @@ const PODS: About<'static> = About { group: "", resource: "pods", kind: "Pod" };
 pub(crate) async fn bind(call: &Call) -> Answer {
     let dry_run = write::is_dry_run(call, "CreateOptions")?;
     let binding = body::object(call, "Binding", "v1")?;
-    let name = call.path.name.as_deref().or(binding.str_at(&["metadata", "name"])).unwrap_or_default().to_owned();
+    let name =
+        call.path.name.as_deref().or(binding.str_at(&["metadata", "name"])).unwrap_or_default().to_owned();
     let node = binding.str_at(&["target", "name"]).unwrap_or_default().to_owned();
     if node.is_empty() {
         return Err(Failure::bad_request("target.name is required: the node to run the pod on"));
     }
     let pods = call.registry.get("", "v1", "pods").ok_or_else(Failure::no_such_resource)?.clone();
-    let path = crate::path::ResourcePath { resource: "pods".into(), name: Some(name.clone()), subresource: Some("binding".into()), ..call.path.clone() };
+    let path = crate::path::ResourcePath {
+        resource: "pods".into(),
+        name: Some(name.clone()),
+        subresource: Some("binding".into()),
+        ..call.path.clone()
+    };
     let inner = Call { resource: pods, path, ..call.clone_for_write() };
     let now = write::now(call);
     update::change(&inner, dry_run, |pod| {
         if pod.at(&["metadata", "deletionTimestamp"]).is_some() {
-            return Err(Failure::conflict(About { resource: "pods/binding", ..PODS }, &name, &format!("pod {name} is being deleted, cannot be assigned to a host")));
+            return Err(Failure::conflict(
+                About { resource: "pods/binding", ..PODS },
+                &name,
+                &format!("pod {name} is being deleted, cannot be assigned to a host"),
+            ));
         }
         if let Some(bound) = pod.str_at(&["spec", "nodeName"]).filter(|bound| !bound.is_empty()) {
-            return Err(Failure::conflict(About { resource: "pods/binding", ..PODS }, &name, &format!("pod {name} is already assigned to node \"{bound}\"")));
+            return Err(Failure::conflict(
+                About { resource: "pods/binding", ..PODS },
+                &name,
+                &format!("pod {name} is already assigned to node \"{bound}\""),
+            ));
         }
         let mut pod = pod.clone();
         *pod.entry_at(&["spec", "nodeName"]) = node.as_str().into();
@@ -71,10 +85,16 @@ fn set_condition(pod: &mut Value, kind: &str, value: &str, now: &str) {
 /// `POST pods/NAME/eviction`: a deletion that a disruption budget can refuse.
 pub(crate) async fn evict(call: &Call) -> Answer {
     let eviction = body::object(call, "Eviction", "policy/v1")?;
-    let pod = call.server.store.get("/pods", &call.key()).ok_or_else(|| Failure::not_found(PODS, call.name()))?;
-    let finished = matches!(pod.value().str_at(&["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));
+    let pod =
+        call.server.store.get("/pods", &call.key()).ok_or_else(|| Failure::not_found(PODS, call.name()))?;
+    let finished =
+        matches!(pod.value().str_at(&["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));
     if !finished {
-        let budgets = call.server.store.list("policy/poddisruptionbudgets", Some(call.namespace()), None, usize::MAX, |_| true).0;
+        let budgets = call
+            .server
+            .store
+            .list("policy/poddisruptionbudgets", Some(call.namespace()), None, usize::MAX, |_| true)
+            .0;
         for budget in budgets.objects {
             let value = budget.value();
             let selector = Selector::from_object(value.at(&["spec", "selector"])).ok().flatten();
@@ -82,7 +102,10 @@ pub(crate) async fn evict(call: &Call) -> Answer {
                 continue;
             }
             if value.at(&["status", "disruptionsAllowed"]).and_then(Value::as_i64).unwrap_or(0) <= 0 {
-                let mut failure = Failure::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0);
+                let mut failure = Failure::too_many_requests(
+                    "Cannot evict pod as it would violate the pod's disruption budget.",
+                    0,
+                );
                 let healthy = value.at(&["status", "currentHealthy"]).and_then(Value::as_i64).unwrap_or(0);
                 let desired = value.at(&["status", "desiredHealthy"]).and_then(Value::as_i64).unwrap_or(0);
                 if let Some(details) = &mut failure.details {
@@ -99,7 +122,12 @@ pub(crate) async fn evict(call: &Call) -> Answer {
     let options = eviction.get("deleteOptions").cloned().unwrap_or_else(Value::object);
     let pods = call.registry.get("", "v1", "pods").ok_or_else(Failure::no_such_resource)?.clone();
     let path = crate::path::ResourcePath { subresource: None, ..call.path.clone() };
-    let inner = Call { resource: pods, path, body: crate::response::to_json(&options).into(), ..call.clone_for_write() };
+    let inner = Call {
+        resource: pods,
+        path,
+        body: crate::response::to_json(&options).into(),
+        ..call.clone_for_write()
+    };
     delete::delete(&inner).await?;
     let mut status = Value::object();
     *status.entry_at(&["kind"]) = "Status".into();
@@ -113,7 +141,8 @@ pub(crate) async fn evict(call: &Call) -> Answer {
 /// `log`, `exec`, `attach`, `portforward`, `proxy`: passed to whatever runs the pod.
 pub(crate) async fn proxy(call: Call) -> Answer {
     let proxy = call.server.node_proxy.read().clone();
-    let unavailable = || Failure::unavailable("no node agent is connected to this server, so pods cannot be reached");
+    let unavailable =
+        || Failure::unavailable("no node agent is connected to this server, so pods cannot be reached");
     let request = |call: &Call| {
         let mut request = Request::from_parts(call.parts.clone(), call.body.clone());
         request.extensions_mut().insert(call.user.clone());
@@ -128,9 +157,17 @@ pub(crate) async fn proxy(call: Call) -> Answer {
         return Ok(proxy.node(call.name(), &call.path.rest, request(&call)).await);
     }
     if call.resource.id() != "/pods" {
-        return Err(Failure::unavailable(format!("proxying to {} is not served; use port-forward", call.resource.plural)));
+        return Err(Failure::unavailable(format!(
+            "proxying to {} is not served; use port-forward",
+            call.resource.plural
+        )));
     }
-    let pod = call.server.store.get("/pods", &call.key()).ok_or_else(|| Failure::not_found(PODS, call.name()))?.value();
+    let pod = call
+        .server
+        .store
+        .get("/pods", &call.key())
+        .ok_or_else(|| Failure::not_found(PODS, call.name()))?
+        .value();
     check_container(&call, &pod)?;
     let node = pod.str_at(&["spec", "nodeName"]).unwrap_or_default();
     if node.is_empty() {
@@ -165,9 +202,23 @@ fn check_container(call: &Call, pod: &Value) -> Result<(), Failure> {
         Some(container) if !names.contains(&container) => {
             Err(Failure::bad_request(format!("container {container} is not valid for pod {}", call.name())))
         }
-        None if pod.at(&["spec", "containers"]).and_then(Value::as_array).is_some_and(|containers| containers.len() > 1) => {
-            let mains: Vec<&str> = pod.at(&["spec", "containers"]).and_then(Value::as_array).into_iter().flatten().filter_map(|container| container.str_at(&["name"])).collect();
-            Err(Failure::bad_request(format!("a container name must be specified for pod {}, choose one of: [{}]", call.name(), mains.join(" "))))
+        None if pod
+            .at(&["spec", "containers"])
+            .and_then(Value::as_array)
+            .is_some_and(|containers| containers.len() > 1) =>
+        {
+            let mains: Vec<&str> = pod
+                .at(&["spec", "containers"])
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(|container| container.str_at(&["name"]))
+                .collect();
+            Err(Failure::bad_request(format!(
+                "a container name must be specified for pod {}, choose one of: [{}]",
+                call.name(),
+                mains.join(" ")
+            )))
         }
         _ => Ok(()),
     }

@@ -34,7 +34,8 @@ pub(crate) fn shaped(call: &Call, object: &Object) -> Bytes {
         Shape::Object => object_json(&call.resource, object),
         Shape::Metadata => response::to_json(&metadata_only(&object.value())).into(),
         Shape::Table => {
-            let meta = table::ListMeta { revision: object.revision.to_string(), ..table::ListMeta::default() };
+            let meta =
+                table::ListMeta { revision: object.revision.to_string(), ..table::ListMeta::default() };
             table::render(call, &[object], &meta, table::Columns::Shown)
         }
     }

@@ -24,7 +24,8 @@ pub(crate) fn create(call: &Call) -> Answer {
         "subjectaccessreviews" | "localsubjectaccessreviews" => {
             let user = review.str_at(&["spec", "user"]).unwrap_or_default();
             let groups = review.at(&["spec", "groups"]).and_then(Value::as_array);
-            let in_masters = groups.is_some_and(|groups| groups.iter().any(|group| group.as_str() == Some("system:masters")));
+            let in_masters = groups
+                .is_some_and(|groups| groups.iter().any(|group| group.as_str() == Some("system:masters")));
             // Everyone who can log in may do everything; nobody else can have logged in.
             allowed(in_masters || user == call.user.name)
         }
@@ -61,7 +62,10 @@ pub(crate) fn create(call: &Call) -> Answer {
 /// Service-account tokens are not issued: there is no key to sign them with yet, and saying so beats a token that
 /// nobody accepts.
 pub(crate) fn token_request(call: &Call) -> Answer {
-    call.server.store.get(&call.resource.collection, &call.key()).ok_or_else(|| Failure::not_found(call.about(), call.name()))?;
+    call.server
+        .store
+        .get(&call.resource.collection, &call.key())
+        .ok_or_else(|| Failure::not_found(call.about(), call.name()))?;
     Err(Failure::unavailable("this server does not issue service account tokens yet"))
 }
 
@@ -82,7 +86,8 @@ fn user_info(user: &UserInfo) -> Map {
         info.insert("groups", list(&user.groups));
     }
     if !user.extra.is_empty() {
-        let extra: Map = user.extra.iter().map(|(key, values)| (key.as_str().into(), list(values).into())).collect();
+        let extra: Map =
+            user.extra.iter().map(|(key, values)| (key.as_str().into(), list(values).into())).collect();
         info.insert("extra", extra);
     }
     info

@@ -11,7 +11,11 @@ use crate::status::{Failure, FieldError};
 pub(crate) async fn handle(call: &Call, verb: &'static str) -> Answer {
     let paths = paths(&call.resource).ok_or_else(Failure::no_such_resource)?;
     if verb == "get" {
-        let object = call.server.store.get(&call.resource.collection, &call.key()).ok_or_else(|| Failure::not_found(call.about(), call.name()))?;
+        let object = call
+            .server
+            .store
+            .get(&call.resource.collection, &call.key())
+            .ok_or_else(|| Failure::not_found(call.about(), call.name()))?;
         return Ok(respond(call, 200, &scale_of(&object.value(), &paths)));
     }
     let dry_run = write::is_dry_run(call, "UpdateOptions")?;
@@ -25,7 +29,10 @@ pub(crate) async fn handle(call: &Call, verb: &'static str) -> Answer {
     };
     let patch = if body.is_none() { Some(patch::parse(call)?) } else { None };
     // The write goes to the object itself, under the scale's rules: nothing but the replicas changes.
-    let inner = Call { path: crate::path::ResourcePath { subresource: None, ..call.path.clone() }, ..call.clone_for_write() };
+    let inner = Call {
+        path: crate::path::ResourcePath { subresource: None, ..call.path.clone() },
+        ..call.clone_for_write()
+    };
     let written = update::change(&inner, dry_run, |served| {
         let current = scale_of(served, &paths);
         let scale = match (&body, &patch) {
@@ -35,7 +42,8 @@ pub(crate) async fn handle(call: &Call, verb: &'static str) -> Answer {
         };
         let replicas = scale.at(&["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
         if replicas < 0 {
-            let error = FieldError::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
+            let error =
+                FieldError::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
             let about = crate::status::About { group: "autoscaling", resource: "scales", kind: "Scale" };
             return Err(Failure::invalid(about, call.name(), vec![error]));
         }
@@ -65,7 +73,11 @@ fn paths(resource: &Resource) -> Option<ScalePaths> {
     }
     resource.subresource("scale")?;
     let path = |steps: [&str; 2]| steps.iter().map(SmolStr::new).collect::<Vec<_>>();
-    Some(ScalePaths { spec_replicas: path(["spec", "replicas"]), status_replicas: path(["status", "replicas"]), selector: None })
+    Some(ScalePaths {
+        spec_replicas: path(["spec", "replicas"]),
+        status_replicas: path(["status", "replicas"]),
+        selector: None,
+    })
 }
 
 fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
@@ -102,10 +114,13 @@ fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
 
 /// A label selector, or the plain map that replication controllers have, as text.
 fn selector_text(selector: Option<&Value>) -> String {
-    let is_plain = selector.and_then(Value::as_object).is_some_and(|map| map.values().any(|value| value.as_str().is_some()));
+    let is_plain = selector
+        .and_then(Value::as_object)
+        .is_some_and(|map| map.values().any(|value| value.as_str().is_some()));
     if is_plain {
         let pairs = selector.and_then(Value::as_object).into_iter().flat_map(|map| map.iter());
-        let mut texts: Vec<String> = pairs.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
+        let mut texts: Vec<String> =
+            pairs.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
         texts.sort();
         return texts.join(",");
     }

@@ -29,7 +29,10 @@ impl Selection {
                 return Err(unknown_field(resource, query, key, known));
             }
         }
-        let needs_value = fields.requirements.iter().any(|requirement| !matches!(requirement.key.as_str(), "metadata.name" | "metadata.namespace"));
+        let needs_value = fields
+            .requirements
+            .iter()
+            .any(|requirement| !matches!(requirement.key.as_str(), "metadata.name" | "metadata.namespace"));
         Ok(Selection { labels, fields, needs_value })
     }
 
@@ -116,7 +119,9 @@ fn unknown_field(resource: &Resource, query: &Query, key: &str, known: &[&str]) 
     let labels = query.get("labelSelector").unwrap_or_default();
     let fields = query.get("fieldSelector").unwrap_or_default();
     if known.is_empty() {
-        return Failure::bad_request(format!("\"{key}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""));
+        return Failure::bad_request(format!(
+            "\"{key}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        ));
     }
     Failure::bad_request(format!(
         "Unable to find \"{}/{}, Resource={}\" that match label selector \"{labels}\", field selector \"{fields}\": field label not supported: {key}",

@@ -16,7 +16,8 @@ use crate::store::{Encoded, Expect, Object, WriteError};
 const ATTEMPTS: usize = 50;
 
 /// Metadata that only the server sets.
-const SERVER_FIELDS: [&str; 5] = ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+const SERVER_FIELDS: [&str; 5] =
+    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
 
 pub(crate) async fn replace(call: &Call) -> Answer {
     let dry_run = write::is_dry_run(call, "UpdateOptions")?;
@@ -49,7 +50,11 @@ pub(crate) fn check_identity(call: &Call, object: &mut Value) -> Result<(), Fail
 
 /// Changes the object of the call: `make` turns what is served now (in the version of the call's resource) into what
 /// it should be. It is asked again when someone else wrote in between.
-pub(crate) async fn change(call: &Call, dry_run: bool, make: impl Fn(&Value) -> Result<Value, Failure>) -> Result<Written, Failure> {
+pub(crate) async fn change(
+    call: &Call,
+    dry_run: bool,
+    make: impl Fn(&Value) -> Result<Value, Failure>,
+) -> Result<Written, Failure> {
     let resource = &call.resource;
     for _ in 0..ATTEMPTS {
         let Some(current) = call.server.store.get(&resource.collection, &call.key()) else {
@@ -117,8 +122,10 @@ fn check_preconditions(call: &Call, new: &Value, current: &Arc<Object>, old: &Va
 }
 
 fn storage_path(call: &Call) -> String {
-    let group = if call.resource.group.contains('.') { format!("/{}", call.resource.group) } else { String::new() };
-    let namespace = if call.namespace().is_empty() { String::new() } else { format!("/{}", call.namespace()) };
+    let group =
+        if call.resource.group.contains('.') { format!("/{}", call.resource.group) } else { String::new() };
+    let namespace =
+        if call.namespace().is_empty() { String::new() } else { format!("/{}", call.namespace()) };
     format!("{group}/{}{namespace}", call.resource.plural)
 }
 
@@ -201,14 +208,19 @@ fn metadata_errors(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if old.at(&["metadata", "deletionTimestamp"]).is_some() {
         let finalizers = |object: &Value| -> Vec<String> {
-            let list = object.at(&["metadata", "finalizers"]).and_then(Value::as_array).cloned().unwrap_or_default();
+            let list =
+                object.at(&["metadata", "finalizers"]).and_then(Value::as_array).cloned().unwrap_or_default();
             list.iter().filter_map(|finalizer| finalizer.as_str().map(str::to_owned)).collect()
         };
         let before = finalizers(old);
-        let added: Vec<String> = finalizers(new).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
+        let added: Vec<String> =
+            finalizers(new).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
         if !added.is_empty() {
             let listed: Vec<String> = added.iter().map(|finalizer| format!("\"{finalizer}\"")).collect();
-            let why = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", listed.join(", "));
+            let why = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                listed.join(", ")
+            );
             // Two layers of Kubernetes check this, and both report.
             errors.push(FieldError::forbidden("metadata.finalizers", &why));
             errors.push(FieldError::forbidden("metadata.finalizers", &why));

@@ -48,7 +48,8 @@ pub(crate) fn watch(call: Call) -> Answer {
         // An old form: watching one object by its path.
         let fields = call.query.get("fieldSelector").unwrap_or_default();
         let comma = if fields.is_empty() { "" } else { "," };
-        selection_query = selection_query.with("fieldSelector", format!("{fields}{comma}metadata.name={name}"));
+        selection_query =
+            selection_query.with("fieldSelector", format!("{fields}{comma}metadata.name={name}"));
     }
     let selection = Selection::parse(&selection_query, &call.resource)?;
     let content_type = "application/json";
@@ -87,7 +88,13 @@ impl Watcher {
             self.revision = options.resource_version.unwrap_or_else(|| store.revision());
             return;
         }
-        let (listing, _) = store.list(&self.call.resource.collection, self.call.path.namespace.as_deref(), None, usize::MAX, |object| self.selection.matches(object));
+        let (listing, _) = store.list(
+            &self.call.resource.collection,
+            self.call.path.namespace.as_deref(),
+            None,
+            usize::MAX,
+            |object| self.selection.matches(object),
+        );
         self.revision = listing.revision;
         for object in &listing.objects {
             let line = self.line(EventKind::Added, object, None);
@@ -144,11 +151,15 @@ impl Watcher {
         loop {
             // Seen before reading, so that what comes during the read wakes us again.
             self.changes.borrow_and_update();
-            let result = self.call.server.store.events_after(&self.call.resource.collection, self.revision, BATCH);
+            let result =
+                self.call.server.store.events_after(&self.call.resource.collection, self.revision, BATCH);
             let (events, complete) = match result {
                 Ok(read) => read,
                 Err(expired) => {
-                    let failure = Failure::expired(format!("too old resource version: {} ({})", self.revision, expired.oldest));
+                    let failure = Failure::expired(format!(
+                        "too old resource version: {} ({})",
+                        self.revision, expired.oldest
+                    ));
                     self.ready.push_back(watch_line("ERROR", &response::to_json(&failure.to_value())));
                     self.done = true;
                     return;
@@ -185,7 +196,9 @@ impl Watcher {
         match (matched, matches) {
             (false, true) => Some(self.line(EventKind::Added, &event.object, None)),
             (true, true) => Some(self.line(EventKind::Modified, &event.object, Some(event))),
-            (true, false) if event.kind == EventKind::Deleted => Some(self.line(EventKind::Deleted, &event.object, Some(event))),
+            (true, false) if event.kind == EventKind::Deleted => {
+                Some(self.line(EventKind::Deleted, &event.object, Some(event)))
+            }
             (true, false) => {
                 // What it was, under the revision at which it stopped matching.
                 let mut value = event.previous.as_ref()?.value();
@@ -216,7 +229,9 @@ impl Watcher {
         let json = match self.call.accepted.shape {
             Shape::Table => self.table_row(object),
             Shape::Metadata => response::to_json(&present::metadata_only(&value)).into(),
-            Shape::Object => response::to_json(&crate::convert::from_stored(&self.call.resource, value)).into(),
+            Shape::Object => {
+                response::to_json(&crate::convert::from_stored(&self.call.resource, value)).into()
+            }
         };
         watch_line(kind.name(), &json)
     }

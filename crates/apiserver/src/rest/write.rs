@@ -5,8 +5,8 @@ use std::sync::Arc;
 use gantry_apimachinery::{Value, time};
 use http::Response;
 
-use crate::crd;
 use crate::convert;
+use crate::crd;
 use crate::kinds;
 use crate::query;
 use crate::response;
@@ -79,23 +79,41 @@ pub(crate) fn is_dry_run(call: &Call, options: &str) -> Result<bool, Failure> {
 pub(crate) fn storage_failure(call: &Call, name: &str, error: WriteError) -> Failure {
     match error {
         WriteError::Conflict(_) => Failure::modified(call.about(), name),
-        WriteError::Storage(error) => Failure::internal(format!("writing {} \"{name}\" to disk failed: {error}", call.about().qualified_resource())),
+        WriteError::Storage(error) => Failure::internal(format!(
+            "writing {} \"{name}\" to disk failed: {error}",
+            call.about().qualified_resource()
+        )),
         WriteError::Closed => Failure::unavailable("the server is shutting down"),
     }
 }
 
 /// Commits an object that is in its stored version.
-pub(crate) async fn put(call: &Call, key: ObjectKey, expect: Expect, encoded: Encoded) -> Result<Arc<Object>, WriteError> {
+pub(crate) async fn put(
+    call: &Call,
+    key: ObjectKey,
+    expect: Expect,
+    encoded: Encoded,
+) -> Result<Arc<Object>, WriteError> {
     commit(call, key, expect, Change::Put(encoded)).await
 }
 
-pub(crate) async fn remove(call: &Call, key: ObjectKey, expect: Expect, last: Encoded) -> Result<Arc<Object>, WriteError> {
+pub(crate) async fn remove(
+    call: &Call,
+    key: ObjectKey,
+    expect: Expect,
+    last: Encoded,
+) -> Result<Arc<Object>, WriteError> {
     let object = commit(call, key, expect, Change::Delete(last)).await?;
     kinds::after_removal(&call.server, call.resource.id(), &object);
     Ok(object)
 }
 
-async fn commit(call: &Call, key: ObjectKey, expect: Expect, change: Change) -> Result<Arc<Object>, WriteError> {
+async fn commit(
+    call: &Call,
+    key: ObjectKey,
+    expect: Expect,
+    change: Change,
+) -> Result<Arc<Object>, WriteError> {
     let write = Write { collection: call.resource.collection.clone(), key, expect, change };
     let object = call.server.store.commit(write).await?;
     crd::after_write(&call.server, call.resource.id(), &object);
@@ -105,9 +123,13 @@ async fn commit(call: &Call, key: ObjectKey, expect: Expect, change: Change) -> 
 /// True when an object that is being deleted is held by nothing any more.
 pub(crate) fn may_go(object: &Value) -> bool {
     let metadata = object.get("metadata");
-    let is_empty = |field: &str| metadata.and_then(|metadata| metadata.get(field)).and_then(Value::as_array).is_none_or(Vec::is_empty);
-    let grace = metadata.and_then(|metadata| metadata.get("deletionGracePeriodSeconds")).and_then(Value::as_i64);
-    let namespace_content = object.at(&["spec", "finalizers"]).filter(|_| object.str_at(&["kind"]) == Some("Namespace"));
+    let is_empty = |field: &str| {
+        metadata.and_then(|metadata| metadata.get(field)).and_then(Value::as_array).is_none_or(Vec::is_empty)
+    };
+    let grace =
+        metadata.and_then(|metadata| metadata.get("deletionGracePeriodSeconds")).and_then(Value::as_i64);
+    let namespace_content =
+        object.at(&["spec", "finalizers"]).filter(|_| object.str_at(&["kind"]) == Some("Namespace"));
     metadata.is_some_and(|metadata| metadata.get("deletionTimestamp").is_some())
         && is_empty("finalizers")
         && grace.unwrap_or(0) == 0

@@ -105,7 +105,11 @@ impl Log {
             let path = snapshot_path(folder, *revision);
             let contents = read_batches(&path, false)?;
             if !contents.ended {
-                return Err(Error::Damaged { path, offset: contents.length, what: "the end mark is missing" });
+                return Err(Error::Damaged {
+                    path,
+                    offset: contents.length,
+                    what: "the end mark is missing",
+                });
             }
             snapshot_bytes = contents.length;
             recovered.snapshot = contents.records;
@@ -120,7 +124,8 @@ impl Log {
                 // All of it is in the snapshot unless a batch crosses; those records are filtered below.
             }
             let contents = read_batches(&path, is_last)?;
-            let new = contents.records.into_iter().filter(|record| record.revision > recovered.snapshot_revision);
+            let new =
+                contents.records.into_iter().filter(|record| record.revision > recovered.snapshot_revision);
             recovered.changes.extend(new);
             if is_last {
                 current = Some((path, contents.length));
@@ -162,7 +167,9 @@ impl Log {
 impl Journal for Log {
     fn append(&mut self, records: &[Record]) -> io::Result<()> {
         if self.broken {
-            return Err(io::Error::other("an earlier write failed and could not be taken back; restart the server"));
+            return Err(io::Error::other(
+                "an earlier write failed and could not be taken back; restart the server",
+            ));
         }
         let batch = encode_batch(records)?;
         if let Err(error) = self.write_batch(&batch) {
@@ -256,11 +263,13 @@ fn encode_batch(records: &[Record]) -> io::Result<Vec<u8>> {
         payload.push(if record.deleted { DELETE } else { PUT });
         payload.extend_from_slice(&record.revision.to_le_bytes());
         for text in [record.collection.as_str(), &record.key.namespace, &record.key.name] {
-            let length = u16::try_from(text.len()).map_err(|_| io::Error::other("a name is too long for the log"))?;
+            let length =
+                u16::try_from(text.len()).map_err(|_| io::Error::other("a name is too long for the log"))?;
             payload.extend_from_slice(&length.to_le_bytes());
             payload.extend_from_slice(text.as_bytes());
         }
-        let length = u32::try_from(record.object.len()).map_err(|_| io::Error::other("an object is too long for the log"))?;
+        let length = u32::try_from(record.object.len())
+            .map_err(|_| io::Error::other("an object is too long for the log"))?;
         payload.extend_from_slice(&length.to_le_bytes());
         payload.extend_from_slice(&record.object);
     }
@@ -301,7 +310,11 @@ fn read_batches(path: &Path, tail_may_be_cut: bool) -> Result<Contents, Error> {
                 tracing::warn!(path = %path.display(), offset, "an unfinished write at the end of the log is dropped");
                 return Ok(contents);
             }
-            return Err(Error::Damaged { path: path.to_owned(), offset: offset as u64, what: "checksum or length" });
+            return Err(Error::Damaged {
+                path: path.to_owned(),
+                offset: offset as u64,
+                what: "checksum or length",
+            });
         };
         contents.length += 8 + payload.len() as u64;
         if payload[..] == [END] {
@@ -309,8 +322,11 @@ fn read_batches(path: &Path, tail_may_be_cut: bool) -> Result<Contents, Error> {
             continue;
         }
         // The checksum held, so a record that cannot be read is a defect, not a torn write.
-        decode_payload(payload, &mut contents.records)
-            .ok_or_else(|| Error::Damaged { path: path.to_owned(), offset: offset as u64, what: "unreadable record" })?;
+        decode_payload(payload, &mut contents.records).ok_or_else(|| Error::Damaged {
+            path: path.to_owned(),
+            offset: offset as u64,
+            what: "unreadable record",
+        })?;
     }
 }
 
@@ -318,7 +334,8 @@ fn next_payload(rest: &Bytes) -> Option<Bytes> {
     let mut header = rest.get(..8)?;
     let length = header.get_u32_le() as usize;
     let checksum = header.get_u32_le();
-    let payload = (length > 0 && length <= MAX_BATCH_BYTES && rest.len() - 8 >= length).then(|| rest.slice(8..8 + length))?;
+    let payload = (length > 0 && length <= MAX_BATCH_BYTES && rest.len() - 8 >= length)
+        .then(|| rest.slice(8..8 + length))?;
     (crc32c::crc32c(&payload) == checksum).then_some(payload)
 }
 
@@ -335,7 +352,8 @@ fn decode_payload(mut payload: Bytes, records: &mut Vec<Record>) -> Option<()> {
         let key = ObjectKey { namespace: text()?.into(), name: text()?.into() };
         let length = payload.try_get_u32_le().ok()? as usize;
         // A copy, so that one live object does not keep the whole file in memory.
-        let object = (payload.remaining() >= length).then(|| Bytes::copy_from_slice(&payload.split_to(length)))?;
+        let object =
+            (payload.remaining() >= length).then(|| Bytes::copy_from_slice(&payload.split_to(length)))?;
         let deleted = match kind {
             PUT => false,
             DELETE => true,

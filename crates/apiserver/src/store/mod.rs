@@ -17,8 +17,8 @@ use gantry_apimachinery::value::SmolStr;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use feed::{Event, EventKind, Expired, watch_line};
 use feed::Feed;
+pub use feed::{Event, EventKind, Expired, watch_line};
 use journal::{Journal, Record, SnapshotSource};
 pub use object::{Encoded, Object, ObjectKey};
 
@@ -90,7 +90,10 @@ pub struct Store {
 enum Commits {
     /// Nothing is kept on disk: writers commit themselves.
     Inline,
-    Thread { queue: Option<mpsc::Sender<Waiting>>, thread: Option<std::thread::JoinHandle<()>> },
+    Thread {
+        queue: Option<mpsc::Sender<Waiting>>,
+        thread: Option<std::thread::JoinHandle<()>>,
+    },
 }
 
 struct Waiting {
@@ -108,7 +111,11 @@ impl Store {
     /// A store kept in `folder`, with what was acknowledged before.
     pub fn open(folder: &Path) -> Result<Store, log::Error> {
         let (journal, recovered) = log::Log::open(folder)?;
-        let mut state = State { revision: recovered.snapshot_revision.max(1), collections: HashMap::new(), floor: recovered.snapshot_revision };
+        let mut state = State {
+            revision: recovered.snapshot_revision.max(1),
+            collections: HashMap::new(),
+            floor: recovered.snapshot_revision,
+        };
         for record in recovered.snapshot {
             let collection = state.collection(&record.collection);
             let object = Object::recovered(record.key.clone(), record.revision, record.object);
@@ -187,7 +194,13 @@ impl Store {
     }
 
     /// All objects of a namespace as they were at `revision`, after `after`.
-    pub fn list_at(&self, collection: &str, namespace: Option<&str>, after: Option<&ObjectKey>, revision: u64) -> Result<Listing, Expired> {
+    pub fn list_at(
+        &self,
+        collection: &str,
+        namespace: Option<&str>,
+        after: Option<&ObjectKey>,
+        revision: u64,
+    ) -> Result<Listing, Expired> {
         let state = self.state.read();
         let Some(collection) = state.collections.get(collection) else {
             if revision < state.floor {
@@ -200,11 +213,14 @@ impl Store {
             let objects = range(&collection.objects, namespace, after).cloned().collect();
             return Ok(Listing { revision, objects });
         }
-        let mut objects: BTreeMap<ObjectKey, Arc<Object>> =
-            range(&collection.objects, namespace, after).map(|object| (object.key.clone(), object.clone())).collect();
+        let mut objects: BTreeMap<ObjectKey, Arc<Object>> = range(&collection.objects, namespace, after)
+            .map(|object| (object.key.clone(), object.clone()))
+            .collect();
         for event in changes {
             let key = &event.object.key;
-            if namespace.is_some_and(|namespace| namespace != key.namespace) || after.is_some_and(|after| key <= after) {
+            if namespace.is_some_and(|namespace| namespace != key.namespace)
+                || after.is_some_and(|after| key <= after)
+            {
                 continue;
             }
             match &event.previous {
@@ -217,7 +233,12 @@ impl Store {
 
     /// Up to `limit` events of a collection after `revision`, and the revision up to which that is everything
     /// unless the limit was reached.
-    pub fn events_after(&self, collection: &str, revision: u64, limit: usize) -> Result<(Vec<Arc<Event>>, u64), Expired> {
+    pub fn events_after(
+        &self,
+        collection: &str,
+        revision: u64,
+        limit: usize,
+    ) -> Result<(Vec<Arc<Event>>, u64), Expired> {
         let state = self.state.read();
         match state.collections.get(collection) {
             Some(collection) => Ok((collection.feed.after(revision, limit)?, state.revision)),
@@ -237,7 +258,8 @@ impl Store {
     /// The number of objects in each collection that has any.
     pub fn counts(&self) -> Vec<(SmolStr, usize)> {
         let state = self.state.read();
-        let counts = state.collections.iter().map(|(name, collection)| (name.clone(), collection.objects.len()));
+        let counts =
+            state.collections.iter().map(|(name, collection)| (name.clone(), collection.objects.len()));
         counts.filter(|(_, count)| *count > 0).collect()
     }
 }
@@ -262,7 +284,9 @@ fn range<'m>(
     use std::ops::Bound;
     let start = match (after, namespace) {
         (Some(after), _) => Bound::Excluded(after.clone()),
-        (None, Some(namespace)) => Bound::Included(ObjectKey { namespace: namespace.into(), name: SmolStr::default() }),
+        (None, Some(namespace)) => {
+            Bound::Included(ObjectKey { namespace: namespace.into(), name: SmolStr::default() })
+        }
         (None, None) => Bound::Unbounded,
     };
     objects

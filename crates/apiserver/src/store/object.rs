@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use gantry_apimachinery::{Key, Kind, Value};
 use gantry_apimachinery::value::SmolStr;
+use gantry_apimachinery::{Key, Kind, Value};
 
 /// Where an object lives within its collection. Orders by namespace, then name, as lists do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,7 +46,13 @@ impl Object {
         text.extend_from_slice(before);
         text.extend_from_slice(digits.as_bytes());
         text.extend_from_slice(after);
-        Object { key, revision, bytes: text.into(), labels: OnceLock::from(encoded.labels), cells: OnceLock::new() }
+        Object {
+            key,
+            revision,
+            bytes: text.into(),
+            labels: OnceLock::from(encoded.labels),
+            cells: OnceLock::new(),
+        }
     }
 
     /// An object read back from disk. Its labels are looked up when first asked for.
@@ -239,7 +245,9 @@ mod tests {
 
     #[test]
     fn the_revision_is_put_in_its_place() {
-        let value = json(r#"{"data":{"k":"q\"\n"},"metadata":{"labels":{"x":"y"},"name":"a","resourceVersion":"1"},"apiVersion":"v1","kind":"ConfigMap"}"#);
+        let value = json(
+            r#"{"data":{"k":"q\"\n"},"metadata":{"labels":{"x":"y"},"name":"a","resourceVersion":"1"},"apiVersion":"v1","kind":"ConfigMap"}"#,
+        );
         let encoded = Encoded::new(&value);
         let object = Object::new(key(), 42, encoded.clone());
         let expected = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","resourceVersion":"42","labels":{"x":"y"}},"data":{"k":"q\"\n"}}"#;
@@ -247,7 +255,10 @@ mod tests {
         assert!(encoded.is_same_as(&object));
         assert_eq!(object.label("x"), Some("y"));
         assert_eq!(Object::recovered(key(), 42, object.bytes.clone()).label("x"), Some("y"));
-        assert_eq!(std::str::from_utf8(&encoded.without_revision()).unwrap(), expected.replace(r#","resourceVersion":"42""#, ""));
+        assert_eq!(
+            std::str::from_utf8(&encoded.without_revision()).unwrap(),
+            expected.replace(r#","resourceVersion":"42""#, "")
+        );
     }
 
     #[test]

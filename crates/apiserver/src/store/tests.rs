@@ -17,7 +17,12 @@ fn put(name: &str, expect: Expect, text: &str) -> Write {
 }
 
 fn delete(name: &str, revision: u64) -> Write {
-    Write { collection: "/configmaps".into(), key: key(name), expect: Expect::Revision(revision), change: Change::Delete(encoded("gone")) }
+    Write {
+        collection: "/configmaps".into(),
+        key: key(name),
+        expect: Expect::Revision(revision),
+        change: Change::Delete(encoded("gone")),
+    }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -31,16 +36,28 @@ async fn behaves(store: &Store) {
     let b = store.commit(put("b", Expect::Absent, "1")).await.unwrap();
     assert_eq!(b.revision, a.revision + 1);
     let a2 = store.commit(put("a", Expect::Revision(a.revision), "2")).await.unwrap();
-    assert!(matches!(store.commit(put("a", Expect::Revision(a.revision), "3")).await, Err(WriteError::Conflict(_))));
+    assert!(matches!(
+        store.commit(put("a", Expect::Revision(a.revision), "3")).await,
+        Err(WriteError::Conflict(_))
+    ));
     let gone = store.commit(delete("b", b.revision)).await.unwrap();
     assert!(store.get("/configmaps", &key("b")).is_none());
-    let names = |listing: Listing| listing.objects.iter().map(|o| format!("{}{}", o.key.name, o.label("v").unwrap())).collect::<Vec<_>>();
+    let names = |listing: Listing| {
+        listing.objects.iter().map(|o| format!("{}{}", o.key.name, o.label("v").unwrap())).collect::<Vec<_>>()
+    };
     assert_eq!(names(store.list("/configmaps", Some("ns"), None, 10, |_| true).0), ["a2"]);
     assert_eq!(names(store.list_at("/configmaps", Some("ns"), None, b.revision).unwrap()), ["a1", "b1"]);
     assert_eq!(names(store.list_at("/configmaps", None, Some(&key("a")), a2.revision).unwrap()), ["b1"]);
     let (events, complete) = store.events_after("/configmaps", a.revision, 100).unwrap();
     let seen: Vec<_> = events.iter().map(|event| (event.kind, event.revision())).collect();
-    assert_eq!(seen, [(EventKind::Added, b.revision), (EventKind::Modified, a2.revision), (EventKind::Deleted, gone.revision)]);
+    assert_eq!(
+        seen,
+        [
+            (EventKind::Added, b.revision),
+            (EventKind::Modified, a2.revision),
+            (EventKind::Deleted, gone.revision)
+        ]
+    );
     assert_eq!(complete, gone.revision);
 }
 
@@ -98,7 +115,11 @@ fn a_watcher_out_of_the_window_is_told() {
         let first = store.commit(put("a", Expect::Absent, "0")).await.unwrap();
         let mut revision = first.revision;
         for number in 0..10_001 {
-            revision = store.commit(put("a", Expect::Revision(revision), &number.to_string())).await.unwrap().revision;
+            revision = store
+                .commit(put("a", Expect::Revision(revision), &number.to_string()))
+                .await
+                .unwrap()
+                .revision;
         }
         assert!(store.events_after("/configmaps", first.revision, 1).is_err());
         assert!(store.list_at("/configmaps", None, None, first.revision).is_err());
