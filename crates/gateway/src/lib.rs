@@ -1,1 +1,6 @@
-//! Entities, router, balancer, proxy.
+//! Entities, router, balancer, proxy: Kong's gateway as an engine.
+#![forbid(unsafe_code)]
+
+pub mod entities;
+pub mod net;
+pub mod router;

@@ -9,6 +9,7 @@ mod claim;
 mod deployment;
 mod endpoints;
 mod gc;
+pub mod health;
 mod inventory;
 mod namespace;
 mod pods;
