@@ -37,4 +37,4 @@ pub use instruments::{
 pub use labels::{BUCKET_LABEL, Labels, LabelsBuilder, METRIC_NAME, QUANTILE_LABEL};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use query::{Querier, Queryable, SampleBuffer, SelectHints, SeriesSet, StorageError};
-pub use sample::{Exemplar, STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
+pub use sample::{Exemplar, STALE_NAN_BITS, Sample, is_stale_nan, stale_nan, write_quoted};
