@@ -238,8 +238,8 @@ impl Engine {
         Engine { name, queue, concurrency, needs, reconcile }
     }
 
-    pub(crate) fn depth(&self) -> usize {
-        self.queue.depth()
+    pub(crate) fn queue(&self) -> Arc<WorkQueue> {
+        self.queue.clone()
     }
 
     /// Works until `cancel`, then lets what was begun end within `grace`.
@@ -259,7 +259,7 @@ impl Engine {
                 biased;
                 () = cancel.cancelled() => break,
                 Some(ended) = working.join_next_with_id(), if !working.is_empty() => {
-                    self.finish(ended, &mut keys, &metrics);
+                    self.finish(ended, &mut keys);
                 }
                 key = self.queue.next(), if working.len() < self.concurrency => {
                     let work = (self.reconcile)(key.clone());
@@ -288,7 +288,6 @@ impl Engine {
         &self,
         ended: Result<(Id, (Key, Result<Action, ReconcileError>)), tokio::task::JoinError>,
         keys: &mut HashMap<Id, Key>,
-        _metrics: &ControllerMetrics,
     ) {
         match ended {
             Ok((id, (key, outcome))) => {

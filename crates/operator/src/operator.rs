@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_clock::Clock;
+use gantry_prom_model::{Gather, MetricFamily, Registry};
 use kube::Client;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, Engine};
+use crate::events::{self, Recorder, WriterSlot};
 use crate::informer::{Informer, InformerSettings, Informers, Object};
 use crate::metrics::OperatorMetrics;
+use crate::queue::WorkQueue;
 
 /// How an operator runs.
 #[derive(Clone, Debug)]
@@ -46,6 +49,9 @@ struct Inner {
     informers: Informers,
     metrics: OperatorMetrics,
     engines: Mutex<Vec<Engine>>,
+    queues: Mutex<Vec<(String, Arc<WorkQueue>)>>,
+    recorder: Recorder,
+    event_writer: WriterSlot,
 }
 
 impl Operator {
@@ -54,9 +60,18 @@ impl Operator {
     }
 
     pub fn with_settings(client: Client, clock: Arc<dyn Clock>, settings: Settings) -> Operator {
-        let informers = Informers::new(client, clock.clone(), settings.informers.clone());
-        let metrics = OperatorMetrics::new(clock);
-        Operator { inner: Arc::new(Inner { settings, informers, metrics, engines: Mutex::default() }) }
+        let informers = Informers::new(client.clone(), clock.clone(), settings.informers.clone());
+        let (recorder, event_writer) = events::channel(client, clock.clone(), &settings.name);
+        let inner = Inner {
+            settings,
+            informers,
+            metrics: OperatorMetrics::new(clock),
+            engines: Mutex::default(),
+            queues: Mutex::default(),
+            recorder,
+            event_writer: Mutex::new(Some(event_writer)),
+        };
+        Operator { inner: Arc::new(inner) }
     }
 
     pub fn client(&self) -> &Client {
@@ -97,7 +112,18 @@ impl Operator {
         Controller::new(self.clone(), name, primary)
     }
 
+    /// Records events in the name of `component`.
+    pub fn recorder(&self, component: &str) -> Recorder {
+        self.inner.recorder.named(component)
+    }
+
+    /// What this operator counts; the operator itself is what to [`Gather`] from.
+    pub fn registry(&self) -> &Registry {
+        self.inner.metrics.registry()
+    }
+
     pub(crate) fn add_engine(&self, engine: Engine) {
+        self.inner.queues.lock().push((engine.name.clone(), engine.queue()));
         self.inner.engines.lock().push(engine);
     }
 
@@ -109,14 +135,30 @@ impl Operator {
         self.inner.informers.start(watches);
         let engines = std::mem::take(&mut *self.inner.engines.lock());
         let grace = self.inner.settings.shutdown_grace;
+        let events_end = CancellationToken::new();
+        let event_writer = self.inner.event_writer.lock().take();
+        let events = event_writer.map(|writer| tokio::spawn(writer.run(events_end.clone())));
         let mut running = JoinSet::new();
         for engine in engines {
             let engine = Arc::new(engine);
-            let metrics = self.inner.metrics.controller(&engine);
+            let metrics = self.inner.metrics.controller(&engine.name);
             let cancel = cancel.clone();
             running.spawn(async move { engine.run(cancel, grace, metrics).await });
         }
         cancel.cancelled().await;
         while running.join_next().await.is_some() {}
+        events_end.cancel();
+        if let Some(events) = events {
+            // What could not be written within the grace is dropped: events are best effort.
+            let _ = tokio::time::timeout(grace, events).await;
+        }
+    }
+}
+
+impl Gather for Operator {
+    fn gather(&self) -> Vec<MetricFamily> {
+        let queues = self.inner.queues.lock().clone();
+        self.inner.metrics.refresh(&self.inner.informers, &queues);
+        self.inner.metrics.registry().gather()
     }
 }

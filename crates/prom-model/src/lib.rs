@@ -19,6 +19,9 @@ mod sample;
 
 pub use append::{AppendError, Appendable, Appender, SeriesRef};
 pub use encode::{encode_open_metrics, encode_text};
+pub use exposition::{
+    Entry, ExpositionError, ExpositionFormat, ExpositionParser, RawText, SampleLine, check_open_metrics,
+};
 pub use family::{
     Bucket, FamilySample, HistogramValue, Metadata, Metric, MetricFamily, MetricKind, MetricValue, Quantile,
     SummaryValue,
@@ -34,4 +37,4 @@ pub use instruments::{
 pub use labels::{BUCKET_LABEL, Labels, LabelsBuilder, METRIC_NAME, QUANTILE_LABEL};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use query::{Querier, Queryable, SampleBuffer, SelectHints, SeriesSet, StorageError};
-pub use sample::{Exemplar, STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
+pub use sample::{Exemplar, STALE_NAN_BITS, Sample, is_stale_nan, stale_nan, write_quoted};

@@ -414,3 +414,30 @@ impl<K: Object> AnyInformer for Shared<K> {
         self.store.synced_signal()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use gantry_clock::ManualClock;
+
+    use super::*;
+
+    /// Informers that are never started.
+    pub(crate) fn idle_informers(clock: &ManualClock) -> Informers {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().expect("a valid address"));
+        let client = Client::try_from(config).expect("a client that is never used");
+        Informers::new(client, Arc::new(clock.clone()), InformerSettings::default())
+    }
+
+    #[tokio::test]
+    async fn a_kind_is_watched_once_and_metadata_is_shared_with_it() {
+        let informers = idle_informers(&ManualClock::new(0));
+        let pods = informers.of::<k8s_openapi::api::core::v1::Pod>();
+        let again = informers.of::<k8s_openapi::api::core::v1::Pod>();
+        assert!(Arc::ptr_eq(&pods.shared, &again.shared));
+        assert!(!informers.metadata(pods.resource()).is_metadata_only());
+        assert_eq!(informers.all().len(), 1);
+        informers.forget(pods.resource());
+        assert!(informers.all().is_empty());
+        assert!(pods.has_synced(), "nobody waits for a kind that is no longer watched");
+    }
+}
