@@ -9,7 +9,6 @@ use gantry_operator::{Change, Informer, Key, Operator};
 use gantry_prom_model::{Gather, MetricFamily};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
-use kube::Resource;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;

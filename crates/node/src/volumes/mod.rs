@@ -94,7 +94,7 @@ fn relink(target: &Path, link: &Path) -> io::Result<()> {
         std::fs::create_dir_all(parent)?;
     }
     match std::fs::remove_file(link) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => symlink(target, link),
     }
 }
