@@ -75,14 +75,14 @@ pub(crate) fn load(entry: &Patch, loader: &Loader<'_>, span: Span) -> Result<Opt
     let documents = parse(file, &text, is_inline.then_some(span))
         .map_err(|error| error.wrap("unable to parse SM or JSON patch"))?;
     let Some(first) = documents.first() else {
-        if is_inline {
-            return Err(Error::at("unable to parse SM or JSON patch: it is empty", span));
+        if is_inline || !text.trim().is_empty() {
+            return Err(Error::at("unable to parse SM or JSON patch: it has no content", span));
         }
         return Ok(None);
     };
     let place = first.span;
     if first.as_sequence().is_some() {
-        let operations = json6902::operations(first).filter(|_| documents.len() == 1);
+        let operations = json6902::operations(first);
         let operations = operations
             .ok_or_else(|| Error::at("unable to parse SM or JSON patch: not a list of operations", place))?;
         if entry.target.is_none() {
