@@ -437,7 +437,7 @@ impl Context<'_> {
         }
         for (index, entry) in k.patches.iter().enumerate() {
             let span = item_span(node, "patches", index);
-            self.patch(target, map, entry, span)?;
+            self.patch(target, map, entry, span, true)?;
             note(map, "PatchTransformer");
         }
         if !k.namespace.is_empty() {
@@ -526,8 +526,9 @@ impl Context<'_> {
         map: &mut ResMap,
         entry: &crate::kustomization::Patch,
         span: Span,
+        empty_passes: bool,
     ) -> Result<()> {
-        let Some(loaded) = patch::load(entry, &target.loader, span)? else { return Ok(()) };
+        let Some(loaded) = patch::load(entry, &target.loader, span, empty_passes)? else { return Ok(()) };
         let matched = patch::apply(map, entry, loaded, &self.rules.borrow(), span)?;
         if !matched && let Some(place) = target.loader.describe(span) {
             self.warn(format!("patch without a target, nothing is patched\n  at {place}"));

@@ -62,8 +62,13 @@ fn place_all(node: &mut Node, span: Span) {
     }
 }
 
-/// Reads one entry of `patches`. `None` for a file without content.
-pub(crate) fn load(entry: &Patch, loader: &Loader<'_>, span: Span) -> Result<Option<Loaded>> {
+/// Reads one patch. `None` for a file without content, where the caller lets that pass.
+pub(crate) fn load(
+    entry: &Patch,
+    loader: &Loader<'_>,
+    span: Span,
+    empty_passes: bool,
+) -> Result<Option<Loaded>> {
     let inline = entry.patch.trim();
     if inline.is_empty() && entry.path.is_empty() {
         return Err(Error::at("must specify one of patch and path in this patch", span));
@@ -75,7 +80,7 @@ pub(crate) fn load(entry: &Patch, loader: &Loader<'_>, span: Span) -> Result<Opt
     let documents = parse(file, &text, is_inline.then_some(span))
         .map_err(|error| error.wrap("unable to parse SM or JSON patch"))?;
     let Some(first) = documents.first() else {
-        if is_inline || !text.trim().is_empty() {
+        if is_inline || !empty_passes {
             return Err(Error::at("unable to parse SM or JSON patch: it has no content", span));
         }
         return Ok(None);

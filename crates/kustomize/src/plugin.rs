@@ -244,6 +244,17 @@ impl Plugin {
         read(&node)
     }
 
+    fn generator(&self) -> Result<Generator> {
+        const FIELDS: [&str; 9] =
+            ["name", "namespace", "behavior", "literals", "files", "envs", "env", "options", "type"];
+        let mut node = self.config.node.clone();
+        lenient(&mut node);
+        if let Some(entries) = node.as_mapping_mut() {
+            entries.retain(|(key, _)| key.text().is_some_and(|text| FIELDS.contains(&text)));
+        }
+        read(&node)
+    }
+
     /// Where this was configured, for the annotations on what it makes and changes.
     fn origin(&self) -> Origin {
         let config = &self.config;
@@ -266,7 +277,7 @@ impl Context<'_> {
     pub(crate) fn generate_with(&self, target: &Target<'_>, plugin: &Plugin) -> Result<Vec<Resource>> {
         let mut made = match plugin.config.kind() {
             kind @ ("ConfigMapGenerator" | "SecretGenerator") => {
-                let mut entry: Generator = plugin.settings()?;
+                let mut entry: Generator = plugin.generator()?;
                 if entry.name.is_empty() {
                     entry.name = plugin.name().to_owned();
                 }
@@ -349,7 +360,7 @@ impl Context<'_> {
             },
             "PatchTransformer" => {
                 let entry = Patch { path: s.path, patch: s.patch, target: s.target, options: s.options };
-                self.patch(target, map, &entry, plugin.span)
+                self.patch(target, map, &entry, plugin.span, false)
             }
             "PatchStrategicMergeTransformer" => {
                 let texts: Vec<&String> =
