@@ -5,6 +5,7 @@
 //! kind ([`Informers`]), one work queue per controller and one way to retry.
 #![forbid(unsafe_code)]
 
+mod connect;
 mod controller;
 mod events;
 mod informer;
@@ -15,6 +16,7 @@ mod operator;
 mod queue;
 mod writes;
 
+pub use connect::{ConnectError, connect};
 pub use controller::{Action, Controller, ReconcileError, Trigger, controller_of, group_of};
 pub use events::{EventType, Recorder};
 pub use informer::{
@@ -24,7 +26,7 @@ pub use informer::{
 pub use key::Key;
 pub use moment::{micro_time_from_ms, time_from_ms, time_to_ms};
 pub use operator::{Operator, Settings};
-pub use queue::{RetryDelay, WorkQueue};
+pub use queue::{RetryDelay, Work, WorkQueue};
 
 pub mod apply;
 pub use writes::Writes;

@@ -41,7 +41,8 @@ async fn output_environment_and_exit_code() {
     let runtime = ProcessRuntime::new(LIMITS);
     let held = std::fs::File::open("/dev/null").unwrap();
     // Descriptors that the test program itself was started with are not ours to close.
-    let plain = std::process::Command::new("/bin/sh").args(["-c", "ls /proc/self/fd | wc -l"]).output().unwrap();
+    let plain =
+        std::process::Command::new("/bin/sh").args(["-c", "ls /proc/self/fd | wc -l"]).output().unwrap();
     let plain = String::from_utf8(plain.stdout).unwrap();
     let script = "echo out $X; echo err >&2; env | sort | tr '\\n' ' '; ls /proc/self/fd | wc -l; exit 3";
     let mut running = runtime.start(spec(dir.path(), "uid-out", script)).await.unwrap();
