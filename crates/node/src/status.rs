@@ -218,9 +218,7 @@ fn condition(facts: &Facts<'_>, name: &str, problem: Option<(String, String)>) -
         status: status.into(),
         reason: shown(reason),
         message: shown(message),
-        last_transition_time: old
-            .and_then(|c| c.last_transition_time.clone())
-            .or_else(|| Some(Time(facts.now))),
+        last_transition_time: old.and_then(|c| c.last_transition_time.clone()).or(Some(Time(facts.now))),
         observed_generation: facts.pod.metadata.generation,
         ..PodCondition::default()
     }

@@ -26,7 +26,7 @@ pub use informer::{
 pub use key::Key;
 pub use moment::{micro_time_from_ms, time_from_ms, time_to_ms};
 pub use operator::{Operator, Settings};
-pub use queue::{RetryDelay, WorkQueue};
+pub use queue::{RetryDelay, Work, WorkQueue};
 
 pub mod apply;
 pub use writes::Writes;
