@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::words::{self, WordsError};
 
-pub(crate) const COMMAND_ANNOTATION: &str = "gantry.dev/command";
+pub const COMMAND_ANNOTATION: &str = "gantry.dev/command";
 const ARGS: &str = "{args}";
 
 /// Why no local command could be found; the text is the container's waiting message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CommandError {
+pub enum CommandError {
     #[error(
         "image \"{image}\" of container \"{container}\" has no local command; add it to {file}:\nimages:\n  {name}: [\"./path/to/program\", \"{{args}}\"]\nor annotate the pod template with {COMMAND_ANNOTATION}.{container}: \"./path/to/program\""
     )]
@@ -35,7 +35,7 @@ pub(crate) enum CommandError {
 
 impl CommandError {
     /// The waiting reason of the container.
-    pub(crate) fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             CommandError::NotMapped { .. } | CommandError::NoCommand { .. } => "ImageNotMapped",
             CommandError::Annotation { .. } => "InvalidCommandAnnotation",
@@ -46,7 +46,7 @@ impl CommandError {
 
 /// The part of a container that decides its command line.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted<'a> {
+pub struct Wanted<'a> {
     pub container: &'a str,
     pub image: &'a str,
     pub command: &'a [String],
@@ -55,7 +55,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// The words to run, before `$(VAR)` expansion and path lookup.
-pub(crate) fn resolve(wanted: Wanted<'_>, config: &Config) -> Result<Vec<String>, CommandError> {
+pub fn resolve(wanted: Wanted<'_>, config: &Config) -> Result<Vec<String>, CommandError> {
     let specific = format!("{COMMAND_ANNOTATION}.{}", wanted.container);
     for annotation in [specific.as_str(), COMMAND_ANNOTATION] {
         if let Some(text) = wanted.annotations.get(annotation) {
@@ -84,7 +84,7 @@ pub(crate) fn resolve(wanted: Wanted<'_>, config: &Config) -> Result<Vec<String>
 }
 
 /// The program's absolute path: `gantry` itself, a path below `base_dir`, or a name found on `PATH`.
-pub(crate) fn locate(program: &str, container: &str, config: &Config) -> Result<PathBuf, CommandError> {
+pub fn locate(program: &str, container: &str, config: &Config) -> Result<PathBuf, CommandError> {
     let not_executable =
         || CommandError::NotExecutable { container: container.into(), program: program.into() };
     if let ("gantry", Some(exe)) = (program, &config.self_exe) {
