@@ -3,7 +3,7 @@
 
 mod action;
 mod cluster;
-pub mod command;
+pub pub mod command;
 mod config;
 mod downward;
 mod env;
