@@ -3,7 +3,7 @@
 
 mod action;
 mod cluster;
-pub pub mod command;
+pub mod command;
 mod config;
 mod downward;
 mod env;
