@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod auth;
 mod bootstrap;
 mod convert;
 mod crd;
@@ -18,6 +19,7 @@ mod merge_schema;
 mod negotiate;
 mod openapi;
 mod path;
+pub mod pki;
 mod query;
 mod random;
 mod resources;
@@ -31,6 +33,7 @@ mod table;
 mod yaml;
 
 pub use addresses::AddressRange;
+pub use auth::{AuthenticatedService, Authenticator};
 pub use doors::{AggregatedApi, NodeProxy, PodRequest, UserInfo};
 pub use resources::{Resource, Subresource, Verbs};
 pub use response::{

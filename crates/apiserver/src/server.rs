@@ -9,6 +9,7 @@ use gantry_clock::Clock;
 use parking_lot::RwLock;
 
 use crate::addresses::{AddressRange, Addresses};
+use crate::auth::{AuthenticatedService, Authenticator};
 use crate::crd;
 use crate::doors::{AggregatedApi, NodeProxy, UserInfo};
 use crate::random::Random;
@@ -121,6 +122,16 @@ impl ApiServer {
     /// The service in the name of `user`, for clients in this process: `kube::Client::new(server.service_as(user), "default")`.
     pub fn service_as(&self, user: UserInfo) -> ApiService {
         ApiService { server: self.inner.clone(), user: Some(Arc::new(user)) }
+    }
+
+    /// The service for a listener. `certificate` finds the verified client certificate (DER) that the listener has put
+    /// into the request's extensions.
+    pub fn authenticated_service(
+        &self,
+        authenticator: Authenticator,
+        certificate: fn(&http::Extensions) -> Option<Vec<u8>>,
+    ) -> AuthenticatedService {
+        AuthenticatedService::new(self.service(), authenticator, certificate)
     }
 
     /// Where logs, exec and port-forward of pods go. Until it is set they answer 503.

@@ -232,7 +232,7 @@ fn authorize(user: &UserInfo, verb: &str, resource: &Resource, path: &ResourcePa
 }
 
 /// A fresh object tree for an answer that is not stored.
-pub(crate) use present::metadata_only as present_metadata;
+pub(crate) use present::{metadata_only as present_metadata, object_json};
 
 pub(crate) fn respond(call: &Call, code: u16, object: &Value) -> Response<ResponseBody> {
     response::negotiated(code, call.accepted, response::to_json(object).into())
