@@ -1,5 +1,6 @@
 //! Every suite by name, and the one thing a suite does.
 
+pub(crate) mod kopf;
 pub(crate) mod kustomize;
 
 use std::path::Path;
@@ -25,6 +26,8 @@ pub(crate) struct Suite {
 
 /// The suites in the order of the table.
 pub(crate) const SUITES: &[Suite] = &[
+    Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
+    Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
 ];
@@ -36,7 +39,6 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "gateway-api",
     "kic-golden",
     "kong",
-    "kopf",
     "kubernetes-api",
     "locust",
     "promql",
