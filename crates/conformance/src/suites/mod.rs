@@ -1,6 +1,7 @@
 //! Every suite by name, and the one thing a suite does.
 
 pub(crate) mod kustomize;
+pub(crate) mod promql;
 
 use std::path::Path;
 
@@ -27,6 +28,8 @@ pub(crate) struct Suite {
 pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
+    Suite { name: "promql/promqltest", run: promql::scripts },
+    Suite { name: "promql/openmetrics", run: promql::open_metrics },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
@@ -39,6 +42,7 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "kopf",
     "kubernetes-api",
     "locust",
-    "promql",
+    "promql/compliance",
+    "promql/remotewrite",
     "thanos",
 ];
