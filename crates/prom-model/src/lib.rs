@@ -30,8 +30,8 @@ pub use float_text::{format_float, format_float_plain, format_open_metrics_float
 pub use gather::Gather;
 pub use go_regex::compile_go_regex;
 pub use histogram::{
-    CUSTOM_BUCKETS_SCHEMA, CounterResetHint, FloatHistogram, HistogramBucket, HistogramError, Reconciled,
-    Span, is_exponential_schema,
+    CUSTOM_BUCKETS_SCHEMA, CounterResetHint, FloatHistogram, HistogramBucket, HistogramError, HistogramSum,
+    Reconciled, Span, is_exponential_schema,
 };
 pub use instruments::{
     Counter, CounterVec, DEFAULT_BUCKETS, Gauge, GaugeVec, Histogram, HistogramVec, Registry, RegistryError,

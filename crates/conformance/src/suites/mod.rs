@@ -2,6 +2,7 @@
 
 pub(crate) mod kopf;
 pub(crate) mod kustomize;
+pub(crate) mod promql;
 
 use std::path::Path;
 
@@ -30,6 +31,8 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
+    Suite { name: "promql/promqltest", run: promql::scripts },
+    Suite { name: "promql/openmetrics", run: promql::open_metrics },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
@@ -41,6 +44,7 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "kong",
     "kubernetes-api",
     "locust",
-    "promql",
+    "promql/compliance",
+    "promql/remotewrite",
     "thanos",
 ];
