@@ -1,5 +1,6 @@
 //! Every suite by name, and the one thing a suite does.
 
+pub(crate) mod kong;
 pub(crate) mod kustomize;
 
 use std::path::Path;
@@ -27,6 +28,8 @@ pub(crate) struct Suite {
 pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
+    Suite { name: "kong-router", run: kong::router_traditional },
+    Suite { name: "kong-router-paths", run: kong::router_path_handling },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
@@ -35,7 +38,7 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "dashboards",
     "gateway-api",
     "kic-golden",
-    "kong",
+    "kong-admin",
     "kopf",
     "kubernetes-api",
     "locust",
