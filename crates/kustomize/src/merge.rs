@@ -30,7 +30,9 @@ impl Walker<'_> {
         schema: Option<TypeId>,
     ) -> Result<Option<Node>> {
         let Some(first) = present(dest.as_ref()).or_else(|| present(origin)) else { return Ok(None) };
-        let schema = schema.or_else(|| self.rules.of_object(first));
+        let schema = schema
+            .or_else(|| self.rules.of_object(first))
+            .or_else(|| origin.and_then(|origin| self.rules.of_object(origin)));
         if let (Some(dest), Some(origin)) = (present(dest.as_ref()), present(origin)) {
             let same_kind = std::mem::discriminant(&dest.data) == std::mem::discriminant(&origin.data);
             if !same_kind {
@@ -194,7 +196,6 @@ impl Walker<'_> {
         let mut store: Vec<Node> = own;
         let mut old: Vec<usize> = (0..store.len()).collect();
         let mut new: Vec<usize> = Vec::new();
-        let mut tail_keys: Option<Vec<&str>> = None;
         for tuple in &tuples {
             let mut wanted: Vec<(&str, &str)> = Vec::new();
             for (key, value) in keys.iter().zip(tuple) {
@@ -202,13 +203,6 @@ impl Walker<'_> {
                     wanted.push((key, value));
                 }
             }
-            tail_keys.get_or_insert_with(|| {
-                if wanted.is_empty() {
-                    keys.iter().map(|key| &**key).collect()
-                } else {
-                    wanted.iter().map(|(key, _)| *key).collect()
-                }
-            });
             if wanted.is_empty() {
                 // Without any key there is nothing to pair by.
                 new.extend(patch.iter().filter(|item| has_no_key(item, keys)).map(|item| {
@@ -240,13 +234,19 @@ impl Walker<'_> {
             };
             set_place(&mut new, &store, &wanted, place);
         }
-        if let Some([key]) = tail_keys.as_deref() {
-            for place in old {
-                match store[place].get(key).and_then(Node::text).map(str::to_owned) {
-                    Some(value) => set_place(&mut new, &store, &[(*key, value.as_str())], place),
-                    None if !new.contains(&place) => new.push(place),
-                    None => {}
-                }
+        // Of items with the same keys the last one stays.
+        for place in old {
+            let item = store[place].clone();
+            let own: Vec<(&str, &str)> = keys
+                .iter()
+                .filter_map(|key| {
+                    Some((key.as_str(), item.get(key)?.text().filter(|text| !text.is_empty())?))
+                })
+                .collect();
+            if !own.is_empty() {
+                set_place(&mut new, &store, &own, place);
+            } else if !new.contains(&place) {
+                new.push(place);
             }
         }
         let mut taken: Vec<Option<Node>> = store.into_iter().map(Some).collect();

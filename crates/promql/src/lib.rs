@@ -13,6 +13,7 @@ mod eval;
 mod functions;
 mod parser;
 mod printer;
+pub mod testing;
 mod value;
 
 pub use engine::{Cancellation, Engine, EngineOptions, QueryError};

@@ -165,7 +165,11 @@ impl FloatState {
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn aggregate(&mut self, aggregate: &Aggregate, range: PosRange) -> Result<Vec<Series>, QueryError> {
+    pub(super) fn aggregate(
+        &mut self,
+        aggregate: &Aggregate,
+        range: PosRange,
+    ) -> Result<Vec<Series>, QueryError> {
         match aggregate.op {
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
                 return self.top(aggregate, range);
@@ -194,7 +198,11 @@ impl<'a> Evaluator<'a> {
                 Some(index) => *index,
                 None => {
                     let floats = FloatState::new(op, steps);
-                    evaluator.hold(steps, steps * floats.step_bytes() + labels.encoded_len(), &aggregate.expr)?;
+                    evaluator.hold(
+                        steps,
+                        steps * floats.step_bytes() + labels.encoded_len(),
+                        &aggregate.expr,
+                    )?;
                     index_of.insert(labels.clone(), groups.len());
                     groups.push(Group { labels, drop_name: false, floats, histograms: Vec::new() });
                     groups.len() - 1
@@ -278,7 +286,8 @@ impl<'a> Evaluator<'a> {
     fn finish_group(&mut self, aggregate: &Aggregate, group: Group, parameter: &[f64]) -> Series {
         let range = aggregate.expr.range;
         let values = group.floats.finish(aggregate.op, parameter);
-        let mut series = Series { labels: group.labels, drop_name: group.drop_name, values, histograms: None };
+        let mut series =
+            Series { labels: group.labels, drop_name: group.drop_name, values, histograms: None };
         for (step, state) in group.histograms.into_iter().enumerate() {
             let Some(state) = state else { continue };
             if !is_absent(series.values[step]) {

@@ -108,7 +108,9 @@ pub(super) fn element_op(
         (Cell::Absent, _) | (_, Cell::Absent) => Outcome::Nothing,
         (Cell::Float(l), Cell::Float(r)) => match arithmetic(op, *l, *r) {
             Some(value) => kept(Cell::Float(value)),
-            None if op.is_comparison() => Outcome::Value { cell: Cell::Float(*l), holds: compares(op, *l, *r) },
+            None if op.is_comparison() => {
+                Outcome::Value { cell: Cell::Float(*l), holds: compares(op, *l, *r) }
+            }
             None => incompatible("float", "float"),
         },
         (Cell::Float(l), Cell::Histogram(r)) => match op {

@@ -94,7 +94,12 @@ fn argument(call: &Call, index: usize) -> Result<&Expr, QueryError> {
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn stream_call(&mut self, call: &Call, expr: &Expr, sink: Sink<'_, 'a>) -> Result<(), QueryError> {
+    pub(super) fn stream_call(
+        &mut self,
+        call: &Call,
+        expr: &Expr,
+        sink: Sink<'_, 'a>,
+    ) -> Result<(), QueryError> {
         let name = call.function.name;
         if takes_range(call) {
             return self.stream_range_call(call, sink);
@@ -178,7 +183,8 @@ impl<'a> Evaluator<'a> {
             sink(evaluator, series)
         };
         if let ExprKind::Vector(selector) = &first.unwrap_parens().kind {
-            let mut choose = |_: i64, picked: super::selector::Picked| match (wants_start, picked.start_time) {
+            let mut choose = |_: i64, picked: super::selector::Picked| match (wants_start, picked.start_time)
+            {
                 (false, _) => Cell::Float(picked.time as f64 / 1000.0),
                 (true, 0) => Cell::Absent,
                 (true, start) => Cell::Float(start as f64 / 1000.0),
@@ -242,7 +248,8 @@ impl<'a> Evaluator<'a> {
         let name = call.function.name;
         if let Some(function) = date_function(name) {
             let count = self.step_count();
-            let values = (0..count).map(|step| function((self.steps.time(step).div_euclid(1000)) as f64)).collect();
+            let values =
+                (0..count).map(|step| function((self.steps.time(step).div_euclid(1000)) as f64)).collect();
             return Ok(vec![Series { labels: Labels::empty(), drop_name: false, values, histograms: None }]);
         }
         match name {
@@ -268,7 +275,9 @@ impl<'a> Evaluator<'a> {
             "sort_by_label" | "sort_by_label_desc" => self.sort_by_label(call, expr),
             "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => self.histogram_call(call),
             "info" => self.info(call),
-            _ if call.function.returns == ValueType::Scalar => Err(execution(format!("{expr} is not a vector"))),
+            _ if call.function.returns == ValueType::Scalar => {
+                Err(execution(format!("{expr} is not a vector")))
+            }
             _ => Err(execution(format!("function {name:?} is not supported"))),
         }
     }

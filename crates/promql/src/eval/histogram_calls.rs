@@ -93,8 +93,14 @@ impl Evaluator<'_> {
             let mut series = Series::absent(labels.clone(), steps);
             series.drop_name = histogram.drop_name;
             for step in 0..steps {
-                let value =
-                    self.one_histogram(input, &histogram, &labels, question, step, (question_range, input_range));
+                let value = self.one_histogram(
+                    input,
+                    &histogram,
+                    &labels,
+                    question,
+                    step,
+                    (question_range, input_range),
+                );
                 series.values[step] = value;
             }
             if let Some((name, value)) = extra {
@@ -107,7 +113,11 @@ impl Evaluator<'_> {
                 result.push(series);
             }
         }
-        if self.options.delayed_name_removal { Ok(result) } else { super::label_calls::merge_same_labels(result) }
+        if self.options.delayed_name_removal {
+            Ok(result)
+        } else {
+            super::label_calls::merge_same_labels(result)
+        }
     }
 
     /// The series of each histogram, by labels without `le`, and the labels in the order of the input.
@@ -170,7 +180,8 @@ impl Evaluator<'_> {
         let name = labels.metric_name().unwrap_or("");
         match native {
             Some(_) if !buckets.is_empty() => {
-                let message = format!("vector contains a mix of classic and native histograms{}", for_metric(name));
+                let message =
+                    format!("vector contains a mix of classic and native histograms{}", for_metric(name));
                 self.annotations.warn(input_range, &message);
                 ABSENT
             }
@@ -209,7 +220,9 @@ impl Evaluator<'_> {
     ) -> f64 {
         let (value, note) = match question {
             Question::Quantile(quantiles) => native_quantile::quantile(quantiles[step], histogram),
-            Question::Fraction(lower, upper) => native_quantile::fraction(lower[step], upper[step], histogram),
+            Question::Fraction(lower, upper) => {
+                native_quantile::fraction(lower[step], upper[step], histogram)
+            }
         };
         let name = for_metric(name);
         let message = match note {

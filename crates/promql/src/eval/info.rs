@@ -213,7 +213,8 @@ fn enriched(
     let mut added = LabelsBuilder::new();
     for index in chosen {
         for (name, value) in &infos[*index].labels {
-            let is_wanted = data_matchers.is_empty() || data_matchers.iter().any(|matcher| *matcher.name == *name);
+            let is_wanted =
+                data_matchers.is_empty() || data_matchers.iter().any(|matcher| *matcher.name == *name);
             if name == METRIC_NAME || !is_wanted {
                 continue;
             }

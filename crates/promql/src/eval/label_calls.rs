@@ -74,7 +74,9 @@ impl Evaluator<'_> {
         let regex = compile_go_regex(pattern)
             .map_err(|_| execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
         if destination.is_empty() {
-            return Err(execution(format!("invalid destination label name in label_replace(): {destination}")));
+            return Err(execution(format!(
+                "invalid destination label name in label_replace(): {destination}"
+            )));
         }
         let Some(first) = call.args.first() else { return Ok(Vec::new()) };
         let mut series = self.vector(first)?;
@@ -105,7 +107,8 @@ impl Evaluator<'_> {
         let Some(first) = call.args.first() else { return Ok(Vec::new()) };
         let mut series = self.vector(first)?;
         for one in &mut series {
-            let values: Vec<&str> = sources.iter().map(|source| one.labels.get(source).unwrap_or("")).collect();
+            let values: Vec<&str> =
+                sources.iter().map(|source| one.labels.get(source).unwrap_or("")).collect();
             let joined = values.join(separator);
             relabel(one, destination, &joined);
         }

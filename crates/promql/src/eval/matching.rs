@@ -67,7 +67,11 @@ fn presence(series: &[Series], members: &[usize], steps: usize) -> Vec<bool> {
 }
 
 impl Evaluator<'_> {
-    pub(super) fn vector_binary(&mut self, binary: &Binary, range: PosRange) -> Result<Vec<Series>, QueryError> {
+    pub(super) fn vector_binary(
+        &mut self,
+        binary: &Binary,
+        range: PosRange,
+    ) -> Result<Vec<Series>, QueryError> {
         let left = self.vector(&binary.lhs)?;
         let right = self.vector(&binary.rhs)?;
         let default = VectorMatching::default();
@@ -83,8 +87,17 @@ impl Evaluator<'_> {
         } else {
             (matching.fill_left, matching.fill_right)
         };
-        Join { binary, matching, range, many: &many, one: &one, fill_many, fill_one, is_swapped: is_one_to_many }
-            .run(self)
+        Join {
+            binary,
+            matching,
+            range,
+            many: &many,
+            one: &one,
+            fill_many,
+            fill_one,
+            is_swapped: is_one_to_many,
+        }
+        .run(self)
     }
 
     fn set_operation(
@@ -252,7 +265,8 @@ impl Join<'_> {
                     continue;
                 }
                 let one_cell = self.one[one].cell(step);
-                let Outcome::Value { cell, holds } = self.operate(&Cell::Float(fill), &one_cell, evaluator) else {
+                let Outcome::Value { cell, holds } = self.operate(&Cell::Float(fill), &one_cell, evaluator)
+                else {
                     continue;
                 };
                 let many_labels = match_group(&self.one[one].labels, self.matching);
@@ -304,7 +318,8 @@ impl Join<'_> {
                     continue;
                 }
                 let Some(other) = single.replace(*index) else { continue };
-                let can_match = self.fill_many.is_some() || self.many.iter().any(|series| series.is_present(step));
+                let can_match =
+                    self.fill_many.is_some() || self.many.iter().any(|series| series.is_present(step));
                 if can_match {
                     return Err(self.duplicate(*index, other));
                 }

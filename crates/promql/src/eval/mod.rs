@@ -118,7 +118,10 @@ impl<'a> Evaluator<'a> {
         self.stats.peak_samples = self.stats.peak_samples.max(self.held.samples);
         self.stats.peak_bytes = self.stats.peak_bytes.max(self.held.bytes);
         if self.held.samples > self.options.max_samples {
-            return Err(QueryError::TooManySamples { what: what.to_string(), limit: self.options.max_samples });
+            return Err(QueryError::TooManySamples {
+                what: what.to_string(),
+                limit: self.options.max_samples,
+            });
         }
         if self.held.bytes > self.options.max_bytes {
             return Err(QueryError::TooManyBytes { what: what.to_string(), limit: self.options.max_bytes });
@@ -135,7 +138,9 @@ impl<'a> Evaluator<'a> {
         let before = self.held;
         let series = match &expr.kind {
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, expr.range)?,
-            ExprKind::Binary(binary) if binary.matching.is_some() => self.vector_binary(binary, expr.range)?,
+            ExprKind::Binary(binary) if binary.matching.is_some() => {
+                self.vector_binary(binary, expr.range)?
+            }
             ExprKind::Call(call) if !calls::is_streamed(call) => self.call(call, expr)?,
             ExprKind::Paren(inner) => self.vector(inner)?,
             _ => {
@@ -162,7 +167,8 @@ impl<'a> Evaluator<'a> {
     /// Evaluates once what is the same at every step.
     fn broadcast(&mut self, expr: &Expr) -> Result<Vec<Series>, QueryError> {
         let count = self.step_count();
-        let mut series = self.with_steps(Steps::instant(self.steps.start_ms), |evaluator| evaluator.vector(expr))?;
+        let mut series =
+            self.with_steps(Steps::instant(self.steps.start_ms), |evaluator| evaluator.vector(expr))?;
         for one in &mut series {
             let value = one.values[0];
             one.values = vec![value; count];
@@ -195,11 +201,13 @@ impl<'a> Evaluator<'a> {
             ExprKind::Vector(selector) => self.stream_selector(selector, expr, sink),
             ExprKind::Paren(inner) => self.stream(inner, sink),
             ExprKind::Unary { op: UnaryOp::Plus, expr: inner } => self.stream(inner, sink),
-            ExprKind::Unary { op: UnaryOp::Minus, expr: inner } => self.stream(inner, &mut |evaluator, mut series| {
-                evaluator.drop_name(&mut series);
-                binary::negate(&mut series);
-                sink(evaluator, series)
-            }),
+            ExprKind::Unary { op: UnaryOp::Minus, expr: inner } => {
+                self.stream(inner, &mut |evaluator, mut series| {
+                    evaluator.drop_name(&mut series);
+                    binary::negate(&mut series);
+                    sink(evaluator, series)
+                })
+            }
             ExprKind::Binary(binary) if binary.matching.is_none() => {
                 self.stream_vector_scalar(binary, expr.range, sink)
             }

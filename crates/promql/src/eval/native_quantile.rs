@@ -139,7 +139,8 @@ fn rank_of(value: f64, histogram: &FloatHistogram, buckets: &[HistogramBucket]) 
                 return Some(below + bucket.count * (value - bucket.lower) / (bucket.upper - bucket.lower));
             }
             let [low, high, at] = [bucket.lower, bucket.upper, value].map(|bound| bound.abs().log2());
-            let share = if value > 0.0 { (at - low) / (high - low) } else { 1.0 - (at - high) / (low - high) };
+            let share =
+                if value > 0.0 { (at - low) / (high - low) } else { 1.0 - (at - high) / (low - high) };
             return Some(below + bucket.count * share);
         }
         below += bucket.count;

@@ -23,7 +23,8 @@ pub(super) fn histograms_ignored(annotations: &mut Annotations, window: &Window<
 
 /// Whether samples of a window say that their counts started again and others that they did not.
 fn has_hint_collision(histograms: &[Arc<FloatHistogram>]) -> bool {
-    let has = |hint: CounterResetHint| histograms.iter().any(|histogram| histogram.counter_reset_hint == hint);
+    let has =
+        |hint: CounterResetHint| histograms.iter().any(|histogram| histogram.counter_reset_hint == hint);
     has(CounterResetHint::Reset) && has(CounterResetHint::NotReset)
 }
 
@@ -197,7 +198,8 @@ pub(super) fn median_deviation(window: &Window<'_>) -> f64 {
 
 /// The first or last sample of a window, whatever its kind, with its time.
 pub(super) fn end_sample(window: &Window<'_>, is_last: bool) -> Option<(i64, Cell)> {
-    let pick = |times: &[i64]| if is_last { times.len().checked_sub(1) } else { (!times.is_empty()).then_some(0) };
+    let pick =
+        |times: &[i64]| if is_last { times.len().checked_sub(1) } else { (!times.is_empty()).then_some(0) };
     let float = pick(window.times).map(|index| (window.times[index], Cell::Float(window.values[index])));
     let histogram = pick(window.histogram_times)
         .map(|index| (window.histogram_times[index], Cell::Histogram(Arc::clone(&window.histograms[index]))));

@@ -2,18 +2,36 @@
 
 use super::math::quantile;
 use super::over_time::{
-    count_transitions, double_exponential_smoothing, end_sample, extreme, histograms_ignored, median_deviation,
-    regression, variance,
+    count_transitions, double_exponential_smoothing, end_sample, extreme, histograms_ignored,
+    median_deviation, regression, variance,
 };
 use super::rate::RateKind;
 use super::selector::Window;
 use super::series::{Cell, Series};
 use super::{Evaluator, Sink, execution};
-use crate::ast::{Call, Expr, ExprKind, PosRange, ValueType};
+use crate::ast::{Call, Expr, ExprKind, Extension, PosRange, ValueType};
 use crate::engine::QueryError;
 
 /// Suffixes of names that are counters by convention.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
+
+/// Functions that `anchored` range selectors may stand in.
+const ANCHORED_FUNCTIONS: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
+/// Functions that `smoothed` range selectors may stand in.
+const SMOOTHED_FUNCTIONS: [&str; 3] = ["delta", "increase", "rate"];
+
+fn check_extension(extension: Extension, function: &str) -> Result<(), QueryError> {
+    let (modifier, allowed): (&str, &[&str]) = match extension {
+        Extension::None => return Ok(()),
+        Extension::Anchored => ("anchored", &ANCHORED_FUNCTIONS),
+        Extension::Smoothed => ("smoothed", &SMOOTHED_FUNCTIONS),
+    };
+    if allowed.contains(&function) {
+        return Ok(());
+    }
+    let list = allowed.join(", ");
+    Err(execution(format!("{modifier} modifier can only be used with: {list} - not with {function}")))
+}
 
 pub(super) fn takes_range(call: &Call) -> bool {
     call.function.args.contains(&ValueType::Matrix)
@@ -47,7 +65,10 @@ impl<'a> Evaluator<'a> {
             sink(evaluator, series)
         };
         match &argument.unwrap_parens().kind {
-            ExprKind::Matrix(matrix) => self.stream_windows(matrix, &mut compute, &mut finish),
+            ExprKind::Matrix(matrix) => {
+                check_extension(matrix.selector.extension, name)?;
+                self.stream_windows(matrix, &mut compute, &mut finish)
+            }
             ExprKind::Subquery(subquery) => self.stream_subquery(subquery, &mut compute, &mut finish),
             _ => Err(execution(format!("{name} needs a range vector"))),
         }
@@ -116,9 +137,13 @@ impl<'a> Evaluator<'a> {
                     _ => extreme(window, |value, best| value <= best),
                 };
                 let wants_time = name.starts_with("ts_of");
-                best.map_or(Cell::Absent, |(time, value)| Cell::Float(if wants_time { seconds(time) } else { value }))
+                best.map_or(Cell::Absent, |(time, value)| {
+                    Cell::Float(if wants_time { seconds(time) } else { value })
+                })
             }
-            "stdvar_over_time" | "stddev_over_time" | "mad_over_time" | "quantile_over_time" if !has_floats => {
+            "stdvar_over_time" | "stddev_over_time" | "mad_over_time" | "quantile_over_time"
+                if !has_floats =>
+            {
                 Cell::Absent
             }
             "stdvar_over_time" => {
@@ -146,10 +171,12 @@ impl<'a> Evaluator<'a> {
                 |before, now| !now.same_as(before),
             )
             .map_or(Cell::Absent, Cell::Float),
-            "resets" => {
-                count_transitions(window, |before, now| now < before, |before, now| now.is_reset_after(before))
-                    .map_or(Cell::Absent, Cell::Float)
-            }
+            "resets" => count_transitions(
+                window,
+                |before, now| now < before,
+                |before, now| now.is_reset_after(before),
+            )
+            .map_or(Cell::Absent, Cell::Float),
             "deriv" | "predict_linear" | "double_exponential_smoothing" => {
                 if name == "double_exponential_smoothing" {
                     check_factor("smoothing", "sf", scalar(0))?;

@@ -23,8 +23,9 @@ pub(super) fn mixed_floats_histograms(annotations: &mut Annotations, name: &str,
 }
 
 pub(super) fn mixed_schemas(annotations: &mut Annotations, name: &str, range: PosRange) {
-    let message =
-        format!("vector contains a mix of histograms with exponential and custom buckets schemas for metric name {name:?}");
+    let message = format!(
+        "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {name:?}"
+    );
     annotations.warn(range, &message);
 }
 
@@ -42,7 +43,9 @@ fn not_a_gauge(annotations: &mut Annotations, name: &str, range: PosRange) {
 
 /// Whether the start times of two neighbours say that the counting began anew between them.
 fn is_start_time_reset(starts: &[i64], times: &[i64], index: usize) -> bool {
-    let (Some(previous_start), Some(start)) = (starts.get(index), starts.get(index + 1)) else { return false };
+    let (Some(previous_start), Some(start)) = (starts.get(index), starts.get(index + 1)) else {
+        return false;
+    };
     let (previous_time, time) = (times[index], times[index + 1]);
     if *start == 0 || *start > time || *start < previous_time {
         return false;
@@ -57,7 +60,12 @@ impl Evaluator<'_> {
     }
 
     /// `rate`, `increase` and `delta`, extrapolated to the bounds of the window.
-    pub(super) fn rate(&mut self, window: &Window<'_>, kind: RateKind, range: PosRange) -> Result<Cell, QueryError> {
+    pub(super) fn rate(
+        &mut self,
+        window: &Window<'_>,
+        kind: RateKind,
+        range: PosRange,
+    ) -> Result<Cell, QueryError> {
         if window.extension != Extension::None {
             return Ok(extended_rate(window, kind));
         }
@@ -82,7 +90,9 @@ impl Evaluator<'_> {
         if window.histograms.len() < 2 {
             return Ok(Cell::Absent);
         }
-        let Some(mut increase) = self.histogram_increase(window, kind, range) else { return Ok(Cell::Absent) };
+        let Some(mut increase) = self.histogram_increase(window, kind, range) else {
+            return Ok(Cell::Absent);
+        };
         let first_count = window.histograms[0].count;
         let zero_point = (increase.count > 0.0 && first_count >= 0.0).then(|| first_count / increase.count);
         increase.scale(extrapolation(window, window.histogram_times, kind, zero_point));
@@ -167,7 +177,8 @@ impl Evaluator<'_> {
             latest.push((window.histogram_times[index], None, Some(index)));
         }
         latest.sort_by_key(|(time, ..)| *time);
-        let [.., (first_time, first_float, first_histogram), (last_time, last_float, last_histogram)] = latest[..]
+        let [.., (first_time, first_float, first_histogram), (last_time, last_float, last_histogram)] =
+            latest[..]
         else {
             return Ok(Cell::Absent);
         };
@@ -185,8 +196,11 @@ impl Evaluator<'_> {
             }
             (_, _, Some(first), Some(last)) => {
                 let (before, now) = (&window.histograms[first], &window.histograms[last]);
-                let is_start_reset =
-                    is_start_time_reset(self.starts(window.histogram_start_times), window.histogram_times, first);
+                let is_start_reset = is_start_time_reset(
+                    self.starts(window.histogram_start_times),
+                    window.histogram_times,
+                    first,
+                );
                 Ok(self.instant_histogram(window, (before, now), is_start_reset, is_rate, seconds, range))
             }
             _ => {
@@ -270,7 +284,12 @@ fn interpolate(times: &[i64], values: &[f64], index: usize, at: i64, is_counter:
 }
 
 /// First and last sample that count for a window with samples around it; `None` when none is inside.
-fn extended_bounds(times: &[i64], range_start: i64, range_end: i64, is_smoothed: bool) -> Option<(usize, usize)> {
+fn extended_bounds(
+    times: &[i64],
+    range_start: i64,
+    range_end: i64,
+    is_smoothed: bool,
+) -> Option<(usize, usize)> {
     let mut last = times.len().checked_sub(1)?;
     let first = times[..last].partition_point(|time| *time <= range_start).saturating_sub(1);
     if is_smoothed {
@@ -337,7 +356,12 @@ pub(super) fn anchor(window: &Window<'_>) -> Option<usize> {
 }
 
 /// Replaces the samples around a window by values at its bounds.
-pub(super) fn extend_to_bounds(buffer: &mut SampleBuffer, range_start: i64, range_end: i64, extension: Extension) {
+pub(super) fn extend_to_bounds(
+    buffer: &mut SampleBuffer,
+    range_start: i64,
+    range_end: i64,
+    extension: Extension,
+) {
     let is_smoothed = extension == Extension::Smoothed;
     let mut extended = SampleBuffer::default();
     let (times, values) = (&buffer.timestamps, &buffer.values);

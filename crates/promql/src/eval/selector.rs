@@ -79,7 +79,9 @@ fn remove_stale(buffer: &mut SampleBuffer) {
     }
     if buffer.histograms.iter().any(|histogram| histogram.is_stale()) {
         let mut kept = SampleBuffer::default();
-        for (index, (time, histogram)) in buffer.histogram_timestamps.iter().zip(&buffer.histograms).enumerate() {
+        for (index, (time, histogram)) in
+            buffer.histogram_timestamps.iter().zip(&buffer.histograms).enumerate()
+        {
             if !histogram.is_stale() {
                 let start = buffer.histogram_start_timestamps.get(index).copied().unwrap_or(0);
                 kept.push_histogram_with_start(*time, Arc::clone(histogram), start);
@@ -334,8 +336,11 @@ fn pick(buffer: &SampleBuffer, next: usize, next_histogram: usize, oldest: i64) 
     if is_histogram {
         let value = &buffer.histograms[index];
         let start_time = buffer.histogram_start_timestamps.get(index).copied().unwrap_or(0);
-        return (!value.is_stale())
-            .then(|| Picked { cell: Cell::Histogram(Arc::clone(value)), time, start_time });
+        return (!value.is_stale()).then(|| Picked {
+            cell: Cell::Histogram(Arc::clone(value)),
+            time,
+            start_time,
+        });
     }
     let value = buffer.values[index];
     let start_time = buffer.start_timestamps.get(index).copied().unwrap_or(0);
@@ -343,7 +348,12 @@ fn pick(buffer: &SampleBuffer, next: usize, next_histogram: usize, oldest: i64) 
 }
 
 /// Fills each step with the value interpolated between the samples around it.
-fn smooth(buffer: &mut SampleBuffer, plan: &WindowPlan, steps: Steps, into: &mut Series) -> Result<(), QueryError> {
+fn smooth(
+    buffer: &mut SampleBuffer,
+    plan: &WindowPlan,
+    steps: Steps,
+    into: &mut Series,
+) -> Result<(), QueryError> {
     remove_stale(buffer);
     if !buffer.histograms.is_empty() {
         return Err(execution("smoothed and anchored modifiers do not work with native histograms"));
@@ -357,7 +367,8 @@ fn smooth(buffer: &mut SampleBuffer, plan: &WindowPlan, steps: Steps, into: &mut
             into.values[step] = values[next];
             continue;
         }
-        let Some(previous) = next.checked_sub(1).filter(|index| times[*index] > reference - plan.window_ms) else {
+        let Some(previous) = next.checked_sub(1).filter(|index| times[*index] > reference - plan.window_ms)
+        else {
             continue;
         };
         into.values[step] = match after {

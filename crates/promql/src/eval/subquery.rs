@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 impl<'a> Evaluator<'a> {
     /// The inner series with the times of the inner steps, and where the windows over them lie.
-    pub(super) fn subquery(&mut self, subquery: &Subquery) -> Result<(Vec<Series>, Steps, WindowPlan), QueryError> {
+    pub(super) fn subquery(
+        &mut self,
+        subquery: &Subquery,
+    ) -> Result<(Vec<Series>, Steps, WindowPlan), QueryError> {
         let plan = WindowPlan {
             at: subquery.at.map(|at| self.at_time(at)),
             offset_ms: self.offset_ms(subquery.offset.as_ref())?,
@@ -32,7 +35,10 @@ impl<'a> Evaluator<'a> {
         // Refused before a single column is made, however wide the range.
         let column_bytes = steps.count().saturating_mul(8);
         if column_bytes > self.options.max_bytes {
-            return Err(QueryError::TooManyBytes { what: subquery.to_string(), limit: self.options.max_bytes });
+            return Err(QueryError::TooManyBytes {
+                what: subquery.to_string(),
+                limit: self.options.max_bytes,
+            });
         }
         let series = if steps.count() == 0 {
             Vec::new()

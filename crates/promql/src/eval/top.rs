@@ -74,7 +74,8 @@ impl Evaluator<'_> {
         if op == AggregateOp::LimitRatio {
             return Ok(self.limit_ratio(series, &parameters));
         }
-        if matches!(op, AggregateOp::Topk | AggregateOp::Bottomk) && series.iter().any(Series::has_histograms) {
+        if matches!(op, AggregateOp::Topk | AggregateOp::Bottomk) && series.iter().any(Series::has_histograms)
+        {
             self.annotations.info(range, &format!("ignored histogram in {op} aggregation"));
             series.iter_mut().for_each(|one| one.histograms = None);
         }

@@ -3,11 +3,6 @@
 use super::ParseError;
 use crate::ast::{AggregateOp, Binary, Call, Expr, ExprKind, Extension, ValueType};
 
-/// Functions that `anchored` range selectors may stand in.
-const ANCHORED_FUNCTIONS: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
-/// Functions that `smoothed` range selectors may stand in.
-const SMOOTHED_FUNCTIONS: [&str; 3] = ["delta", "increase", "rate"];
-
 /// # Errors
 /// At the first node whose operands have the wrong type.
 pub(super) fn check_types(query: &str, expr: &Expr) -> Result<(), ParseError> {
@@ -132,7 +127,6 @@ fn check_call(query: &str, expr: &Expr, call: &Call) -> Result<(), ParseError> {
         if let Some(wanted) = wanted {
             expect(query, arg, *wanted, &format!("call to function {name:?}"))?;
         }
-        check_extension(query, arg, name)?;
     }
     if name == "info" && given > 1 {
         let selector = call.args.get(1).map(|arg| &arg.kind);
@@ -141,19 +135,4 @@ fn check_call(query: &str, expr: &Expr, call: &Call) -> Result<(), ParseError> {
         }
     }
     Ok(())
-}
-
-fn check_extension(query: &str, arg: &Expr, function: &str) -> Result<(), ParseError> {
-    let ExprKind::Matrix(matrix) = &arg.unwrap_parens().kind else { return Ok(()) };
-    let (modifier, allowed): (&str, &[&str]) = match matrix.selector.extension {
-        Extension::None => return Ok(()),
-        Extension::Anchored => ("anchored", &ANCHORED_FUNCTIONS),
-        Extension::Smoothed => ("smoothed", &SMOOTHED_FUNCTIONS),
-    };
-    if allowed.contains(&function) {
-        return Ok(());
-    }
-    let message =
-        format!("{modifier} modifier can only be used with: {} - not with {function}", allowed.join(", "));
-    Err(error(query, arg, message))
 }
