@@ -1,6 +1,8 @@
 //! YAML documents as object trees: the same places, the scalars' values instead of their text.
 
-use gantry_yaml::{Data, Error, FileId, Node, Resolved, Style, Tag};
+use std::borrow::Cow;
+
+use gantry_yaml::{Data, Error, FileId, Node, Resolved, Style, Tag, Tree, View};
 
 use crate::value::{Key, Kind, Map, Number, Value};
 
@@ -70,6 +72,21 @@ pub fn to_yaml(value: &Value) -> Node {
         ),
     };
     Node::new(data, value.span)
+}
+
+impl Tree for Value {
+    fn view(&self) -> View<'_, Value> {
+        match &self.kind {
+            Kind::Null => View::Null,
+            Kind::Bool(b) => View::Bool(*b),
+            Kind::Number(Number::Int(i)) => View::Int(*i),
+            Kind::Number(Number::Uint(u)) => View::Uint(*u),
+            Kind::Number(Number::Float(x)) => View::Float(*x),
+            Kind::String(s) => View::Str(Cow::Borrowed(s)),
+            Kind::Array(items) => View::Seq(items),
+            Kind::Object(map) => View::Map(map.iter().map(|(key, item)| (key.as_str(), item)).collect()),
+        }
+    }
 }
 
 #[cfg(test)]

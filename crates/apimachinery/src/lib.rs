@@ -1,7 +1,19 @@
 //! The object tree and what every Kubernetes object has in common: names, selectors, quantities, patches.
 
+#![forbid(unsafe_code)]
+
 pub mod from_yaml;
+pub mod json_patch;
+pub mod merge_patch;
+pub mod names;
+pub mod quantity;
+pub mod selector;
+pub mod strategic_merge;
+pub mod strategic_patch;
+pub mod time;
 pub mod value;
 
 pub use from_yaml::{from_yaml, parse_yaml, to_yaml};
+pub use merge_patch::merge_patch;
+pub use selector::Selector;
 pub use value::{Key, Kind, Map, Number, Value};

@@ -119,6 +119,9 @@ pub(crate) struct File {
     #[serde(default = "yes")]
     keep_alive: bool,
     tls: Option<TlsField>,
+    /// Assertions on what the load does to a whole system: for whoever runs that system.
+    #[serde(rename = "prove")]
+    _prove: Option<de::IgnoredAny>,
 }
 
 struct TargetField(Target);

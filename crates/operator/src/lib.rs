@@ -5,20 +5,28 @@
 //! kind ([`Informers`]), one work queue per controller and one way to retry.
 #![forbid(unsafe_code)]
 
+mod connect;
 mod controller;
+mod events;
 mod informer;
 mod key;
 mod metrics;
+mod moment;
 mod operator;
 mod queue;
+mod writes;
 
+pub use connect::{ConnectError, connect};
 pub use controller::{Action, Controller, ReconcileError, Trigger, controller_of, group_of};
+pub use events::{EventType, Recorder};
 pub use informer::{
     AnyInformer, Change, Informer, InformerSettings, Informers, MetaChange, MetaObject, Object, StoreIndex,
     Subscription,
 };
 pub use key::Key;
+pub use moment::{micro_time_from_ms, time_from_ms, time_to_ms};
 pub use operator::{Operator, Settings};
-pub use queue::{RetryDelay, WorkQueue};
+pub use queue::{RetryDelay, Work, WorkQueue};
 
 pub mod apply;
+pub use writes::Writes;

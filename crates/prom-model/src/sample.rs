@@ -31,7 +31,7 @@ pub struct Exemplar {
 }
 
 /// Writes a text in double quotes, escaped as Go's `%q` does for printable text.
-pub(crate) fn write_quoted(f: &mut impl fmt::Write, text: &str) -> fmt::Result {
+pub fn write_quoted(f: &mut impl fmt::Write, text: &str) -> fmt::Result {
     f.write_char('"')?;
     for c in text.chars() {
         match c {

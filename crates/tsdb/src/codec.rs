@@ -60,12 +60,6 @@ impl<'a> Get<'a> {
         Some(*first)
     }
 
-    pub(crate) fn be32(&mut self) -> Option<u32> {
-        let (head, rest) = self.rest.split_first_chunk::<4>()?;
-        self.rest = rest;
-        Some(u32::from_be_bytes(*head))
-    }
-
     pub(crate) fn be64(&mut self) -> Option<u64> {
         let (head, rest) = self.rest.split_first_chunk::<8>()?;
         self.rest = rest;

@@ -7,4 +7,13 @@
 pub mod bits;
 pub mod chunks;
 mod codec;
+mod db;
+mod error;
+mod head;
 pub mod wal;
+
+pub use db::{Db, DbOptions};
+pub use error::TsdbError;
+pub use head::{
+    Cardinality, Counters, CountersSnapshot, Head, HeadOptions, HeadStats, ReplayStats, Truncation,
+};

@@ -5,6 +5,7 @@
 
 mod compose;
 mod de;
+mod emit;
 mod error;
 mod node;
 mod resolve;
@@ -14,6 +15,7 @@ mod timestamp;
 
 pub use compose::{DuplicateKeys, parse_documents, parse_documents_with};
 pub use de::{from_node, from_str, nearest};
+pub use emit::{Tree, View, emit, emit_to};
 pub use error::Error;
 pub use node::{Data, Node, Scalar, Style, Tag};
 pub use resolve::Resolved;

@@ -68,8 +68,11 @@ fn number_or_timestamp(text: &str) -> Option<Tag> {
             if matches!(text, ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF") {
                 return Some(Tag::Float);
             }
-            is_decimal_float(text).then_some(())?;
-            finite(text).map(|_| Tag::Float)
+            let between_digits =
+                text.split('_').skip(1).all(|part| part.starts_with(|c: char| c.is_ascii_digit()))
+                    && text.rsplit('_').skip(1).all(|part| part.ends_with(|c: char| c.is_ascii_digit()));
+            let digits = without_underscores(text);
+            (between_digits && is_decimal_float(&digits) && finite(&digits).is_some()).then_some(Tag::Float)
         }
         b'+' | b'-' | b'0'..=b'9' => {
             if timestamp::parse(text).is_some() {
@@ -276,6 +279,8 @@ mod tests {
         check("1e3", Resolved::Float(1000.0));
         check(".5", Resolved::Float(0.5));
         check("5.", Resolved::Float(5.0));
+        check(".14_4", Resolved::Float(0.144));
+        check("._14", Resolved::Str("._14".into()));
         check("1e", Resolved::Str("1e".into()));
         check("08", Resolved::Float(8.0));
         check("1:30", Resolved::Str("1:30".into()));

@@ -118,6 +118,8 @@ pub trait AnyInformer: Send + Sync {
     /// Objects that could not be decoded since the start.
     fn decode_errors(&self) -> u64;
     fn object_count(&self) -> usize;
+    /// True when the store has an object in `namespace`.
+    fn has_any_in(&self, namespace: &str) -> bool;
     fn metadata(&self, key: &Key) -> Option<ObjectMeta>;
     fn for_each_metadata(&self, visit: &mut dyn FnMut(&ObjectMeta));
     /// Hears of every change, first of all objects already there, until the subscription is dropped.
@@ -369,6 +371,10 @@ impl<K: Object> AnyInformer for Shared<K> {
         self.store.len()
     }
 
+    fn has_any_in(&self, namespace: &str) -> bool {
+        self.store.has_any_in(namespace)
+    }
+
     fn metadata(&self, key: &Key) -> Option<ObjectMeta> {
         self.store.get(key).map(|object| object.meta().clone())
     }
@@ -412,5 +418,32 @@ impl<K: Object> AnyInformer for Shared<K> {
 
     fn sync_signal(&self) -> tokio::sync::watch::Receiver<bool> {
         self.store.synced_signal()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use gantry_clock::ManualClock;
+
+    use super::*;
+
+    /// Informers that are never started.
+    pub(crate) fn idle_informers(clock: &ManualClock) -> Informers {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().expect("a valid address"));
+        let client = Client::try_from(config).expect("a client that is never used");
+        Informers::new(client, Arc::new(clock.clone()), InformerSettings::default())
+    }
+
+    #[tokio::test]
+    async fn a_kind_is_watched_once_and_metadata_is_shared_with_it() {
+        let informers = idle_informers(&ManualClock::new(0));
+        let pods = informers.of::<k8s_openapi::api::core::v1::Pod>();
+        let again = informers.of::<k8s_openapi::api::core::v1::Pod>();
+        assert!(Arc::ptr_eq(&pods.shared, &again.shared));
+        assert!(!informers.metadata(pods.resource()).is_metadata_only());
+        assert_eq!(informers.all().len(), 1);
+        informers.forget(pods.resource());
+        assert!(informers.all().is_empty());
+        assert!(pods.has_synced(), "nobody waits for a kind that is no longer watched");
     }
 }

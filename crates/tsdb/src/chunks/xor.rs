@@ -278,7 +278,9 @@ mod tests {
         let mut t = 1_700_000_000_000;
         let mut samples = vec![(t, 1.0)];
         let mut delta = 15_000;
-        for dod in [0, 1, -1, 8191, 8192, -8191, -8192, 65536, -65535, 65537, 524288, -524287, 524289, 1 << 40] {
+        for dod in
+            [0, 1, -1, 8191, 8192, -8191, -8192, 65536, -65535, 65537, 524288, -524287, 524289, 1 << 40]
+        {
             delta += dod;
             t += delta;
             samples.push((t, t as f64 / 3.0));
@@ -288,8 +290,17 @@ mod tests {
 
     #[test]
     fn every_kind_of_value() {
-        let values =
-            [0.0, -0.0, 1.0, 1.0, f64::NAN, f64::from_bits(0x7ff0_0000_0000_0002), f64::INFINITY, -1.5e300, 5e-324];
+        let values = [
+            0.0,
+            -0.0,
+            1.0,
+            1.0,
+            f64::NAN,
+            f64::from_bits(0x7ff0_0000_0000_0002),
+            f64::INFINITY,
+            -1.5e300,
+            5e-324,
+        ];
         let samples: Vec<_> = values.iter().enumerate().map(|(i, v)| (i as i64 * 1000, *v)).collect();
         round_trip(&samples);
         round_trip(&[]);

@@ -44,7 +44,8 @@ fn checkpoints(dir: &Path) -> Result<Vec<(PathBuf, u32)>, WalError> {
     for entry in entries {
         let entry = entry.map_err(WalError::io("read folder", dir))?;
         let name = entry.file_name();
-        let index = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.parse().ok());
+        let index =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.parse().ok());
         if let Some(index) = index
             && entry.path().is_dir()
         {
@@ -165,7 +166,12 @@ impl Output {
         let metadata = std::mem::take(&mut self.metadata);
         let entries: Vec<_> = metadata
             .iter()
-            .map(|(series, (kind, unit, help))| record::MetadataRecord { series: *series, kind: *kind, unit, help })
+            .map(|(series, (kind, unit, help))| record::MetadataRecord {
+                series: *series,
+                kind: *kind,
+                unit,
+                help,
+            })
             .collect();
         for part in entries.chunks(1000) {
             let mut encoded = Vec::new();

@@ -12,9 +12,9 @@ mod writer;
 pub use checkpoint::{CheckpointStats, checkpoint, delete_checkpoints_before, last_checkpoint};
 pub use reader::{Fault, LogRecord, Reader, SegmentedReader, repair};
 pub use record::{
-    Buckets, ExemplarRecord, HistogramRecord, MetadataRecord, MetricType, Record, RecordKind, SampleRecord, SeriesRecord,
-    Span, TombstoneRecord, decode, encode_exemplars, encode_histograms, encode_metadata, encode_samples,
-    encode_series, encode_tombstones, record_kind,
+    Buckets, ExemplarRecord, HistogramRecord, MetadataRecord, MetricType, Record, RecordKind, SampleRecord,
+    SeriesRecord, Span, TombstoneRecord, decode, encode_exemplars, encode_histograms, encode_metadata,
+    encode_samples, encode_series, encode_tombstones, record_kind,
 };
 pub use segment::{SegmentFile, list_segments, segment_path};
 pub use writer::{Compression, Writer, WriterOptions};
@@ -85,7 +85,10 @@ pub enum WalError {
 }
 
 impl WalError {
-    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> WalError {
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> WalError {
         let path = path.into();
         move |source| WalError::Io { action, path, source }
     }

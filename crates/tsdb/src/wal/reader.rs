@@ -133,7 +133,11 @@ impl<R: Read> Reader<R> {
         loop {
             if self.position >= self.page_len {
                 if !self.load_page()? {
-                    return if inside_record { Err(self.fault("the last record is cut off")) } else { Ok(None) };
+                    return if inside_record {
+                        Err(self.fault("the last record is cut off"))
+                    } else {
+                        Ok(None)
+                    };
                 }
                 if !inside_record {
                     self.record_start = self.offset();
@@ -187,7 +191,11 @@ impl<R: Read> Reader<R> {
                 Ok(count) => self.page_len += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    return Err(Fault { offset: self.offset(), reason: "read failed".into(), io: Some(error) });
+                    return Err(Fault {
+                        offset: self.offset(),
+                        reason: "read failed".into(),
+                        io: Some(error),
+                    });
                 }
             }
         }
@@ -247,12 +255,8 @@ impl SegmentedReader {
                 self.open = Some((segment.index, segment.path, reader));
             }
             let Some((index, path, reader)) = &mut self.open else { break };
-            let corrupt = |offset, reason| WalError::Corrupt {
-                dir: self.dir.clone(),
-                segment: *index,
-                offset,
-                reason,
-            };
+            let corrupt =
+                |offset, reason| WalError::Corrupt { dir: self.dir.clone(), segment: *index, offset, reason };
             let outcome = match reader.next() {
                 Ok(None) => {
                     self.open = None;

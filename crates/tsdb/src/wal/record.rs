@@ -524,8 +524,11 @@ fn get_histogram(input: &mut Get<'_>, series: u64, t: i64, float: bool) -> Optio
     let reset_hint = input.u8()?;
     let schema = i32::try_from(input.varint()?).ok()?;
     let zero_threshold = input.f64()?;
-    let (float_counts, integer_counts) =
-        if float { ((input.f64()?, input.f64()?), (0, 0)) } else { ((0.0, 0.0), (input.uvarint()?, input.uvarint()?)) };
+    let (float_counts, integer_counts) = if float {
+        ((input.f64()?, input.f64()?), (0, 0))
+    } else {
+        ((0.0, 0.0), (input.uvarint()?, input.uvarint()?))
+    };
     let sum = input.f64()?;
     let positive_spans = get_spans(input)?;
     let negative_spans = get_spans(input)?;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use gantry_tsdb::wal::{
-    Buckets, Compression, HistogramRecord, Record, RecordKind, SampleRecord, SegmentedReader, Span, WalError, Writer,
-    WriterOptions, checkpoint, decode, encode_histograms, encode_samples, encode_series, last_checkpoint,
-    list_segments, repair, segment_path,
+    Buckets, Compression, HistogramRecord, Record, RecordKind, SampleRecord, SegmentedReader, Span, WalError,
+    Writer, WriterOptions, checkpoint, decode, encode_histograms, encode_samples, encode_series,
+    last_checkpoint, list_segments, repair, segment_path,
 };
 
 fn options(compression: Compression) -> WriterOptions {
@@ -139,8 +139,12 @@ fn histogram(series: u64, t: i64, schema: i32, float: bool) -> HistogramRecord {
 
 #[test]
 fn histograms_of_all_four_kinds_come_back() {
-    let samples =
-        vec![histogram(5, 100, 3, false), histogram(4, 90, 3, true), histogram(6, 1, -53, false), histogram(7, 2, -53, true)];
+    let samples = vec![
+        histogram(5, 100, 3, false),
+        histogram(4, 90, 3, true),
+        histogram(6, 1, -53, false),
+        histogram(7, 2, -53, true),
+    ];
     for (kind, index) in [
         (RecordKind::Histograms, 0),
         (RecordKind::FloatHistograms, 1),
@@ -173,8 +177,7 @@ fn a_checkpoint_keeps_what_is_still_needed() {
         let id = series.to_string();
         encode_series(&mut record, series, [("__name__", "m"), ("id", id.as_str())].into_iter());
         let mut samples = Vec::new();
-        let list: Vec<_> =
-            (0..10).map(|t| SampleRecord { series, t: t * 1000, v: t as f64 }).collect();
+        let list: Vec<_> = (0..10).map(|t| SampleRecord { series, t: t * 1000, v: t as f64 }).collect();
         encode_samples(&mut samples, &list);
         writer.log(&[&record, &samples]).unwrap();
     }

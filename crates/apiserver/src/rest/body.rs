@@ -1,0 +1,108 @@
+//! Request bodies: JSON or YAML into an object tree, checked for kind and version.
+
+use gantry_apimachinery::{Kind, Map, Value};
+use http::header;
+
+use crate::negotiate::media_type;
+use crate::rest::Call;
+use crate::status::Failure;
+
+pub(crate) const ACCEPTED_TYPES: &str =
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// The body as an object of `kind` in `api_version`; both may be left out of the body and are then filled in.
+pub(crate) fn object(call: &Call, kind: &str, api_version: &str) -> Result<Value, Failure> {
+    let mut object = decode(call, kind)?;
+    check_type(&mut object, kind, api_version)?;
+    Ok(object)
+}
+
+pub(crate) fn decode(call: &Call, kind: &str) -> Result<Value, Failure> {
+    let content_type = call.header(header::CONTENT_TYPE).map_or("application/json", media_type);
+    let object = match content_type {
+        "application/json" | "" => parse_json(&call.body, kind)?,
+        "application/yaml" | "application/x-yaml" => parse_yaml(&call.body)?,
+        _ => {
+            return Err(Failure::unsupported_media_type(format!(
+                "the body of the request was in an unknown format - accepted media types include: {ACCEPTED_TYPES}"
+            )));
+        }
+    };
+    if depth(&object) > call.server.limits.depth {
+        return Err(Failure::bad_request(format!(
+            "the object nests deeper than {} levels",
+            call.server.limits.depth
+        )));
+    }
+    match object.kind {
+        Kind::Object(_) => Ok(object),
+        _ => Err(Failure::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): a {} is no object",
+            object.type_name()
+        ))),
+    }
+}
+
+fn parse_json(body: &[u8], kind: &str) -> Result<Value, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        let shown: String = String::from_utf8_lossy(body).chars().take(100).collect();
+        let why = crate::go_json::syntax_error(body, &error);
+        Failure::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {why} ({shown})"
+        ))
+    })
+}
+
+fn parse_yaml(body: &[u8]) -> Result<Value, Failure> {
+    let text = std::str::from_utf8(body).map_err(|_| Failure::bad_request("yaml: the body is not UTF-8"))?;
+    crate::yaml::parse(text)
+        .map_err(|error| Failure::bad_request(format!("error converting YAML to JSON: {error}")))
+}
+
+fn depth(value: &Value) -> usize {
+    match &value.kind {
+        Kind::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Kind::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn check_type(object: &mut Value, kind: &str, api_version: &str) -> Result<(), Failure> {
+    let given_kind = object.str_at(&["kind"]).unwrap_or_default().to_owned();
+    let given_version = object.str_at(&["apiVersion"]).unwrap_or_default().to_owned();
+    let wrong_kind = !given_kind.is_empty() && given_kind != kind;
+    let wrong_version = !given_version.is_empty() && given_version != api_version;
+    if wrong_kind || wrong_version {
+        let given_kind = if given_kind.is_empty() { kind.to_owned() } else { given_kind };
+        let given_version = if given_version.is_empty() { api_version.to_owned() } else { given_version };
+        return Err(mismatch(&given_kind, &given_version, kind, api_version));
+    }
+    if let Some(map) = object.as_object_mut() {
+        map.insert("kind", kind);
+        map.insert("apiVersion", api_version);
+    }
+    Ok(())
+}
+
+fn mismatch(given_kind: &str, given_version: &str, kind: &str, api_version: &str) -> Failure {
+    let (given_group, given) = given_version.split_once('/').unwrap_or(("", given_version));
+    let (group, _) = api_version.split_once('/').unwrap_or(("", api_version));
+    if given_kind == kind && given_group != group || given_kind == kind {
+        return Failure::bad_request(format!(
+            "the API version in the data ({given_version}) does not match the expected API version ({api_version})"
+        ));
+    }
+    let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
+    Failure::bad_request(format!(
+        "{given_kind} in version \"{given}\" cannot be handled as a {kind}: converting ({given}.{given_kind}) to ({package}.{kind}): unknown conversion"
+    ))
+}
+
+/// The metadata of an object, made if it is missing or null.
+pub(crate) fn metadata_mut(object: &mut Value) -> &mut Map {
+    let metadata = object.entry_at(&["metadata"]);
+    if metadata.as_object().is_none() {
+        metadata.kind = Kind::Object(Map::new());
+    }
+    metadata.as_object_mut().expect("made an object above")
+}

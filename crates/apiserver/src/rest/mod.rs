@@ -1,0 +1,239 @@
+//! Requests: which one it is, whether the caller may make it, and the verb that answers it.
+
+pub(crate) mod body;
+mod create;
+mod delete;
+mod list;
+mod nonresource;
+mod patch;
+mod pods;
+mod present;
+mod reviews;
+mod scale;
+mod selection;
+mod update;
+mod watch;
+pub(crate) mod write;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gantry_apimachinery::Value;
+use http::request::Parts;
+use http::{Method, Request, Response, header};
+
+use crate::doors::UserInfo;
+use crate::negotiate::{self, Accepted};
+use crate::path::{self, Parsed, ResourcePath};
+use crate::query::Query;
+use crate::resources::{Registry, Resource};
+use crate::response;
+use crate::server::Inner;
+use crate::service::ResponseBody;
+use crate::status::{About, Failure};
+use crate::store::ObjectKey;
+
+pub(crate) type Answer = Result<Response<ResponseBody>, Failure>;
+
+/// One request for a resource.
+pub(crate) struct Call {
+    pub(crate) server: Arc<Inner>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) user: UserInfo,
+    pub(crate) path: ResourcePath,
+    pub(crate) query: Query,
+    pub(crate) accepted: Accepted,
+    pub(crate) parts: Parts,
+    pub(crate) body: Bytes,
+}
+
+impl Call {
+    pub(crate) fn about(&self) -> About<'_> {
+        self.resource.about()
+    }
+
+    /// The namespace of the path, empty for a cluster-scoped resource.
+    pub(crate) fn namespace(&self) -> &str {
+        self.path.namespace.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.path.name.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn key(&self) -> ObjectKey {
+        ObjectKey { namespace: self.namespace().into(), name: self.name().into() }
+    }
+
+    /// A call for the same object that can be given another resource, path or body.
+    fn clone_for_write(&self) -> Call {
+        Call {
+            server: self.server.clone(),
+            registry: self.registry.clone(),
+            resource: self.resource.clone(),
+            user: self.user.clone(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            accepted: self.accepted,
+            parts: self.parts.clone(),
+            body: self.body.clone(),
+        }
+    }
+
+    fn header(&self, name: header::HeaderName) -> Option<&str> {
+        self.parts.headers.get(name)?.to_str().ok()
+    }
+
+    /// Who the change is recorded under: `fieldManager`, or the client's name.
+    pub(crate) fn field_manager(&self) -> String {
+        if let Some(manager) = self.query.get("fieldManager").filter(|manager| !manager.is_empty()) {
+            return manager.to_owned();
+        }
+        let agent = self.header(header::USER_AGENT).unwrap_or_default();
+        let name = agent.split('/').next().unwrap_or_default();
+        if name.is_empty() { "unknown".into() } else { name.chars().take(128).collect() }
+    }
+}
+
+pub(crate) async fn handle(server: Arc<Inner>, request: Request<Bytes>) -> Response<ResponseBody> {
+    match answer(server, request).await {
+        Ok(response) => response,
+        Err(failure) => response::failure(&failure),
+    }
+}
+
+async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
+    let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(UserInfo::anonymous);
+    let Some(parsed) = path::parse(request.uri().path()) else { return Ok(nonresource::page_not_found()) };
+    let path = match parsed {
+        Parsed::Other(segments) => {
+            return nonresource::handle(&server, &user, &segments, &request);
+        }
+        Parsed::Resource(path) => path,
+    };
+    let registry = server.registry.load_full();
+    let aggregated =
+        server.aggregated.read().iter().find(|api| serves(api.resources().first(), &path)).cloned();
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let Some(resource) = registry.get(&path.group, &path.version, &path.resource).cloned() else {
+        if user.is_anonymous() {
+            return Err(Failure::forbidden_path(&user.name, &http_verb(&parts.method), parts.uri.path()));
+        }
+        if registry.group_version(&path.group, &path.version).is_none() {
+            return Ok(nonresource::page_not_found());
+        }
+        return Err(Failure::no_such_resource());
+    };
+    let verb = verb(&parts.method, &path, &query)?;
+    authorize(&user, verb, &resource, &path)?;
+    if let Some(api) = aggregated {
+        let mut request = Request::from_parts(parts, body);
+        request.extensions_mut().insert(user);
+        return Ok(api.handle(request).await);
+    }
+    let outside = resource.namespaced && path.namespace.is_none() && path.name.is_some();
+    if outside || (!resource.namespaced && path.namespace.is_some()) {
+        // A namespaced object without a namespace, or the other way round.
+        return Err(Failure::no_such_resource());
+    }
+    let verbs = match &path.subresource {
+        Some(name) => resource.subresource(name).ok_or_else(Failure::no_such_resource)?.verbs,
+        None => resource.verbs,
+    };
+    if !verbs.has(verb) {
+        return Err(Failure::method_not_allowed());
+    }
+    let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let streams =
+        matches!(path.subresource.as_deref(), Some("log" | "exec" | "attach" | "portforward" | "proxy"));
+    let accepted = match negotiate::accepted(accept, query.flag("pretty")) {
+        Some(accepted) => accepted,
+        None if streams => {
+            Accepted { shape: negotiate::Shape::Object, format: negotiate::Format::Json, pretty: false }
+        }
+        None => return Err(Failure::not_acceptable()),
+    };
+    let call = Call { server, registry, resource, user, path, query, accepted, parts, body };
+    dispatch(call, verb).await
+}
+
+async fn dispatch(call: Call, verb: &'static str) -> Answer {
+    match call.path.subresource.as_deref() {
+        Some("scale") => return scale::handle(&call, verb).await,
+        Some("log" | "exec" | "attach" | "portforward" | "proxy") => return pods::proxy(call).await,
+        Some("binding") => return pods::bind(&call).await,
+        Some("eviction") => return pods::evict(&call).await,
+        Some("token") => return reviews::token_request(&call),
+        _ => {}
+    }
+    if call.resource.collection.is_empty() {
+        return match (verb, call.resource.plural.as_str()) {
+            ("create", "bindings") => pods::bind(&call).await,
+            ("create", _) => reviews::create(&call),
+            _ => list::empty(&call),
+        };
+    }
+    match verb {
+        "get" => list::get(&call),
+        "list" => list::list(&call),
+        "watch" => watch::watch(call),
+        "create" => create::create(&call).await,
+        "update" => update::replace(&call).await,
+        "patch" => patch::patch(&call).await,
+        "delete" => delete::delete(&call).await,
+        "deletecollection" => delete::delete_collection(&call).await,
+        _ => Err(Failure::method_not_allowed()),
+    }
+}
+
+fn serves(resource: Option<&Arc<Resource>>, path: &ResourcePath) -> bool {
+    resource.is_some_and(|resource| resource.group == path.group && resource.version == path.version)
+}
+
+fn http_verb(method: &Method) -> String {
+    method.as_str().to_ascii_lowercase()
+}
+
+fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static str, Failure> {
+    let named = path.name.is_some();
+    Ok(match *method {
+        Method::GET if path.watch || query.flag("watch") && path.subresource.is_none() => "watch",
+        Method::GET if named => "get",
+        Method::GET => "list",
+        Method::POST => "create",
+        Method::PUT if named => "update",
+        Method::PATCH if named => "patch",
+        Method::DELETE if named => "delete",
+        Method::DELETE => "deletecollection",
+        _ => return Err(Failure::method_not_allowed()),
+    })
+}
+
+/// Everyone who is authenticated may do everything.
+fn authorize(user: &UserInfo, verb: &str, resource: &Resource, path: &ResourcePath) -> Result<(), Failure> {
+    if !user.is_anonymous() {
+        return Ok(());
+    }
+    let name = match &path.subresource {
+        Some(subresource) => format!("{}/{subresource}", resource.plural),
+        None => resource.plural.to_string(),
+    };
+    let scope = match &path.namespace {
+        Some(namespace) => format!("in the namespace \"{namespace}\""),
+        None => "at the cluster scope".into(),
+    };
+    let why = format!(
+        "User \"{}\" cannot {verb} resource \"{name}\" in API group \"{}\" {scope}",
+        user.name, resource.group
+    );
+    Err(Failure::forbidden(resource.about(), path.name.as_deref().unwrap_or_default(), &why))
+}
+
+/// A fresh object tree for an answer that is not stored.
+pub(crate) use present::{metadata_only as present_metadata, object_json};
+
+pub(crate) fn respond(call: &Call, code: u16, object: &Value) -> Response<ResponseBody> {
+    response::negotiated(code, call.accepted, response::to_json(object).into())
+}

@@ -1,0 +1,72 @@
+//! A server in memory and one-line requests to it.
+
+use std::sync::Arc;
+
+use gantry_apimachinery::Value;
+use gantry_apiserver::{ApiServer, ApiService, Config, UserInfo};
+use gantry_clock::SystemClock;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tower::Service;
+
+pub(crate) struct Api {
+    pub(crate) server: ApiServer,
+    service: ApiService,
+}
+
+impl Api {
+    pub(crate) async fn start() -> Api {
+        let server = ApiServer::open(Config::ephemeral(Arc::new(SystemClock::new()))).await.unwrap();
+        Api { service: server.service_as(UserInfo::admin()), server }
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        accept: &str,
+        body: &str,
+    ) -> (StatusCode, String) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content_type)
+            .header("accept", accept)
+            .body(Full::new(bytes::Bytes::copy_from_slice(body.as_bytes())))
+            .unwrap();
+        let response = self.service.clone().call(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn json(&self, method: Method, path: &str, content_type: &str, body: &str) -> (u16, Value) {
+        let (status, text) = self.send(method, path, content_type, "application/json", body).await;
+        (status.as_u16(), serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {text}")))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        self.json(Method::GET, path, "", "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &str) -> (u16, Value) {
+        self.json(Method::POST, path, "application/json", body).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &str) -> (u16, Value) {
+        self.json(Method::PUT, path, "application/json", body).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, kind: &str, body: &str) -> (u16, Value) {
+        self.json(Method::PATCH, path, &format!("application/{kind}-patch+json"), body).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, body: &str) -> (u16, Value) {
+        self.json(Method::DELETE, path, "application/json", body).await
+    }
+}
+
+pub(crate) fn message(value: &Value) -> &str {
+    value.str_at(&["message"]).unwrap_or_default()
+}

@@ -1,0 +1,44 @@
+//! Every suite by name, and the one thing a suite does.
+
+pub(crate) mod kustomize;
+
+use std::path::Path;
+
+/// What became of one case.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    /// Why it failed; `None` when it passed.
+    pub(crate) failure: Option<String>,
+}
+
+impl Case {
+    pub(crate) fn new(name: impl Into<String>, outcome: Result<(), String>) -> Case {
+        Case { name: name.into(), failure: outcome.err() }
+    }
+}
+
+/// A suite: runs all cases below the data folder. `None` when its data is not there.
+pub(crate) struct Suite {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(data: &Path) -> Option<Vec<Case>>,
+}
+
+/// The suites in the order of the table.
+pub(crate) const SUITES: &[Suite] = &[
+    Suite { name: "kustomize", run: kustomize::cases },
+    Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
+];
+
+/// Suites of the data folder whose rooms are not built yet.
+pub(crate) const NOT_RUN: &[&str] = &[
+    "autoscaling",
+    "dashboards",
+    "gateway-api",
+    "kic-golden",
+    "kong",
+    "kopf",
+    "kubernetes-api",
+    "locust",
+    "promql",
+    "thanos",
+];

@@ -1,0 +1,273 @@
+//! Kong's entities as plain values: the field names and defaults of its schemas, so that a declarative file, the Admin
+//! API and a controller all speak of the same structs.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A protocol a route accepts or a service speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    Http,
+    Https,
+    Grpc,
+    Grpcs,
+    Tcp,
+    Tls,
+    TlsPassthrough,
+    Udp,
+    Ws,
+    Wss,
+}
+
+impl Protocol {
+    /// The scheme as written in a URL or an error.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Https => "https",
+            Protocol::Grpc => "grpc",
+            Protocol::Grpcs => "grpcs",
+            Protocol::Tcp => "tcp",
+            Protocol::Tls => "tls",
+            Protocol::TlsPassthrough => "tls_passthrough",
+            Protocol::Udp => "udp",
+            Protocol::Ws => "ws",
+            Protocol::Wss => "wss",
+        }
+    }
+
+    /// Whether requests of this protocol are HTTP messages (and so have a path to rewrite).
+    pub fn is_http(self) -> bool {
+        matches!(
+            self,
+            Protocol::Http
+                | Protocol::Https
+                | Protocol::Grpc
+                | Protocol::Grpcs
+                | Protocol::Ws
+                | Protocol::Wss
+        )
+    }
+}
+
+/// Where requests go: an upstream by name, a host name or an address, and how to speak to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    pub id: String,
+    pub name: Option<String>,
+    pub protocol: Protocol,
+    /// The name of an [`Upstream`], otherwise a host name or an address.
+    pub host: String,
+    pub port: u16,
+    pub path: Option<String>,
+    /// Further attempts after the first one failed.
+    pub retries: u16,
+    /// Milliseconds, as are the two below.
+    pub connect_timeout: u64,
+    pub write_timeout: u64,
+    pub read_timeout: u64,
+    pub enabled: bool,
+    pub tags: Vec<String>,
+}
+
+impl Default for Service {
+    fn default() -> Service {
+        Service {
+            id: String::new(),
+            name: None,
+            protocol: Protocol::Http,
+            host: String::new(),
+            port: 80,
+            path: None,
+            retries: 5,
+            connect_timeout: 60_000,
+            write_timeout: 60_000,
+            read_timeout: 60_000,
+            enabled: true,
+            tags: Vec::new(),
+        }
+    }
+}
+
+impl Service {
+    /// The name by which routes, metrics and errors speak of the service.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(if self.id.is_empty() {
+            &self.host
+        } else {
+            &self.id
+        })
+    }
+}
+
+/// How a path is joined to the service's; `v0` is the default, `v1` concatenates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathHandling {
+    #[default]
+    V0,
+    V1,
+}
+
+/// One side of a stream connection: an address or a range, a port, or both.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Endpoint {
+    pub ip: Option<String>,
+    pub port: Option<u16>,
+}
+
+/// Which requests a service gets. A field that is absent matches everything; at least one must be present.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Route {
+    pub id: String,
+    pub name: Option<String>,
+    pub protocols: Vec<Protocol>,
+    pub methods: Option<Vec<String>>,
+    /// Exact names, or with one `*` label at either end; an optional `:port`.
+    pub hosts: Option<Vec<String>>,
+    /// Prefixes, or regular expressions behind `~`.
+    pub paths: Option<Vec<String>>,
+    /// Header names to accepted values; one value beginning with `~*` is a regular expression.
+    pub headers: Option<BTreeMap<String, Vec<String>>>,
+    pub snis: Option<Vec<String>>,
+    pub sources: Option<Vec<Endpoint>>,
+    pub destinations: Option<Vec<Endpoint>>,
+    pub regex_priority: i64,
+    pub strip_path: bool,
+    pub path_handling: PathHandling,
+    pub preserve_host: bool,
+    pub https_redirect_status_code: u16,
+    pub request_buffering: bool,
+    pub response_buffering: bool,
+    /// Seconds since the epoch; the older of two otherwise equal routes wins.
+    pub created_at: Option<i64>,
+    /// The service's id or name; a route without one answers only what plugins answer.
+    pub service: Option<String>,
+    pub tags: Vec<String>,
+}
+
+impl Default for Route {
+    fn default() -> Route {
+        Route {
+            id: String::new(),
+            name: None,
+            protocols: vec![Protocol::Http, Protocol::Https],
+            methods: None,
+            hosts: None,
+            paths: None,
+            headers: None,
+            snis: None,
+            sources: None,
+            destinations: None,
+            regex_priority: 0,
+            strip_path: true,
+            path_handling: PathHandling::V0,
+            preserve_host: false,
+            https_redirect_status_code: 426,
+            request_buffering: true,
+            response_buffering: true,
+            created_at: None,
+            service: None,
+            tags: Vec::new(),
+        }
+    }
+}
+
+impl Route {
+    /// The name by which metrics and errors speak of the route.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&self.id)
+    }
+}
+
+/// How an upstream chooses among its targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    #[default]
+    RoundRobin,
+    LeastConnections,
+}
+
+/// A named set of targets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Upstream {
+    pub id: String,
+    pub name: String,
+    pub algorithm: Algorithm,
+    pub slots: u32,
+    /// Sent instead of the target's address when the route does not preserve the client's.
+    pub host_header: Option<String>,
+    pub targets: Vec<Target>,
+    pub tags: Vec<String>,
+}
+
+impl Default for Upstream {
+    fn default() -> Upstream {
+        Upstream {
+            id: String::new(),
+            name: String::new(),
+            algorithm: Algorithm::RoundRobin,
+            slots: 10_000,
+            host_header: None,
+            targets: Vec::new(),
+            tags: Vec::new(),
+        }
+    }
+}
+
+/// One address of an upstream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Target {
+    pub id: String,
+    /// `address[:port]`; the port is 8000 when absent, as Kong's is.
+    pub target: String,
+    /// 0 takes the target out of rotation.
+    pub weight: u16,
+    pub tags: Vec<String>,
+}
+
+impl Default for Target {
+    fn default() -> Target {
+        Target { id: String::new(), target: String::new(), weight: 100, tags: Vec::new() }
+    }
+}
+
+/// A whole configuration, swapped at once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Snapshot {
+    pub services: Vec<Service>,
+    pub routes: Vec<Route>,
+    pub upstreams: Vec<Upstream>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_fields_take_the_schema_defaults() {
+        assert_eq!(Service::default().retries, 5);
+        assert_eq!(Service::default().read_timeout, 60_000);
+        assert!(Route::default().strip_path);
+        assert_eq!(Route::default().path_handling, PathHandling::V0);
+        assert_eq!(Target::default().weight, 100);
+    }
+
+    #[test]
+    fn a_service_without_a_name_is_called_by_its_id_and_then_by_its_host() {
+        let mut service = Service { host: "shop.internal".into(), ..Service::default() };
+        assert_eq!(service.label(), "shop.internal");
+        service.id = "b3".into();
+        assert_eq!(service.label(), "b3");
+        service.name = Some("shop".into());
+        assert_eq!(service.label(), "shop");
+    }
+}

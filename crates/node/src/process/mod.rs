@@ -1,0 +1,466 @@
+//! Containers as processes of this machine, each the leader of its own process group.
+//!
+//! Every process is recorded before and right after its start ([`record`]), supervised through its pid and start
+//! time, and ended together with whatever it left behind. A process that was started by an earlier life of this
+//! program is adopted: its logs, probes and stop work as before, only its exit status stays unknown, since it is not
+//! our child any more. Orphans go to init; this program does not make itself their reaper, and waits only for
+//! members it knows (which matters when it is pid 1 itself).
+
+mod record;
+mod tree;
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::jiff::Timestamp;
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal};
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::logs::{self, Capture, Limits, LogWriter, Pipes};
+use crate::procfs;
+use crate::runtime::{
+    ContainerKey, ContainerSample, ExecOutput, Exit, Found, PodRef, Running, Runtime, RuntimeError,
+    StartSpec, StopSignal,
+};
+use record::{ID_VARIABLE, ProcessId, Record};
+use tree::Tree;
+
+/// How long the pipes of an ended container may keep delivering.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Runs of a container whose logs are kept: this one, and the one that `kubectl logs --previous` shows.
+const LOGS_KEPT: usize = 2;
+const EXEC_OUTPUT_BYTES: usize = 10 * 1024;
+/// Exit code shown for a container whose status nobody collected.
+const UNKNOWN_EXIT_CODE: i32 = 137;
+
+/// The process runtime. Cloning shares it.
+#[derive(Clone)]
+pub struct ProcessRuntime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    limits: Limits,
+    boot_id: String,
+    containers: Mutex<HashMap<ContainerKey, Entry>>,
+}
+
+struct Entry {
+    pod: PodRef,
+    process: ProcessId,
+    started_at: Timestamp,
+    env: BTreeMap<String, String>,
+    working_dir: PathBuf,
+    tree: Tree,
+    grown: watch::Receiver<u64>,
+}
+
+/// What the task that waits for a container needs to close its account.
+struct Ending {
+    key: ContainerKey,
+    record: Record,
+    container_dir: PathBuf,
+    capture: tokio::task::JoinHandle<()>,
+    ended: CancellationToken,
+    exit: watch::Sender<Option<Exit>>,
+}
+
+// === impl ProcessRuntime ===
+
+impl ProcessRuntime {
+    pub fn new(limits: Limits) -> ProcessRuntime {
+        let inner = Inner { limits, boot_id: procfs::boot_id(), containers: Mutex::default() };
+        ProcessRuntime { inner: Arc::new(inner) }
+    }
+
+    fn prepare(&self, container_dir: &Path, attempt: u32) -> std::io::Result<(Pipes, Capture)> {
+        let pipes = Pipes::create(container_dir)?;
+        let writer = LogWriter::open(&logs::path(container_dir, attempt), self.inner.limits)?;
+        let capture = Capture::open(&pipes, writer)?;
+        Ok((pipes, capture))
+    }
+
+    /// Registers a running process and starts its log capture; the caller then waits for its end.
+    fn register(
+        &self,
+        record: Record,
+        process: ProcessId,
+        container_dir: &Path,
+        capture: Capture,
+        env: BTreeMap<String, String>,
+        working_dir: PathBuf,
+    ) -> (Running, Ending) {
+        let key = ContainerKey {
+            pod_uid: record.pod.uid.clone(),
+            container: record.container.clone(),
+            attempt: record.attempt,
+        };
+        let (grow, grown) = watch::channel(0);
+        let (exit, exit_seen) = watch::channel(None);
+        let ended = CancellationToken::new();
+        let capture = tokio::spawn(capture.run(ended.clone(), grow));
+        let running = Running {
+            attempt: record.attempt,
+            id: container_id(&key, process),
+            pid: process.pid,
+            started_at: record.started_at,
+            exit: exit_seen,
+        };
+        let entry = Entry {
+            pod: record.pod.clone(),
+            process,
+            started_at: record.started_at,
+            env,
+            working_dir,
+            tree: Tree::new(process.pid, process.start_ticks),
+            grown,
+        };
+        self.inner.containers.lock().insert(key.clone(), entry);
+        let ending = Ending { key, record, container_dir: container_dir.into(), capture, ended, exit };
+        (running, ending)
+    }
+}
+
+impl Inner {
+    /// Ends what the container left, completes its log and record, and tells everybody.
+    async fn close(&self, ending: Ending, exit: Exit) {
+        let Ending { key, mut record, container_dir, mut capture, ended, exit: tell } = ending;
+        let entry = self.containers.lock().remove(&key);
+        if let Some(entry) = entry {
+            kill_group(entry.process.pid, Signal::KILL);
+            for pid in entry.tree.alive().filter(|pid| *pid != entry.process.pid) {
+                kill_if_member(pid, &key);
+            }
+        }
+        let id = record::id_of(&key);
+        // The scan reads one small file per process of the machine; it must not hold up other tasks.
+        let strays = tokio::task::spawn_blocking(move || kill_by_id(|found| found == id)).await;
+        if let Ok(count @ 1..) = strays {
+            tracing::debug!(container = key.container, count, "ended processes left by a container");
+        }
+        ended.cancel();
+        if tokio::time::timeout(DRAIN_TIMEOUT, &mut capture).await.is_err() {
+            capture.abort();
+        }
+        record.exit = Some(exit.clone());
+        if let Err(error) = record.write(&container_dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, dir = %container_dir.display(), "cannot record the end of a container");
+        }
+        tell.send_replace(Some(exit));
+    }
+}
+
+#[async_trait]
+impl Runtime for ProcessRuntime {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    async fn start(&self, spec: StartSpec) -> Result<Running, RuntimeError> {
+        let dir = spec.container_dir.clone();
+        let prepare = |source| RuntimeError::Prepare { path: dir.clone(), source };
+        let (pipes, capture) = self.prepare(&dir, spec.key.attempt).map_err(prepare)?;
+        logs::prune(&dir, LOGS_KEPT);
+        std::fs::create_dir_all(&spec.working_dir).map_err(prepare)?;
+        let (stdout, stderr) = pipes.writers().map_err(prepare)?;
+        let mut record = Record {
+            pod: spec.pod,
+            container: spec.key.container.clone(),
+            attempt: spec.key.attempt,
+            boot_id: self.inner.boot_id.clone(),
+            started_at: Timestamp::now(),
+            process: None,
+            exit: None,
+        };
+        record.write(&dir).map_err(prepare)?;
+
+        let mut env = spec.env;
+        env.insert(ID_VARIABLE.into(), record::id_of(&spec.key));
+        let spawned = tokio::process::Command::new(&spec.program)
+            .args(&spec.args)
+            .env_clear()
+            .envs(&env)
+            .current_dir(&spec.working_dir)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .process_group(0)
+            .spawn();
+        let mut child = spawned.map_err(|source| RuntimeError::Spawn { program: spec.program, source })?;
+        // Nothing has waited for the child yet, so even one that has ended is still listed.
+        let pid = child.id().unwrap_or(0);
+        let start_ticks = procfs::stat(pid).map_or(0, |s| s.start_ticks);
+        let process = ProcessId { pid, start_ticks };
+        record.process = Some(process);
+        if let Err(source) = record.write(&dir) {
+            kill_group(pid, Signal::KILL);
+            let _ = child.wait().await;
+            return Err(prepare(source));
+        }
+
+        let (running, ending) = self.register(record, process, &dir, capture, env, spec.working_dir);
+        let inner = self.inner.clone();
+        tokio::spawn(async move {
+            let status = child.wait().await;
+            let finished_at = Timestamp::now();
+            let exit = match status {
+                Ok(status) => {
+                    let signal = status.signal();
+                    let code = status.code().or(signal.map(|s| 128 + s)).unwrap_or(UNKNOWN_EXIT_CODE);
+                    Exit { code, signal, finished_at, known: true }
+                }
+                Err(_) => Exit { code: UNKNOWN_EXIT_CODE, signal: None, finished_at, known: false },
+            };
+            inner.close(ending, exit).await;
+        });
+        Ok(running)
+    }
+
+    async fn recover(&self, pod: &PodRef, container: &str, container_dir: &Path) -> Option<Found> {
+        let mut record = Record::read(container_dir)?;
+        let attempt = record.attempt;
+        let key = ContainerKey { pod_uid: pod.uid.clone(), container: container.into(), attempt };
+        let started_at = record.started_at;
+        let same_boot = record.boot_id == self.inner.boot_id;
+        let id = record.process.map(|p| container_id(&key, p)).unwrap_or_default();
+        if let Some(exit) = record.exit {
+            return Some(Found::Ended { attempt, id, started_at, exit });
+        }
+        let alive = record.process.filter(|p| same_boot && procfs::is_alive(p.pid, p.start_ticks));
+        if let Some(process) = alive
+            && let Ok((_, capture)) = self.prepare(container_dir, attempt)
+        {
+            let env = process_environment(process.pid);
+            let working_dir = std::fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap_or_default();
+            let (running, ending) = self.register(record, process, container_dir, capture, env, working_dir);
+            let inner = self.inner.clone();
+            tokio::spawn(async move {
+                wait_for_stranger(process).await;
+                let exit = unknown_exit();
+                inner.close(ending, exit).await;
+            });
+            return Some(Found::Running(running));
+        }
+        if same_boot {
+            let stray = record::id_of(&key);
+            let _ = tokio::task::spawn_blocking(move || kill_by_id(|found| found == stray)).await;
+        }
+        let exit = unknown_exit();
+        record.exit = Some(exit.clone());
+        if let Err(error) = record.write(container_dir) {
+            tracing::warn!(%error, dir = %container_dir.display(), "cannot record the end of a container");
+        }
+        Some(Found::Ended { attempt, id, started_at, exit })
+    }
+
+    async fn end_leftovers(&self, pod_uid: &str, pod_dir: &Path) -> usize {
+        let mut ended = 0;
+        let containers = std::fs::read_dir(pod_dir.join("containers")).into_iter().flatten().flatten();
+        for record in containers.filter_map(|entry| Record::read(&entry.path())) {
+            let alive = record
+                .process
+                .filter(|p| record.boot_id == self.inner.boot_id && procfs::is_alive(p.pid, p.start_ticks));
+            if let Some(process) = alive {
+                kill_group(process.pid, Signal::KILL);
+                ended += 1;
+            }
+        }
+        let uid = pod_uid.to_string();
+        let strays =
+            tokio::task::spawn_blocking(move || kill_by_id(|id| record::pod_uid_of(id) == uid)).await;
+        ended + strays.unwrap_or(0)
+    }
+
+    fn signal(&self, key: &ContainerKey, signal: StopSignal) {
+        let signal = match signal {
+            StopSignal::Terminate => Signal::TERM,
+            StopSignal::Kill => Signal::KILL,
+        };
+        let containers = self.inner.containers.lock();
+        // An entry is removed when its process has been waited for, so the group cannot be a stranger's.
+        if let Some(entry) = containers.get(key) {
+            kill_group(entry.process.pid, signal);
+        }
+    }
+
+    async fn exec(
+        &self,
+        key: &ContainerKey,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<ExecOutput, RuntimeError> {
+        let not_running = || RuntimeError::NotRunning(key.container.clone());
+        let (env, working_dir) = {
+            let containers = self.inner.containers.lock();
+            let entry = containers.get(key).ok_or_else(not_running)?;
+            (entry.env.clone(), entry.working_dir.clone())
+        };
+        let Some((program, args)) = command.split_first() else { return Err(not_running()) };
+        let spawn_failed = |source| RuntimeError::Spawn { program: program.into(), source };
+        let mut child = tokio::process::Command::new(program)
+            .args(args)
+            .env_clear()
+            .envs(&env)
+            .current_dir(working_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(spawn_failed)?;
+        let pid = child.id();
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let work = async {
+            let (out, err) = tokio::join!(read_some(out), read_some(err));
+            (child.wait().await, out, err)
+        };
+        let finished = tokio::time::timeout(timeout, work).await;
+        let Ok((status, mut output, errors)) = finished else {
+            if let Some(pid) = pid {
+                kill_group(pid, Signal::KILL);
+            }
+            let _ = child.wait().await;
+            return Err(RuntimeError::Timeout { program: program.clone(), after: timeout });
+        };
+        let status = status.map_err(spawn_failed)?;
+        output.extend(errors);
+        output.truncate(EXEC_OUTPUT_BYTES);
+        let code = status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(UNKNOWN_EXIT_CODE);
+        Ok(ExecOutput { code, output: String::from_utf8_lossy(&output).into_owned() })
+    }
+
+    fn sample(&self) -> Vec<ContainerSample> {
+        if self.inner.containers.lock().is_empty() {
+            return Vec::new();
+        }
+        let all = procfs::all();
+        let ns_per_tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
+        let page = rustix::param::page_size() as u64;
+        let own_pid = std::process::id();
+        let mut samples = Vec::new();
+        for (key, entry) in self.inner.containers.lock().iter_mut() {
+            entry.tree.update(&all);
+            for pid in entry.tree.zombies_of(own_pid) {
+                reap(pid);
+            }
+            let processes: Vec<u32> = entry.tree.alive().collect();
+            let rss = entry.tree.rss_pages() * page;
+            // Pages that forked processes share would count once per process; for one process RSS is the same
+            // as PSS but for libraries, and far cheaper to read.
+            let shared = processes.len() > 1;
+            let pss =
+                shared.then(|| processes.iter().map(|pid| procfs::pss_bytes(*pid)).sum::<Option<u64>>());
+            samples.push(ContainerSample {
+                key: key.clone(),
+                pod: entry.pod.clone(),
+                started_at: entry.started_at,
+                cpu_ns: entry.tree.ticks() * ns_per_tick,
+                working_set_bytes: pss.flatten().unwrap_or(rss),
+                processes: processes.len(),
+            });
+        }
+        samples
+    }
+
+    fn log_growth(&self, key: &ContainerKey) -> Option<watch::Receiver<u64>> {
+        Some(self.inner.containers.lock().get(key)?.grown.clone())
+    }
+
+    fn pod_of_process(&self, pid: u32) -> Option<PodRef> {
+        let containers = self.inner.containers.lock();
+        if let Some(entry) = containers.values().find(|e| e.process.pid == pid || e.tree.contains(pid)) {
+            return Some(entry.pod.clone());
+        }
+        let id = procfs::environment_variable(pid, ID_VARIABLE)?;
+        let uid = record::pod_uid_of(&id);
+        containers.values().find(|e| e.pod.uid == uid).map(|e| e.pod.clone())
+    }
+}
+
+fn container_id(key: &ContainerKey, process: ProcessId) -> String {
+    format!("process://{}-{}-{}-{}", key.pod_uid, key.container, key.attempt, process.pid)
+}
+
+fn unknown_exit() -> Exit {
+    Exit { code: UNKNOWN_EXIT_CODE, signal: None, finished_at: Timestamp::now(), known: false }
+}
+
+fn kill_group(pid: u32, signal: Signal) {
+    // A group of 0 or 1 would be our own or everybody's.
+    if let Some(group) = i32::try_from(pid).ok().filter(|p| *p > 1).and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, signal);
+    }
+}
+
+fn kill_if_member(pid: u32, key: &ContainerKey) {
+    if procfs::environment_variable(pid, ID_VARIABLE).as_deref() == Some(&record::id_of(key)) {
+        kill(pid);
+    }
+}
+
+fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().filter(|p| *p > 1).and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Ends every process whose starting environment carries a wanted container id.
+fn kill_by_id(wanted: impl Fn(&str) -> bool) -> usize {
+    let mut count = 0;
+    for (pid, id) in procfs::with_environment_variable(ID_VARIABLE) {
+        if wanted(&id) && pid != std::process::id() {
+            kill(pid);
+            count += 1;
+        }
+    }
+    count
+}
+
+fn reap(pid: u32) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+}
+
+/// Returns when a process that is not our child has ended. Polled: only an adopted container is waited for this way.
+async fn wait_for_stranger(process: ProcessId) {
+    while procfs::is_alive(process.pid, process.start_ticks) {
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+fn process_environment(pid: u32) -> BTreeMap<String, String> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let entries = environ.split(|b| *b == 0).filter_map(|entry| {
+        let text = String::from_utf8_lossy(entry);
+        text.split_once('=').map(|(name, value)| (name.to_string(), value.to_string()))
+    });
+    entries.filter(|(name, _)| !name.is_empty()).collect()
+}
+
+/// Reads to the end but keeps only the beginning, so that the command never blocks on a full pipe.
+async fn read_some(from: Option<impl tokio::io::AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut from) = from else { return kept };
+    let mut buffer = [0u8; 4096];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        let room = EXEC_OUTPUT_BYTES.saturating_sub(kept.len());
+        kept.extend_from_slice(&buffer[..n.min(room)]);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests;

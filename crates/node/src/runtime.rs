@@ -1,0 +1,152 @@
+//! What the agent asks of whatever runs containers. `process` implements it today; container engines can follow.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::watch;
+
+/// A pod, as people and records name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct PodRef {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+impl std::fmt::Display for PodRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One run of a container of a pod. Attempts count from 0 and grow with every restart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerKey {
+    pub pod_uid: String,
+    pub container: String,
+    pub attempt: u32,
+}
+
+/// All that is needed to start a container.
+#[derive(Clone, Debug)]
+pub struct StartSpec {
+    pub key: ContainerKey,
+    pub pod: PodRef,
+    /// Absolute path.
+    pub program: PathBuf,
+    pub args: Vec<String>,
+    /// The complete environment.
+    pub env: BTreeMap<String, String>,
+    pub working_dir: PathBuf,
+    /// Holds the container's record, pipes and logs.
+    pub container_dir: PathBuf,
+}
+
+/// A container that runs.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub attempt: u32,
+    /// As `containerID` shows it.
+    pub id: String,
+    pub pid: u32,
+    pub started_at: Timestamp,
+    /// Becomes `Some` when the container has ended and its log is complete.
+    pub exit: watch::Receiver<Option<Exit>>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Exit {
+    /// 128 + signal when a signal ended it.
+    pub code: i32,
+    pub signal: Option<i32>,
+    pub finished_at: Timestamp,
+    /// False when nobody was there to collect the exit status; `code` is then 137.
+    pub known: bool,
+}
+
+/// What a restart finds of a container.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It still runs and is supervised again.
+    Running(Running),
+    /// It has ended.
+    Ended { attempt: u32, id: String, started_at: Timestamp, exit: Exit },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopSignal {
+    Terminate,
+    Kill,
+}
+
+/// Result of a command run beside a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecOutput {
+    pub code: i32,
+    /// Both outputs, cut at 10 KiB.
+    pub output: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error("cannot start {}: {source}", program.display())]
+    Spawn { program: PathBuf, source: io::Error },
+    #[error("cannot prepare {}: {source}", path.display())]
+    Prepare { path: PathBuf, source: io::Error },
+    #[error("container \"{0}\" is not running")]
+    NotRunning(String),
+    #[error("command {program} timed out after {after:?}")]
+    Timeout { program: String, after: Duration },
+}
+
+/// Cumulative use of one running container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerSample {
+    pub key: ContainerKey,
+    pub pod: PodRef,
+    pub started_at: Timestamp,
+    /// Never decreases during one run.
+    pub cpu_ns: u64,
+    pub working_set_bytes: u64,
+    pub processes: usize,
+}
+
+/// Runs containers. All methods may be called for containers that have ended meanwhile.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// As in a node's `containerRuntimeVersion`, for example `process`.
+    fn name(&self) -> &'static str;
+
+    async fn start(&self, spec: StartSpec) -> Result<Running, RuntimeError>;
+
+    /// Takes up a container of an earlier life of this program again, from its directory.
+    async fn recover(&self, pod: &PodRef, container: &str, container_dir: &Path) -> Option<Found>;
+
+    /// Ends all that an earlier life left of a pod, and returns how many processes that were.
+    async fn end_leftovers(&self, pod_uid: &str, pod_dir: &Path) -> usize;
+
+    /// Signals every process of the container.
+    fn signal(&self, key: &ContainerKey, signal: StopSignal);
+
+    /// Runs a command with the container's environment and working directory.
+    async fn exec(
+        &self,
+        key: &ContainerKey,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<ExecOutput, RuntimeError>;
+
+    /// Reads the use of all running containers.
+    fn sample(&self) -> Vec<ContainerSample>;
+
+    /// Changes whenever the container's log has grown; closed when it has ended.
+    fn log_growth(&self, key: &ContainerKey) -> Option<watch::Receiver<u64>>;
+
+    /// The pod whose container the process belongs to.
+    fn pod_of_process(&self, pid: u32) -> Option<PodRef>;
+}

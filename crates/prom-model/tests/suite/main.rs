@@ -1,0 +1,3 @@
+//! Exposition texts as files, and texts from a seed.
+
+mod garbage;

@@ -1,0 +1,3 @@
+//! Parsing and printing of whole queries.
+
+mod parse_print;

@@ -1,0 +1,4 @@
+//! Reading and writing whole documents.
+
+mod documents;
+mod stability;
