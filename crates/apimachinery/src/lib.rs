@@ -6,6 +6,7 @@ pub mod from_yaml;
 pub mod json_patch;
 pub mod merge_patch;
 pub mod names;
+pub mod quantity;
 pub mod selector;
 pub mod strategic_merge;
 pub mod strategic_patch;

@@ -32,11 +32,11 @@ pub(crate) struct Context<'a> {
     pub(crate) build_metadata: RefCell<Vec<String>>,
 }
 
-/// What was gathered so far: resources, the users' own field specifications, variables.
+/// What was gathered so far: resources, field specifications, variables.
 #[derive(Default)]
 pub(crate) struct Accumulator {
     pub(crate) map: ResMap,
-    custom: Option<Box<Config>>,
+    specs: Specs,
     vars: Vec<Var>,
 }
 
@@ -71,27 +71,43 @@ pub(crate) fn run(fs: &dyn FileSystem, dir: &Path, options: &Options) -> Result<
     Ok(Outcome { resources, files, warnings: context.warnings.into_inner() })
 }
 
-impl Accumulator {
-    fn config(&self) -> Result<std::borrow::Cow<'static, Config>> {
-        Ok(match &self.custom {
-            None => std::borrow::Cow::Borrowed(Config::defaults()),
-            Some(custom) => {
+/// The field specifications in force. Most builds never have any but the defaults, which are not copied.
+#[derive(Default)]
+enum Specs {
+    #[default]
+    Unset,
+    Defaults,
+    Custom(Box<Config>),
+}
+
+impl Specs {
+    fn get(&self) -> &Config {
+        match self {
+            Specs::Unset | Specs::Defaults => Config::defaults(),
+            Specs::Custom(config) => config,
+        }
+    }
+
+    /// Adds what is not covered by what is there already: who comes first wins.
+    fn merge(&mut self, other: Specs) -> Result<()> {
+        match (&mut *self, other) {
+            (_, Specs::Unset) | (Specs::Defaults, Specs::Defaults) => {}
+            (Specs::Unset, other) => *self = other,
+            (Specs::Defaults, Specs::Custom(other)) => {
                 let mut merged = Config::defaults().clone();
-                merged.merge(custom)?;
-                std::borrow::Cow::Owned(merged)
+                merged.merge(&other)?;
+                *self = Specs::Custom(Box::new(merged));
             }
-        })
+            (Specs::Custom(own), other) => own.merge(other.get())?,
+        }
+        Ok(())
     }
+}
 
-    fn add_config(&mut self, config: &Config) -> Result<()> {
-        self.custom.get_or_insert_default().merge(config)
-    }
-
+impl Accumulator {
     fn absorb(&mut self, other: Accumulator) -> Result<()> {
         self.map.append_all(other.map.into_resources())?;
-        if let Some(config) = other.custom {
-            self.add_config(&config)?;
-        }
+        self.specs.merge(other.specs)?;
         vars::extend(&mut self.vars, &other.vars)
     }
 }
@@ -102,7 +118,8 @@ impl Context<'_> {
         self.set_openapi(&target)?;
         *self.build_metadata.borrow_mut() = target.kustomization.build_metadata.clone();
         let mut accumulator = self.accumulate(&target, Accumulator::default(), &Origin::default())?;
-        let config = accumulator.config()?;
+        let config = std::mem::take(&mut accumulator.specs);
+        let config = config.get();
         transform::hashes(&mut accumulator.map);
         nameref::fix(&mut accumulator.map, &config.name_reference)?;
         let unused = vars::resolve(&mut accumulator.map, &accumulator.vars, &config.var_reference)?;
@@ -226,18 +243,21 @@ impl Context<'_> {
         let mut accumulator = self
             .resources(target, accumulator, &kustomization.resources, "resources", origin)
             .map_err(|error| error.wrap("accumulating resources"))?;
+        let mut own = Specs::Unset;
         for (index, path) in kustomization.configurations.iter().enumerate() {
             let span = item_span(node, "configurations", index);
             let (file, text) = loader.load_text(path).map_err(|error| error.or_at(span))?;
             for document in parse_documents(file, &text).map_err(|error| malformed(&error, path))? {
-                accumulator.add_config(&Config::from_node(&document)?)?;
+                own.merge(Specs::Custom(Box::new(Config::from_node(&document)?)))?;
             }
         }
+        own.merge(Specs::Defaults)?;
+        accumulator.specs.merge(own)?;
         for (index, path) in kustomization.crds.iter().enumerate() {
             let span = item_span(node, "crds", index);
             let (file, text) = loader.load_text(path).map_err(|error| error.or_at(span))?;
             for document in parse_documents(file, &text).map_err(|error| malformed(&error, path))? {
-                accumulator.add_config(&crd::config_of(&document))?;
+                accumulator.specs.merge(Specs::Custom(Box::new(crd::config_of(&document))))?;
             }
         }
         self.generators(target, &mut accumulator, origin)?;
@@ -399,7 +419,7 @@ impl Context<'_> {
         accumulator: &mut Accumulator,
         origin: &Origin,
     ) -> Result<()> {
-        let config = accumulator.config()?;
+        let config = accumulator.specs.get();
         let map = &mut accumulator.map;
         let Target { kustomization: k, node, .. } = target;
         let span_of = |field: &str| node.get(field).map_or(node.span, |value| value.span);
@@ -417,7 +437,7 @@ impl Context<'_> {
         }
         for (index, entry) in k.patches.iter().enumerate() {
             let span = item_span(node, "patches", index);
-            self.patch(target, map, entry, span)?;
+            self.patch(target, map, entry, span, true)?;
             note(map, "PatchTransformer");
         }
         if !k.namespace.is_empty() {
@@ -506,8 +526,9 @@ impl Context<'_> {
         map: &mut ResMap,
         entry: &crate::kustomization::Patch,
         span: Span,
+        empty_passes: bool,
     ) -> Result<()> {
-        let Some(loaded) = patch::load(entry, &target.loader, span)? else { return Ok(()) };
+        let Some(loaded) = patch::load(entry, &target.loader, span, empty_passes)? else { return Ok(()) };
         let matched = patch::apply(map, entry, loaded, &self.rules.borrow(), span)?;
         if !matched && let Some(place) = target.loader.describe(span) {
             self.warn(format!("patch without a target, nothing is patched\n  at {place}"));

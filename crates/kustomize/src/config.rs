@@ -11,7 +11,6 @@ use crate::id::Gvk;
 
 /// A field of some kinds of objects, by its path. An empty group, version or kind means any.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct FieldSpec {
     #[serde(default)]
     pub(crate) path: String,
@@ -70,11 +69,9 @@ impl FieldSpec {
             && (self.version.is_empty() || self.version == gvk.version)
     }
 
-    fn same_field(&self, other: &FieldSpec) -> bool {
-        self.path == other.path
-            && self.kind == other.kind
-            && self.group == other.group
-            && self.version == other.version
+    /// Whether this covers the other: the same path, and a kind that the other selects.
+    fn covers(&self, other: &FieldSpec) -> bool {
+        self.path == other.path && self.gvk().is_selected(&other.gvk())
     }
 
     /// The names along the path; `\/` belongs to a name, `[]` at a name's end says that a list is there.
@@ -99,10 +96,10 @@ pub(crate) fn split_path(path: &str) -> Vec<String> {
     steps
 }
 
-/// Adds the specifications that are not there yet. The same field with another `create` is a contradiction.
+/// Adds the specifications that are not covered yet. The same field with another `create` is a contradiction.
 pub(crate) fn merge_specs(into: &mut Vec<FieldSpec>, more: &[FieldSpec]) -> Result<()> {
     for spec in more {
-        match into.iter().find(|old| old.same_field(spec)) {
+        match into.iter().find(|old| old.covers(spec)) {
             None => into.push(spec.clone()),
             Some(old) if old.create == spec.create => {}
             Some(_) => {

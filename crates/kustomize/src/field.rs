@@ -35,7 +35,7 @@ pub(crate) fn visit(
 ) -> Result<()> {
     let steps = spec.steps();
     let create = if spec.create { create } else { Create::Nothing };
-    descend(object, &steps, create, set).map_err(|error| error.wrap(format!("at path '{}'", spec.path)))
+    descend(object, &steps, create, set)
 }
 
 fn descend(
@@ -61,6 +61,9 @@ fn descend(
                 (false, true) => create,
                 (false, false) => Create::Mapping,
             };
+            if is_list && let Some(list) = node.get_mut(name).filter(|list| list.is_null()) {
+                list.data = Data::Sequence(Vec::new());
+            }
             let absent = node.get(name).is_none_or(Node::is_null);
             if absent {
                 match make.node(span) {

@@ -54,13 +54,16 @@ pub(crate) fn legacy(resources: &mut [Resource], lists: Option<(&[String], &[Str
     };
     resources.sort_by_cached_key(|resource| {
         let id = resource.current_id();
-        Key { rank: rank(&id.gvk.kind), kind: kind_text(&id), identity: identity_text(&id) }
+        let own_group = id.gvk.kind == "Namespace" && !id.gvk.group.is_empty();
+        Key { rank: rank(&id.gvk.kind), own_group, kind: kind_text(&id), identity: identity_text(&id) }
     });
 }
 
 #[derive(PartialEq, Eq)]
 struct Key {
     rank: i64,
+    /// A kind that others call Namespace too comes after the core one.
+    own_group: bool,
     kind: String,
     identity: String,
 }
@@ -73,7 +76,11 @@ impl PartialOrd for Key {
 
 impl Ord for Key {
     fn cmp(&self, other: &Key) -> Ordering {
-        (self.rank, &self.kind, &self.identity).cmp(&(other.rank, &other.kind, &other.identity))
+        let key = |key: &Key| (key.rank, key.own_group);
+        key(self)
+            .cmp(&key(other))
+            .then_with(|| self.kind.cmp(&other.kind))
+            .then_with(|| self.identity.cmp(&other.identity))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::kustomization::Patch;
 use crate::loader::Loader;
 use crate::merge::strategic_merge;
 use crate::resmap::{NameIndex, ResMap};
-use crate::resource::{Resource, resources_from};
+use crate::resource::{Resource, child, resources_from, set_text};
 use crate::schema::Rules;
 use crate::selector::{Matcher, Selector};
 
@@ -62,8 +62,13 @@ fn place_all(node: &mut Node, span: Span) {
     }
 }
 
-/// Reads one entry of `patches`. `None` for a file without content.
-pub(crate) fn load(entry: &Patch, loader: &Loader<'_>, span: Span) -> Result<Option<Loaded>> {
+/// Reads one patch. `None` for a file without content, where the caller lets that pass.
+pub(crate) fn load(
+    entry: &Patch,
+    loader: &Loader<'_>,
+    span: Span,
+    empty_passes: bool,
+) -> Result<Option<Loaded>> {
     let inline = entry.patch.trim();
     if inline.is_empty() && entry.path.is_empty() {
         return Err(Error::at("must specify one of patch and path in this patch", span));
@@ -75,14 +80,14 @@ pub(crate) fn load(entry: &Patch, loader: &Loader<'_>, span: Span) -> Result<Opt
     let documents = parse(file, &text, is_inline.then_some(span))
         .map_err(|error| error.wrap("unable to parse SM or JSON patch"))?;
     let Some(first) = documents.first() else {
-        if is_inline {
-            return Err(Error::at("unable to parse SM or JSON patch: it is empty", span));
+        if is_inline || !empty_passes {
+            return Err(Error::at("unable to parse SM or JSON patch: it has no content", span));
         }
         return Ok(None);
     };
     let place = first.span;
     if first.as_sequence().is_some() {
-        let operations = json6902::operations(first).filter(|_| documents.len() == 1);
+        let operations = json6902::operations(first);
         let operations = operations
             .ok_or_else(|| Error::at("unable to parse SM or JSON patch: not a list of operations", place))?;
         if entry.target.is_none() {
@@ -174,7 +179,10 @@ fn to_selected(
             }
             let mut fitted = patch.clone();
             let api_version = resource.api_version().to_owned();
-            crate::resource::set_text(&mut fitted.node, "apiVersion", &api_version);
+            set_text(&mut fitted.node, "apiVersion", &api_version);
+            for field in ["labels", "annotations"] {
+                fitted.make_strings(field);
+            }
             if !strategic(resource, &fitted, changes, rules)? {
                 resource.node = Node::null(resource.span());
             }
@@ -212,5 +220,10 @@ fn strategic(resource: &mut Resource, patch: &Resource, changes: Changes, rules:
 pub(crate) fn json(resource: &mut Resource, operations: &[Operation]) -> Result<()> {
     let id = resource.current_id();
     resource.store_previous_id();
+    // Upstream keeps notes in the annotations at this point, so patches may count on the map.
+    let span = resource.span();
+    if let Some(metadata) = resource.node.get_mut("metadata") {
+        child(metadata, "annotations", || Node::mapping(span));
+    }
     json6902::apply(&mut resource.node, operations).map_err(|error| error.wrap(format!("patching {id}")))
 }

@@ -70,6 +70,89 @@ pub(crate) fn finish_annotations(resource: &mut Resource) {
     resource.set_metadata_map("annotations", &annotations);
 }
 
+/// Every field of a plugin's configuration, at any depth.
+const KNOWN: &[&str] = &[
+    "annotationSelector",
+    "annotations",
+    "apiVersion",
+    "behavior",
+    "cloud",
+    "count",
+    "create",
+    "delimiter",
+    "digest",
+    "disableNameSuffixHash",
+    "encoding",
+    "env",
+    "envs",
+    "fieldPath",
+    "fieldPaths",
+    "fieldSpecs",
+    "filePathPosition",
+    "files",
+    "group",
+    "imageTag",
+    "immutable",
+    "index",
+    "jsonOp",
+    "kind",
+    "kubernetesService",
+    "labelSelector",
+    "labels",
+    "literals",
+    "name",
+    "namespace",
+    "newName",
+    "newTag",
+    "notSelector",
+    "options",
+    "patch",
+    "patches",
+    "path",
+    "paths",
+    "prefix",
+    "projectId",
+    "reject",
+    "replacements",
+    "replica",
+    "select",
+    "selector",
+    "serviceAccount",
+    "setRoleBindingSubjects",
+    "source",
+    "sourceValue",
+    "suffix",
+    "tagSuffix",
+    "target",
+    "targetFilePath",
+    "targets",
+    "type",
+    "unsetOnly",
+    "value",
+    "version",
+];
+/// Fields whose keys are the user's.
+const FREE: &[&str] = &["annotations", "labels"];
+
+/// Plugins read their fields in any letter case and pass over what they do not know.
+fn lenient(node: &mut Node) {
+    match &mut node.data {
+        gantry_yaml::Data::Scalar(_) => {}
+        gantry_yaml::Data::Sequence(items) => items.iter_mut().for_each(lenient),
+        gantry_yaml::Data::Mapping(entries) => entries.retain_mut(|(key, value)| {
+            let known = key.text().and_then(|text| KNOWN.iter().find(|name| name.eq_ignore_ascii_case(text)));
+            let Some(name) = known else {
+                return matches!(key.text(), Some("allowNameChange" | "allowKindChange"));
+            };
+            *key = Node::string(*name, key.span);
+            if !FREE.contains(name) {
+                lenient(value);
+            }
+            true
+        }),
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Settings {
@@ -151,11 +234,23 @@ impl Plugin {
         self.config.name()
     }
 
-    /// The configuration with `exclude`d parts gone, which are not the kind's own.
-    fn settings<T: DeserializeOwned>(&self, exclude: &[&str]) -> Result<T> {
+    /// The configuration proper, without what every object has.
+    fn settings<T: DeserializeOwned>(&self) -> Result<T> {
         let mut node = self.config.node.clone();
-        for field in ["apiVersion", "kind", "metadata"].iter().chain(exclude) {
+        for field in ["apiVersion", "kind", "metadata"] {
             node.remove(field);
+        }
+        lenient(&mut node);
+        read(&node)
+    }
+
+    fn generator(&self) -> Result<Generator> {
+        const FIELDS: [&str; 9] =
+            ["name", "namespace", "behavior", "literals", "files", "envs", "env", "options", "type"];
+        let mut node = self.config.node.clone();
+        lenient(&mut node);
+        if let Some(entries) = node.as_mapping_mut() {
+            entries.retain(|(key, _)| key.text().is_some_and(|text| FIELDS.contains(&text)));
         }
         read(&node)
     }
@@ -182,9 +277,13 @@ impl Context<'_> {
     pub(crate) fn generate_with(&self, target: &Target<'_>, plugin: &Plugin) -> Result<Vec<Resource>> {
         let mut made = match plugin.config.kind() {
             kind @ ("ConfigMapGenerator" | "SecretGenerator") => {
-                let mut entry: Generator = plugin.settings(&[])?;
-                entry.name = plugin.name().to_owned();
-                entry.namespace = plugin.config.namespace().to_owned();
+                let mut entry: Generator = plugin.generator()?;
+                if entry.name.is_empty() {
+                    entry.name = plugin.name().to_owned();
+                }
+                if entry.namespace.is_empty() {
+                    entry.namespace = plugin.config.namespace().to_owned();
+                }
                 let of = if kind == "SecretGenerator" {
                     generate::Kind::Secret
                 } else {
@@ -228,7 +327,7 @@ impl Context<'_> {
             }
             return Ok(());
         }
-        let s: Settings = plugin.settings(&[])?;
+        let s: Settings = plugin.settings()?;
         match kind {
             "NamespaceTransformer" => {
                 let subjects = match s.set_role_binding_subjects.as_str() {
@@ -261,7 +360,7 @@ impl Context<'_> {
             },
             "PatchTransformer" => {
                 let entry = Patch { path: s.path, patch: s.patch, target: s.target, options: s.options };
-                self.patch(target, map, &entry, plugin.span)
+                self.patch(target, map, &entry, plugin.span, false)
             }
             "PatchStrategicMergeTransformer" => {
                 let texts: Vec<&String> =
@@ -284,14 +383,27 @@ impl Context<'_> {
                 transform::hashes(map);
                 Ok(())
             }
-            _ => add_value(map, &s, plugin),
+            _ => {
+                let mut settings = s;
+                if !settings.target_file_path.is_empty() {
+                    let (file, text) = target.loader.load_text(&settings.target_file_path)?;
+                    let documents = gantry_yaml::parse_documents(file, &text)
+                        .map_err(|error| Error::at(error.message(), error.span()))?;
+                    for mut document in documents.into_iter().filter(|document| !document.is_null()) {
+                        lenient(&mut document);
+                        let more: Settings = read(&document)?;
+                        settings.targets.extend(more.targets);
+                    }
+                }
+                add_value(map, &settings)
+            }
         }
     }
 }
 
 /// The Kubernetes service account bound to one of a cloud.
 fn service_account(plugin: &Plugin) -> Result<Resource> {
-    let settings: PolicySettings = plugin.settings(&[])?;
+    let settings: PolicySettings = plugin.settings()?;
     if settings.cloud != "gke" {
         return Err(Error::at(
             format!("cloud provider {} is not supported; known is gke", settings.cloud),
@@ -311,10 +423,7 @@ fn service_account(plugin: &Plugin) -> Result<Resource> {
 }
 
 /// Sets a value, or one part of a path-like value, in the fields of the targets.
-fn add_value(map: &mut ResMap, settings: &Settings, plugin: &Plugin) -> Result<()> {
-    if !settings.target_file_path.is_empty() {
-        return Err(Error::at("targetFilePath is not supported: list the targets here", plugin.span));
-    }
+fn add_value(map: &mut ResMap, settings: &Settings) -> Result<()> {
     for target in &settings.targets {
         let selects = target.selector.as_ref().map(Matcher::new).transpose()?;
         let rejects = target.not_selector.as_ref().map(Matcher::new).transpose()?;

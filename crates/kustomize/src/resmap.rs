@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::id::ResId;
+use crate::origin::ORIGIN;
 use crate::resource::{Behavior, Resource};
 use smol_str::SmolStr;
 
@@ -83,6 +84,9 @@ impl ResMap {
                     Behavior::Replace => take_metadata(&mut made, old),
                     Behavior::Merge => {
                         take_metadata(&mut made, old);
+                        if let Some(origin) = old.annotation(ORIGIN) {
+                            made.set_annotation(ORIGIN, origin);
+                        }
                         merge_data(&mut made, old, "data");
                         merge_data(&mut made, old, "binaryData");
                     }

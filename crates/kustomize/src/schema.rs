@@ -41,12 +41,11 @@ impl Rules {
     pub(crate) fn of_object(&self, node: &Node) -> Option<TypeId> {
         let api_version = node.get("apiVersion")?.text()?;
         let kind = node.get("kind")?.text()?;
-        match &self.custom {
-            Some(custom) => {
-                custom.kinds.get(&(api_version.to_owned(), kind.to_owned())).copied().map(TypeId::Custom)
-            }
-            None => Schema::builtin().resource(api_version, kind).map(TypeId::Builtin),
-        }
+        let custom = self.custom.as_ref();
+        custom
+            .and_then(|custom| custom.kinds.get(&(api_version.to_owned(), kind.to_owned())))
+            .map(|place| TypeId::Custom(*place))
+            .or_else(|| Schema::builtin().resource(api_version, kind).map(TypeId::Builtin))
     }
 
     pub(crate) fn field(&self, owner: TypeId, name: &str) -> Option<Field> {
@@ -63,7 +62,7 @@ impl Rules {
         }
     }
 
-    /// Takes the rules of an OpenAPI (swagger 2) document in place of the built-in ones.
+    /// Takes the rules of an OpenAPI (swagger 2) document before the built-in ones.
     pub(crate) fn read_openapi(&mut self, document: &Node) {
         let definitions = document.get("definitions").and_then(Node::as_mapping).unwrap_or_default();
         let mut reader = Reader { definitions, places: HashMap::new(), custom: Custom::default() };
@@ -128,8 +127,10 @@ impl Reader<'_> {
         if let Some(reference) = schema.get("$ref").and_then(Node::text) {
             let name = reference.strip_prefix("#/definitions/")?;
             let definitions = self.definitions;
-            let (_, definition) = definitions.iter().find(|(key, _)| key.text() == Some(name))?;
-            return Some(TypeId::Custom(self.definition(name, definition)));
+            return match definitions.iter().find(|(key, _)| key.text() == Some(name)) {
+                Some((_, definition)) => Some(TypeId::Custom(self.definition(name, definition))),
+                None => builtin(name),
+            };
         }
         if let Some(items) = schema.get("items").or_else(|| schema.get("additionalProperties")) {
             return self.value_of(items);
@@ -139,4 +140,11 @@ impl Reader<'_> {
         self.fill(place, schema);
         Some(TypeId::Custom(place))
     }
+}
+
+/// A type that the document names without defining it.
+fn builtin(name: &str) -> Option<TypeId> {
+    let prefixes = ["io.k8s.api.", "io.k8s.apimachinery.pkg.apis.", "io.k8s.kube-aggregator.pkg.apis."];
+    let short = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))?;
+    Schema::builtin().named(short).map(TypeId::Builtin)
 }

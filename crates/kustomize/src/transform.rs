@@ -26,7 +26,7 @@ fn apply(
     }
     visit(&mut resource.node, spec, create, set).map_err(|error| {
         let id = resource.current_id();
-        error.wrap(format!("object {id}")).or_at(resource.span())
+        error.wrap(format!("considering field '{}' of object {id}", spec.path)).or_at(resource.span())
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::quantity;
+use gantry_apimachinery::quantity;
 
 /// What the pod's fields say once the node has chosen addresses.
 #[derive(Clone, Debug)]

@@ -18,7 +18,6 @@ mod ports;
 mod probe;
 mod process;
 mod procfs;
-mod quantity;
 mod registration;
 pub mod runtime;
 mod services;

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::quantity;
+use gantry_apimachinery::quantity;
 
 /// What a container does now.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,5 +1,7 @@
 //! Every suite by name, and the one thing a suite does.
 
+pub(crate) mod kopf;
+pub(crate) mod kong;
 pub(crate) mod kustomize;
 pub(crate) mod promql;
 
@@ -26,10 +28,14 @@ pub(crate) struct Suite {
 
 /// The suites in the order of the table.
 pub(crate) const SUITES: &[Suite] = &[
+    Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
+    Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
     Suite { name: "promql/promqltest", run: promql::scripts },
     Suite { name: "promql/openmetrics", run: promql::open_metrics },
+    Suite { name: "kong-router", run: kong::router_traditional },
+    Suite { name: "kong-router-paths", run: kong::router_path_handling },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
@@ -39,6 +45,7 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "gateway-api",
     "kic-golden",
     "kong",
+    "kong-admin",
     "kopf",
     "kubernetes-api",
     "locust",
