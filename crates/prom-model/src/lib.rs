@@ -24,7 +24,7 @@ pub use exposition::{
 };
 pub use family::{
     Bucket, FamilySample, HistogramValue, Metadata, Metric, MetricFamily, MetricKind, MetricValue, Quantile,
-    SummaryValue,
+    SampleVisitor, SummaryValue,
 };
 pub use float_text::{format_float, format_float_plain, format_open_metrics_float, parse_float, write_float};
 pub use gather::Gather;

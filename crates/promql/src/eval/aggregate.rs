@@ -7,6 +7,7 @@ use super::series::{ABSENT, Cell, Series, is_absent};
 use super::{Evaluator, execution};
 use crate::ast::{Aggregate, AggregateOp, ExprKind, PosRange};
 use crate::engine::QueryError;
+use crate::parser::lexer::{is_label_name, quote};
 use gantry_prom_model::{
     CounterResetHint, FloatHistogram, HistogramError, HistogramSum, Labels, METRIC_NAME,
 };
@@ -330,8 +331,8 @@ impl<'a> Evaluator<'a> {
             Some(ExprKind::String(label)) => label.clone(),
             _ => return Err(execution("count_values needs a label name")),
         };
-        if label.is_empty() {
-            return Err(execution(format!("invalid label name {label:?}")));
+        if !is_label_name(&label) {
+            return Err(execution(format!("invalid label name {}", quote(&label))));
         }
         let steps = self.step_count();
         let mut result: Vec<Series> = Vec::new();

@@ -256,8 +256,8 @@ impl Join<'_> {
             if members.right.is_empty() {
                 continue;
             }
-            for step in 0..steps {
-                let Some(one) = singles[at][step] else { continue };
+            for (step, single) in singles[at].iter().enumerate() {
+                let Some(one) = *single else { continue };
                 if is_matched[at].get(step).copied().unwrap_or(false) {
                     continue;
                 }

@@ -204,7 +204,7 @@ pub(super) fn double_exponential_smoothing(values: &[f64], smoothing: f64, trend
 /// Counts the neighbours for which `differs` holds; a change of kind always counts.
 pub(super) fn count_transitions(
     window: &Window<'_>,
-    start_resets: &dyn Fn(&[i64], &[i64], usize) -> bool,
+    start_resets: impl Fn(&[i64], &[i64], usize) -> bool,
     floats_differ: impl Fn(f64, f64) -> bool,
     histograms_differ: impl Fn(&FloatHistogram, &FloatHistogram) -> bool,
 ) -> Option<f64> {

@@ -167,7 +167,7 @@ impl<'a> Evaluator<'a> {
             }
             "changes" => count_transitions(
                 window,
-                &|_, _, _| false,
+                |_, _, _| false,
                 |before, now| before != now && !(before.is_nan() && now.is_nan()),
                 |before, now| !now.same_as(before),
             )
@@ -176,7 +176,7 @@ impl<'a> Evaluator<'a> {
                 let uses_starts = self.options.use_start_timestamps;
                 count_transitions(
                     window,
-                    &|starts, times, index| uses_starts && is_start_time_reset(starts, times, index),
+                    |starts, times, index| uses_starts && is_start_time_reset(starts, times, index),
                     |before, now| now < before,
                     |before, now| now.is_reset_after(before),
                 )

@@ -69,7 +69,12 @@ fn cut_first(bucket: &HistogramBucket, bound: f64, is_upper: bool) -> Part {
             cut(&from_zero, bound, is_upper, Spread::Linear)
         };
     }
-    let is_kept = if is_upper { bound != f64::NEG_INFINITY } else { bound == f64::NEG_INFINITY };
+    let is_unbounded = bucket.upper == f64::INFINITY;
+    let is_kept = match is_upper {
+        true if is_unbounded => bound == f64::INFINITY,
+        true => bound != f64::NEG_INFINITY,
+        false => bound == f64::NEG_INFINITY,
+    };
     let end = if bucket.upper.is_finite() { bucket.upper } else { 0.0 };
     if is_kept {
         Part { count: bucket.count, midpoint: if is_upper { end.min(bound) } else { end } }
