@@ -127,6 +127,8 @@ fn take_metadata(made: &mut Resource, old: &Resource) {
     made.prefixes = old.prefixes.clone();
     made.suffixes = old.suffixes.clone();
     made.var_names = old.var_names.clone();
+    // An object that was not generated keeps its name.
+    made.needs_hash &= old.needs_hash;
     made.annotated = true;
 }
 
