@@ -403,14 +403,7 @@ impl Context<'_> {
         for plugin in plugins {
             made.extend(self.generate_with(target, &plugin)?);
         }
-        for resource in made {
-            let span = resource.span();
-            accumulator
-                .map
-                .absorb(resource)
-                .map_err(|error| error.wrap("merging from generator").or_at(span))?;
-        }
-        Ok(())
+        accumulator.map.absorb_all(made)
     }
 
     fn transformers(

@@ -172,90 +172,59 @@ impl Walker<'_> {
         let merged = if keys.is_empty() {
             merge_scalars(own, patch)
         } else {
-            self.merge_items(own, &patch, items, keys)?
+            self.merge_items(own, Some(patch), items, keys)?
         };
         Ok(Some(Node::new(Data::Sequence(merged), span)))
     }
 
-    /// Items pair by the values of their keys; a pair with a missing key pairs by the others.
+    /// Pairs the items of two lists by their keys. Without a patch the list is merged with itself, as upstream does
+    /// with a list that only the patch has.
     fn merge_items(
         &self,
         own: Vec<Node>,
-        patch: &[Node],
+        patch: Option<Vec<Node>>,
         schema: Option<TypeId>,
         keys: &[SmolKey],
     ) -> Result<Vec<Node>> {
-        if let Some(last) = own.iter().rev().find(|item| has_no_key(item, keys)) {
-            // Upstream's writer takes an item without a key for all of them.
-            return Ok(vec![last.clone()]);
-        }
-        let mut tuples: Vec<Vec<String>> = Vec::new();
-        for item in patch.iter().chain(&own) {
-            let tuple: Vec<String> = keys
-                .iter()
-                .map(|key| item.get(key).and_then(Node::text).unwrap_or_default().to_owned())
-                .collect();
-            if !tuples.contains(&tuple) {
-                tuples.push(tuple);
-            }
-        }
-        // Items are shared between the old and the new list, so both hold places in one store.
-        let mut store: Vec<Node> = own;
-        let mut old: Vec<usize> = (0..store.len()).collect();
-        let mut new: Vec<usize> = Vec::new();
+        let mut items = Items::new(own, patch);
+        let tuples = items.key_tuples(keys);
         for tuple in &tuples {
-            let mut wanted: Vec<(&str, &str)> = Vec::new();
-            for (key, value) in keys.iter().zip(tuple) {
-                if !value.is_empty() {
-                    wanted.push((key, value));
+            let wanted = usable(&tuples, tuple, keys);
+            let pairing = usable(std::slice::from_ref(tuple), tuple, keys);
+            let (dest, change) = (items.find(&items.own, &pairing), items.find(items.changes(), &pairing));
+            let before = dest.map(|place| items.store[place].clone());
+            let merged = match (dest, change) {
+                (None, None) => None,
+                (Some(dest), Some(change)) if dest == change => {
+                    self.added(items.store[dest].clone(), schema)?
                 }
-            }
-            if wanted.is_empty() {
-                // An item without any key pairs with whatever has them: upstream's rule, and its trap.
-                wanted.extend(keys.iter().map(|key| (key.as_str(), "")));
-            }
-            let place = old.iter().copied().find(|&place| fits(&store[place], &wanted));
-            let change = patch.iter().find(|item| fits(item, &wanted));
-            let dest =
-                place.map(|place| std::mem::replace(&mut store[place], Node::null(Default::default())));
-            let merged = self.walk(dest, change, schema)?;
-            let Some(merged) =
-                merged.filter(|node| node.as_mapping().is_none_or(|entries| !entries.is_empty()))
-            else {
-                old.retain(|&other| Some(other) != place && !fits(&store[other], &wanted));
-                continue;
-            };
-            let place = match place {
-                Some(place) => {
-                    store[place] = merged;
-                    place
+                (_, Some(change)) if dest.is_none() || replaces(&items.store[change])? => {
+                    let added = self.added(items.store[change].clone(), schema)?;
+                    if let Some(merged) = added.filter(|node| !is_empty_map(node)) {
+                        let place = items.add(merged);
+                        items.complete(place, &wanted);
+                        items.put(&wanted, place);
+                    } else {
+                        items.drop_own(&wanted);
+                    }
+                    continue;
                 }
-                None => {
-                    store.push(merged);
-                    store.len() - 1
+                (_, change) => {
+                    let change = change.map(|place| items.store[place].clone());
+                    self.walk(before, change.as_ref(), schema)?
                 }
             };
-            set_place(&mut new, &store, &wanted, place);
+            match (dest, merged.filter(|node| !is_empty_map(node))) {
+                (Some(place), Some(merged)) => {
+                    items.store[place] = merged;
+                    items.complete(place, &wanted);
+                    items.put(&wanted, place);
+                }
+                _ => items.drop_own(&wanted),
+            }
         }
-        // Of items with the same keys the last one stays.
-        for place in old {
-            let item = store[place].clone();
-            let own: Vec<(&str, &str)> = keys
-                .iter()
-                .filter_map(|key| {
-                    Some((key.as_str(), item.get(key)?.text().filter(|text| !text.is_empty())?))
-                })
-                .collect();
-            set_place(&mut new, &store, &own, place);
-        }
-        let mut taken: Vec<Option<Node>> = store.into_iter().map(Some).collect();
-        let mut result = Vec::with_capacity(new.len());
-        for (index, &place) in new.iter().enumerate() {
-            let again = new[index + 1..].contains(&place);
-            let item = if again { taken[place].clone() } else { taken[place].take() };
-            result.extend(item);
-        }
-        Ok(result)
+        let last = tuples.last().map(|tuple| usable(&tuples, tuple, keys)).unwrap_or_default();
+        Ok(items.finish(&last))
     }
 
     /// A part that only the patch has: its nulls and directives are not part of the result.
@@ -293,10 +262,8 @@ impl Walker<'_> {
         let Data::Sequence(own) = list.data else { return Ok(Some(list)) };
         let merged = if keys.is_empty() {
             merge_scalars(Vec::new(), own)
-        } else if let Some(last) = own.iter().rev().find(|item| has_no_key(item, keys)) {
-            vec![last.clone()]
         } else {
-            self.merge_items(Vec::new(), &own, items, keys)?
+            self.merge_items(own, None, items, keys)?
         };
         Ok(Some(Node::new(Data::Sequence(merged), span)))
     }
@@ -304,31 +271,185 @@ impl Walker<'_> {
 
 use crate::schema::SmolKey;
 
-/// Puts `place` where the first item with these keys is and takes the others out, or puts it at the end.
-fn set_place(list: &mut Vec<usize>, store: &[Node], wanted: &[(&str, &str)], place: usize) {
+/// A key with the value an item is sought by; an empty value where the item has none.
+type Pair<'a> = (&'a str, &'a str);
+
+/// The items of a list and of its patch in one store, because the old and the new list share them.
+struct Items {
+    store: Vec<Node>,
+    own: Vec<usize>,
+    patch: Option<Vec<usize>>,
+    new: Vec<usize>,
+}
+
+impl Items {
+    fn new(own: Vec<Node>, patch: Option<Vec<Node>>) -> Items {
+        let count = own.len();
+        let mut store = own;
+        let patch = patch.map(|patch| {
+            store.extend(patch);
+            (count..store.len()).collect()
+        });
+        Items { store, own: (0..count).collect(), patch, new: Vec::new() }
+    }
+
+    fn changes(&self) -> &[usize] {
+        self.patch.as_deref().unwrap_or(&self.own)
+    }
+
+    /// The values of the keys in every item, the patch's first. With several keys, tuples that differ only in what
+    /// one of them leaves out become the same.
+    fn key_tuples(&self, keys: &[SmolKey]) -> Vec<Vec<String>> {
+        let mut tuples: Vec<Vec<String>> = Vec::new();
+        for place in self.changes().iter().chain(&self.own) {
+            let value = |key: &SmolKey| self.store[*place].get(key).and_then(Node::text).unwrap_or_default();
+            let tuple: Vec<String> = keys.iter().map(|key| value(key).to_owned()).collect();
+            if !tuples.contains(&tuple) {
+                tuples.push(tuple);
+            }
+        }
+        if keys.len() > 1 {
+            for i in 0..tuples.len() {
+                for j in 0..tuples.len() {
+                    if let Some(united) = united(&tuples[i], &tuples[j]) {
+                        tuples[i].clone_from(&united);
+                        tuples[j] = united;
+                    }
+                }
+            }
+        }
+        tuples
+    }
+
+    /// The first item whose keys have exactly these values.
+    fn find(&self, list: &[usize], pairs: &[Pair<'_>]) -> Option<usize> {
+        let has = |place: &usize| {
+            pairs.iter().all(|(key, value)| self.store[*place].get(key).and_then(Node::text) == Some(value))
+        };
+        list.iter().copied().find(has)
+    }
+
+    fn add(&mut self, node: Node) -> usize {
+        self.store.push(node);
+        self.store.len() - 1
+    }
+
+    /// Gives an item the keys it was found by.
+    fn complete(&mut self, place: usize, pairs: &[Pair<'_>]) {
+        for (key, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+            let item = &mut self.store[place];
+            if item.get(key).is_none() {
+                let span = item.span;
+                item.set(key, Node::plain(*value, span));
+            }
+        }
+    }
+
+    fn put(&mut self, pairs: &[Pair<'_>], place: usize) {
+        let keys: Vec<&str> = pairs.iter().map(|(key, _)| *key).collect();
+        let values: Vec<&str> = pairs.iter().map(|(_, value)| *value).collect();
+        let mut list = std::mem::take(&mut self.new);
+        set(&self.store, &mut list, &keys, &values, Some(place));
+        self.new = list;
+    }
+
+    fn drop_own(&mut self, pairs: &[Pair<'_>]) {
+        let keys: Vec<&str> = pairs.iter().map(|(key, _)| *key).collect();
+        let values: Vec<&str> = pairs.iter().map(|(_, value)| *value).collect();
+        let mut list = std::mem::take(&mut self.own);
+        set(&self.store, &mut list, &keys, &values, None);
+        self.own = list;
+    }
+
+    /// The new items, with those of the old list put among them by the keys that any item has.
+    fn finish(mut self, pairs: &[Pair<'_>]) -> Vec<Node> {
+        let keys: Vec<&str> = pairs.iter().map(|(key, _)| *key).collect();
+        let mut new = std::mem::take(&mut self.new);
+        for &place in &self.own {
+            let item = &self.store[place];
+            let mut values = Vec::with_capacity(keys.len());
+            for key in &keys {
+                match item.get(key) {
+                    Some(value) => values.push(value.text().unwrap_or_default()),
+                    None => new.push(place),
+                }
+            }
+            if keys.len() > 1 {
+                set(&self.store, &mut new, &keys, &values, None);
+            }
+            set(&self.store, &mut new, &keys, &values, Some(place));
+        }
+        let mut store: Vec<Option<Node>> = self.store.into_iter().map(Some).collect();
+        let mut result = Vec::with_capacity(new.len());
+        for (index, &place) in new.iter().enumerate() {
+            let again = new[index + 1..].contains(&place);
+            result.extend(if again { store[place].clone() } else { store[place].take() });
+        }
+        result
+    }
+}
+
+/// Replaces the items that have these values (an empty one stands for any), or adds the item; without one, removes
+/// them. Upstream's traps are kept: with no value at all every other item goes, and values count by position even
+/// where a key was left out.
+fn set(store: &[Node], list: &mut Vec<usize>, keys: &[&str], values: &[&str], place: Option<usize>) {
     let mut found = false;
     list.retain_mut(|slot| {
-        if !fits(&store[*slot], wanted) {
-            return true;
+        let item = &store[*slot];
+        if item.is_null() || is_empty_map(item) {
+            return false;
         }
-        *slot = place;
-        !std::mem::replace(&mut found, true)
+        let mut fits = !values.is_empty();
+        for (key, value) in keys.iter().zip(values) {
+            let own = item.get(key);
+            fits &= own.is_some_and(|own| value.is_empty() || own.text() == Some(value));
+        }
+        if !fits {
+            return !values.is_empty();
+        }
+        found = true;
+        if let Some(place) = place {
+            *slot = place;
+        }
+        place.is_some()
     });
-    if !found {
+    if let Some(place) = place.filter(|_| !found) {
         list.push(place);
     }
 }
 
-/// Whether the item has these values; an empty one stands for any.
-fn fits(item: &Node, wanted: &[(&str, &str)]) -> bool {
-    wanted.iter().all(|(key, value)| match item.get(key) {
-        Some(own) => value.is_empty() || own.text() == Some(value),
-        None => false,
-    })
+/// The keys that any of the tuples has a value for, with this tuple's values; all keys when none has any.
+fn usable<'a>(tuples: &[Vec<String>], tuple: &'a [String], keys: &'a [SmolKey]) -> Vec<Pair<'a>> {
+    let used =
+        |index: usize| tuples.iter().any(|tuple| tuple.get(index).is_some_and(|value| !value.is_empty()));
+    let pairs = keys.iter().zip(tuple).map(|(key, value)| (key.as_str(), value.as_str()));
+    if (0..keys.len()).any(used) {
+        pairs.enumerate().filter(|(index, _)| used(*index)).map(|(_, pair)| pair).collect()
+    } else {
+        pairs.collect()
+    }
 }
 
-fn has_no_key(item: &Node, keys: &[SmolKey]) -> bool {
-    keys.iter().all(|key| item.get(key).and_then(Node::text).unwrap_or_default().is_empty())
+/// Two tuples as one, if they share a value (or both leave it out) and differ only in what one leaves out.
+fn united(a: &[String], b: &[String]) -> Option<Vec<String>> {
+    let mut common = false;
+    let mut united = Vec::with_capacity(a.len());
+    for (a, b) in a.iter().zip(b) {
+        common |= a == b;
+        if a != b && !a.is_empty() && !b.is_empty() {
+            return None;
+        }
+        united.push(if a.is_empty() { b.clone() } else { a.clone() });
+    }
+    common.then_some(united)
+}
+
+fn replaces(item: &Node) -> Result<bool> {
+    Ok(directive(item)? == Some(Directive::Replace))
+}
+
+fn is_empty_map(node: &Node) -> bool {
+    node.as_mapping().is_some_and(<[_]>::is_empty)
 }
 
 /// The patch's values first, then those that only the list has.

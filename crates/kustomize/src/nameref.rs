@@ -193,7 +193,7 @@ impl Lookup<'_> {
         let mut found: Vec<&Target> =
             self.index.get(old).iter().filter_map(|&place| targets.get(place)).collect();
         found.retain(|target| self.reachable(target));
-        if let Some(namespace) = namespace {
+        if let Some(namespace) = namespace.filter(|_| !found.is_empty()) {
             let any_original =
                 targets.iter().any(|target| target.original_namespace == namespace && self.reachable(target));
             found.retain(|target| {

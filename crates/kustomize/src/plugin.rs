@@ -322,10 +322,7 @@ impl Context<'_> {
     fn transform_plugin(&self, target: &Target<'_>, plugin: &Plugin, map: &mut ResMap) -> Result<()> {
         let kind = plugin.config.kind();
         if matches!(kind, "ConfigMapGenerator" | "SecretGenerator" | "IAMPolicyGenerator") {
-            for resource in self.generate_with(target, plugin)? {
-                map.absorb(resource)?;
-            }
-            return Ok(());
+            return map.absorb_all(self.generate_with(target, plugin)?);
         }
         let s: Settings = plugin.settings()?;
         match kind {

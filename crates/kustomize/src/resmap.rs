@@ -61,16 +61,29 @@ impl ResMap {
         resources.into_iter().try_for_each(|resource| self.append(resource))
     }
 
-    /// Adds what a generator made: a new object, or more for one that is there.
-    pub(crate) fn absorb(&mut self, mut made: Resource) -> Result<()> {
+    /// Adds what generators made: new objects, or more for ones that are there.
+    pub(crate) fn absorb_all(&mut self, made: Vec<Resource>) -> Result<()> {
+        if made.is_empty() {
+            return Ok(());
+        }
+        let mut index = NameIndex::of_any(&self.resources);
+        for resource in made {
+            let (span, name, before) = (resource.span(), SmolStr::new(resource.name()), self.len());
+            self.absorb(resource, &index)
+                .map_err(|error| error.wrap("merging from generator").or_at(span))?;
+            if self.len() > before {
+                index.add(name, before);
+            }
+        }
+        Ok(())
+    }
+
+    fn absorb(&mut self, mut made: Resource, index: &NameIndex) -> Result<()> {
         let id = made.current_id();
         let span = made.span();
-        let matches: Vec<usize> = (0..self.resources.len())
-            .filter(|&index| {
-                let resource = &self.resources[index];
-                resource.kind() == id.gvk.kind.as_str() && resource.any_ids().any(|own| own == id)
-            })
-            .collect();
+        let named = index.get(&id.name).iter().copied();
+        let matches: Vec<usize> =
+            named.filter(|&place| self.resources[place].any_ids().any(|own| own == id)).collect();
         match matches[..] {
             [] => match made.behavior {
                 Behavior::Merge | Behavior::Replace => {
@@ -127,6 +140,8 @@ fn take_metadata(made: &mut Resource, old: &Resource) {
     made.prefixes = old.prefixes.clone();
     made.suffixes = old.suffixes.clone();
     made.var_names = old.var_names.clone();
+    // An object that was not generated keeps its name.
+    made.needs_hash &= old.needs_hash;
     made.annotated = true;
 }
 
@@ -177,6 +192,10 @@ impl NameIndex {
             }
         }
         NameIndex { places }
+    }
+
+    fn add(&mut self, name: SmolStr, place: usize) {
+        self.places.entry(name).or_default().push(place);
     }
 
     pub(crate) fn get(&self, name: &str) -> &[usize] {
