@@ -65,6 +65,7 @@ struct TypeInfo {
     name: &'static str,
     fields: Vec<Field>,
     by_name: HashMap<&'static str, usize>,
+    is_kind: bool,
 }
 
 pub struct Types {
@@ -88,6 +89,7 @@ impl Types {
             match columns[..] {
                 ["kind", group, version, kind, name] => {
                     let id = types.id(name);
+                    types.types[usize::from(id.0)].is_kind = true;
                     types.kinds.insert((group, version, kind), id);
                 }
                 ["type", name] => current = Some(types.id(name)),
@@ -118,7 +120,7 @@ impl Types {
             return *id;
         }
         let id = TypeId(self.types.len() as u16);
-        self.types.push(TypeInfo { name, fields: Vec::new(), by_name: HashMap::new() });
+        self.types.push(TypeInfo { name, fields: Vec::new(), by_name: HashMap::new(), is_kind: false });
         self.by_name.insert(name, id);
         id
     }
@@ -150,6 +152,10 @@ impl Types {
     /// The type of a kind; `None` for one that is not built in.
     pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<TypeId> {
         self.kinds.get(&(group, version, kind)).copied()
+    }
+
+    fn is_kind(&self, of: TypeId) -> bool {
+        self.types.get(usize::from(of.0)).is_some_and(|info| info.is_kind)
     }
 
     /// A type by its name in the table, such as `core.v1.PodSpec`.
@@ -225,6 +231,10 @@ impl Walk {
             }
             self.path.push_str(name);
             let keep = match types.field(of, name) {
+                // Every kind has these two, which the table leaves out.
+                None if matches!(name.as_str(), "kind" | "apiVersion") && types.is_kind(of) => {
+                    !value.is_null()
+                }
                 None => {
                     self.unknown.push(self.path.clone());
                     false
@@ -387,7 +397,7 @@ mod tests {
     fn unknown_and_empty_fields_go() {
         let (kept, unknown) = check(
             ("apps", "v1", "Deployment"),
-            r#"{"metadata":{"name":"a","labels":{}},"spec":{"replica":2,"template":{"spec":{"containers":[{"name":"c","image":null,"x":1}],"volumes":[]}}}}"#,
+            r#"{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"a","labels":{}},"spec":{"replica":2,"template":{"spec":{"containers":[{"name":"c","image":null,"x":1}],"volumes":[]}}}}"#,
         );
         assert_eq!(unknown.unwrap(), ["spec.replica", "spec.template.spec.containers[0].x"]);
         assert_eq!(
