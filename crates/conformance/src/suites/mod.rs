@@ -1,5 +1,6 @@
 //! Every suite by name, and the one thing a suite does.
 
+pub(crate) mod autoscaling;
 pub(crate) mod kustomize;
 
 use std::path::Path;
@@ -25,13 +26,17 @@ pub(crate) struct Suite {
 
 /// The suites in the order of the table.
 pub(crate) const SUITES: &[Suite] = &[
+    Suite { name: "autoscaling-behavior", run: autoscaling::behavior },
+    Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
+    Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
 pub(crate) const NOT_RUN: &[&str] = &[
-    "autoscaling",
+    "autoscaling-keda",
+    "autoscaling-vpa",
     "dashboards",
     "gateway-api",
     "kic-golden",
