@@ -6,11 +6,16 @@ pub mod from_yaml;
 pub mod json_patch;
 pub mod merge_patch;
 pub mod names;
+<<<<<<< HEAD
+=======
+pub mod protobuf;
+>>>>>>> h-apiserver
 pub mod quantity;
 pub mod selector;
 pub mod strategic_merge;
 pub mod strategic_patch;
 pub mod time;
+pub mod types;
 pub mod value;
 
 pub use from_yaml::{from_yaml, parse_yaml, to_yaml};

@@ -13,6 +13,7 @@ mod crd;
 mod crd_cleanup;
 mod discovery;
 mod doors;
+mod duplicates;
 mod go_json;
 mod kinds;
 mod merge_schema;
@@ -30,6 +31,7 @@ mod service;
 mod status;
 pub mod store;
 mod table;
+mod validate;
 mod yaml;
 
 pub use addresses::AddressRange;

@@ -29,7 +29,10 @@ impl Walker<'_> {
         origin: Option<&Node>,
         schema: Option<TypeId>,
     ) -> Result<Option<Node>> {
-        let Some(first) = present(dest.as_ref()).or_else(|| present(origin)) else { return Ok(None) };
+        let Some(first) = present(dest.as_ref()).or_else(|| present(origin)) else {
+            // A null stays unless the patch says null as well.
+            return Ok(dest.filter(|_| origin.is_none()));
+        };
         let schema = schema
             .or_else(|| self.rules.of_object(first))
             .or_else(|| origin.and_then(|origin| self.rules.of_object(origin)));
@@ -182,6 +185,10 @@ impl Walker<'_> {
         schema: Option<TypeId>,
         keys: &[SmolKey],
     ) -> Result<Vec<Node>> {
+        if let Some(last) = own.iter().rev().find(|item| has_no_key(item, keys)) {
+            // Upstream's writer takes an item without a key for all of them.
+            return Ok(vec![last.clone()]);
+        }
         let mut tuples: Vec<Vec<String>> = Vec::new();
         for item in patch.iter().chain(&own) {
             let tuple: Vec<String> = keys
@@ -204,12 +211,8 @@ impl Walker<'_> {
                 }
             }
             if wanted.is_empty() {
-                // Without any key there is nothing to pair by.
-                new.extend(patch.iter().filter(|item| has_no_key(item, keys)).map(|item| {
-                    store.push(item.clone());
-                    store.len() - 1
-                }));
-                continue;
+                // An item without any key pairs with whatever has them: upstream's rule, and its trap.
+                wanted.extend(keys.iter().map(|key| (key.as_str(), "")));
             }
             let place = old.iter().copied().find(|&place| fits(&store[place], &wanted));
             let change = patch.iter().find(|item| fits(item, &wanted));
@@ -243,11 +246,7 @@ impl Walker<'_> {
                     Some((key.as_str(), item.get(key)?.text().filter(|text| !text.is_empty())?))
                 })
                 .collect();
-            if !own.is_empty() {
-                set_place(&mut new, &store, &own, place);
-            } else if !new.contains(&place) {
-                new.push(place);
-            }
+            set_place(&mut new, &store, &own, place);
         }
         let mut taken: Vec<Option<Node>> = store.into_iter().map(Some).collect();
         let mut result = Vec::with_capacity(new.len());
@@ -291,12 +290,13 @@ impl Walker<'_> {
         if list.is_null() {
             return Ok(None);
         }
-        let (_, rest) = list_directive(&list)?;
+        let Data::Sequence(own) = list.data else { return Ok(Some(list)) };
         let merged = if keys.is_empty() {
-            merge_scalars(Vec::new(), rest)
+            merge_scalars(Vec::new(), own)
+        } else if let Some(last) = own.iter().rev().find(|item| has_no_key(item, keys)) {
+            vec![last.clone()]
         } else {
-            let patch = rest;
-            self.merge_items(Vec::new(), &patch, items, keys)?
+            self.merge_items(Vec::new(), &own, items, keys)?
         };
         Ok(Some(Node::new(Data::Sequence(merged), span)))
     }
@@ -304,22 +304,27 @@ impl Walker<'_> {
 
 use crate::schema::SmolKey;
 
-/// Puts `place` where an item with these keys is, or at the end.
+/// Puts `place` where the first item with these keys is and takes the others out, or puts it at the end.
 fn set_place(list: &mut Vec<usize>, store: &[Node], wanted: &[(&str, &str)], place: usize) {
     let mut found = false;
-    for slot in list.iter_mut() {
-        if fits(&store[*slot], wanted) {
-            *slot = place;
-            found = true;
+    list.retain_mut(|slot| {
+        if !fits(&store[*slot], wanted) {
+            return true;
         }
-    }
+        *slot = place;
+        !std::mem::replace(&mut found, true)
+    });
     if !found {
         list.push(place);
     }
 }
 
+/// Whether the item has these values; an empty one stands for any.
 fn fits(item: &Node, wanted: &[(&str, &str)]) -> bool {
-    wanted.iter().all(|(key, value)| item.get(key).and_then(Node::text) == Some(value))
+    wanted.iter().all(|(key, value)| match item.get(key) {
+        Some(own) => value.is_empty() || own.text() == Some(value),
+        None => false,
+    })
 }
 
 fn has_no_key(item: &Node, keys: &[SmolKey]) -> bool {

@@ -8,7 +8,7 @@ use crate::kustomization::Patch;
 use crate::loader::Loader;
 use crate::merge::strategic_merge;
 use crate::resmap::{NameIndex, ResMap};
-use crate::resource::{Resource, resources_from};
+use crate::resource::{Resource, child, resources_from, set_text};
 use crate::schema::Rules;
 use crate::selector::{Matcher, Selector};
 
@@ -179,7 +179,10 @@ fn to_selected(
             }
             let mut fitted = patch.clone();
             let api_version = resource.api_version().to_owned();
-            crate::resource::set_text(&mut fitted.node, "apiVersion", &api_version);
+            set_text(&mut fitted.node, "apiVersion", &api_version);
+            for field in ["labels", "annotations"] {
+                fitted.make_strings(field);
+            }
             if !strategic(resource, &fitted, changes, rules)? {
                 resource.node = Node::null(resource.span());
             }
@@ -217,5 +220,10 @@ fn strategic(resource: &mut Resource, patch: &Resource, changes: Changes, rules:
 pub(crate) fn json(resource: &mut Resource, operations: &[Operation]) -> Result<()> {
     let id = resource.current_id();
     resource.store_previous_id();
+    // Upstream keeps notes in the annotations at this point, so patches may count on the map.
+    let span = resource.span();
+    if let Some(metadata) = resource.node.get_mut("metadata") {
+        child(metadata, "annotations", || Node::mapping(span));
+    }
     json6902::apply(&mut resource.node, operations).map_err(|error| error.wrap(format!("patching {id}")))
 }

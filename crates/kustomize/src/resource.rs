@@ -175,6 +175,16 @@ impl Resource {
         metadata.set(field, map);
     }
 
+    /// Makes strings of the values of a map below metadata, a null one too.
+    pub(crate) fn make_strings(&mut self, field: &str) {
+        let map = self.node.get_mut("metadata").and_then(|metadata| metadata.get_mut(field));
+        for (_, value) in map.and_then(Node::as_mapping_mut).into_iter().flatten() {
+            if let Some(text) = value.text() {
+                *value = Node::string(text, value.span);
+            }
+        }
+    }
+
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
         self.node.at(&["metadata", "annotations"])?.get(key)?.text()
     }

@@ -13,7 +13,7 @@ struct Quoted<'a>(&'a str);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        gantry_prom_model::write_quoted(f, self.0)
+        f.write_str(&crate::parser::lexer::quote(self.0))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::crd;
 use crate::resources::Resource;
 use crate::rest::{Call, body};
 use crate::server::Inner;
-use crate::status::{Failure, FieldError};
+use crate::status::Failure;
 use crate::store::Object;
 
 /// Sets `path` to a default where it is absent or null.
@@ -169,10 +169,7 @@ pub(crate) fn after_update(server: &Arc<Inner>, id: &str, old: &Value, new: &Val
     }
 }
 
-/// Everything wrong with an object that is created (`old` absent) or changed.
-pub(crate) fn validate(_resource: &Resource, _object: &Value, _old: Option<&Value>) -> Vec<FieldError> {
-    Vec::new()
-}
+pub(crate) use crate::validate::validate;
 
 /// Which names a kind accepts.
 pub(crate) fn name_rule(id: &str) -> fn(&str) -> Vec<String> {

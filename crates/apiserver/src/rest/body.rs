@@ -1,6 +1,7 @@
 //! Request bodies: JSON or YAML into an object tree, checked for kind and version.
 
-use gantry_apimachinery::{Kind, Map, Value};
+use gantry_apimachinery::types::{self, Types};
+use gantry_apimachinery::{Kind, Map, Value, protobuf};
 use http::header;
 
 use crate::negotiate::media_type;
@@ -14,7 +15,52 @@ pub(crate) const ACCEPTED_TYPES: &str =
 pub(crate) fn object(call: &Call, kind: &str, api_version: &str) -> Result<Value, Failure> {
     let mut object = decode(call, kind)?;
     check_type(&mut object, kind, api_version)?;
+    let duplicates = duplicate_fields(call);
+    let unknown = normalise(&mut object, kind, api_version)?;
+    let complaints = duplicates
+        .into_iter()
+        .chain(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")))
+        .collect();
+    judge(call, kind, complaints)?;
     Ok(object)
+}
+
+/// Drops what a built-in kind does not know and gives the paths; custom resources keep everything.
+pub(crate) fn normalise(object: &mut Value, kind: &str, api_version: &str) -> Result<Vec<String>, Failure> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let Some(of) = Types::built_in().kind(group, version, kind) else { return Ok(Vec::new()) };
+    types::normalise(object, of).map_err(|mismatch| {
+        Failure::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: {mismatch}"
+        ))
+    })
+}
+
+/// Refuses or warns about fields, as `fieldValidation` asks; a warning where it asks nothing.
+fn judge(call: &Call, kind: &str, complaints: Vec<String>) -> Result<(), Failure> {
+    if complaints.is_empty() {
+        return Ok(());
+    }
+    match call.query.get("fieldValidation") {
+        Some("Ignore") => {}
+        Some("Strict") => {
+            let version = &call.resource.version;
+            let all = complaints.join(", ");
+            return Err(Failure::bad_request(format!(
+                "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {all}"
+            )));
+        }
+        _ => call.warnings.lock().extend(complaints),
+    }
+    Ok(())
+}
+
+/// Keys that a JSON body has twice in one object.
+fn duplicate_fields(call: &Call) -> Vec<String> {
+    match call.header(header::CONTENT_TYPE).map_or("application/json", media_type) {
+        "application/json" | "" => crate::duplicates::find(&call.body),
+        _ => Vec::new(),
+    }
 }
 
 pub(crate) fn decode(call: &Call, kind: &str) -> Result<Value, Failure> {
@@ -22,6 +68,9 @@ pub(crate) fn decode(call: &Call, kind: &str) -> Result<Value, Failure> {
     let object = match content_type {
         "application/json" | "" => parse_json(&call.body, kind)?,
         "application/yaml" | "application/x-yaml" => parse_yaml(&call.body)?,
+        "application/vnd.kubernetes.protobuf" => {
+            protobuf::decode(&call.body, "", kind).map_err(|error| Failure::bad_request(error.to_string()))?
+        }
         _ => {
             return Err(Failure::unsupported_media_type(format!(
                 "the body of the request was in an unknown format - accepted media types include: {ACCEPTED_TYPES}"

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use gantry_apimachinery::Value;
 use http::request::Parts;
 use http::{Method, Request, Response, header};
+use parking_lot::Mutex;
 
 use crate::doors::UserInfo;
 use crate::negotiate::{self, Accepted};
@@ -46,6 +47,8 @@ pub(crate) struct Call {
     pub(crate) accepted: Accepted,
     pub(crate) parts: Parts,
     pub(crate) body: Bytes,
+    /// What the answer's Warning headers say.
+    pub(crate) warnings: Arc<Mutex<Vec<String>>>,
 }
 
 impl Call {
@@ -78,6 +81,7 @@ impl Call {
             accepted: self.accepted,
             parts: self.parts.clone(),
             body: self.body.clone(),
+            warnings: self.warnings.clone(),
         }
     }
 
@@ -155,8 +159,46 @@ async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
         }
         None => return Err(Failure::not_acceptable()),
     };
-    let call = Call { server, registry, resource, user, path, query, accepted, parts, body };
-    dispatch(call, verb).await
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    warn_deprecated(&resource, &warnings);
+    let call = Call {
+        server,
+        registry,
+        resource,
+        user,
+        path,
+        query,
+        accepted,
+        parts,
+        body,
+        warnings: warnings.clone(),
+    };
+    let mut response = dispatch(call, verb).await?;
+    for warning in warnings.lock().iter().take(MAX_WARNINGS) {
+        let text: String = warning
+            .chars()
+            .filter(|c| !c.is_control())
+            .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
+            .collect();
+        if let Ok(value) = header::HeaderValue::from_bytes(format!("299 - \"{text}\"").as_bytes()) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    Ok(response)
+}
+
+/// More than this many warnings help nobody.
+const MAX_WARNINGS: usize = 16;
+
+fn warn_deprecated(resource: &Resource, warnings: &Mutex<Vec<String>>) {
+    if resource.id() == "/endpoints" {
+        warnings
+            .lock()
+            .push("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into());
+    }
+    if resource.plural == "componentstatuses" {
+        warnings.lock().push("v1 ComponentStatus is deprecated in v1.19+".into());
+    }
 }
 
 async fn dispatch(call: Call, verb: &'static str) -> Answer {

@@ -1,13 +1,13 @@
 //! Patching: JSON patch, merge patch, strategic merge patch.
 
-use gantry_apimachinery::{Value, json_patch, merge_patch, strategic_patch};
+use gantry_apimachinery::{Kind, Value, json_patch, merge_patch, strategic_patch};
 use http::header;
 
 use crate::merge_schema::BuiltInTypes;
 use crate::negotiate::media_type;
 use crate::rest::write;
-use crate::rest::{Answer, Call, update};
-use crate::status::Failure;
+use crate::rest::{Answer, Call, body, update};
+use crate::status::{About, Failure, FieldError};
 
 const REJECTED: &str = "the server rejected our request due to an error in our request";
 
@@ -85,6 +85,7 @@ pub(crate) fn apply(call: &Call, patch: &Patch, served: &Value) -> Result<Value,
     {
         return Err(Failure::bad_request("a patch may not change apiVersion or kind"));
     }
+    check_fields(call, patch, &mut object)?;
     update::check_identity(call, &mut object)?;
     // Unless the patch itself names a version, it applies to whatever is there.
     let patched = object.str_at(&["metadata", "resourceVersion"]).map(str::to_owned);
@@ -95,6 +96,56 @@ pub(crate) fn apply(call: &Call, patch: &Patch, served: &Value) -> Result<Value,
         metadata.remove("resourceVersion");
     }
     Ok(object)
+}
+
+/// Fields that the kind does not know are dropped, refused or warned about; values of a wrong type are refused.
+fn check_fields(call: &Call, patch: &Patch, object: &mut Value) -> Result<(), Failure> {
+    let kind = object.str_at(&["kind"]).unwrap_or_default().to_owned();
+    let api_version = object.str_at(&["apiVersion"]).unwrap_or_default().to_owned();
+    let invalid = |why: &str| {
+        let shown = match patch {
+            Patch::Merge(patch) | Patch::Strategic(patch) => go_print(patch),
+            Patch::Json(_) => String::from_utf8_lossy(&call.body).into_owned(),
+        };
+        let error = FieldError {
+            reason: "FieldValueInvalid",
+            field: "patch".into(),
+            message: format!("Invalid value: {shown:?}: {why}"),
+        };
+        Failure::invalid(About { group: "", resource: "", kind: "" }, "", vec![error])
+    };
+    match body::normalise(object, &kind, &api_version) {
+        Ok(unknown) if unknown.is_empty() => Ok(()),
+        Ok(unknown) => {
+            let all: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+            match call.query.get("fieldValidation") {
+                Some("Ignore") => {}
+                Some("Strict") => return Err(invalid(&format!("strict decoding error: {}", all.join(", ")))),
+                _ => call.warnings.lock().extend(all),
+            }
+            Ok(())
+        }
+        Err(failure) => {
+            let wanted = failure.message.rsplit(" of type ").next().unwrap_or_default().to_owned();
+            Err(invalid(&format!("unrecognized type: {wanted}")))
+        }
+    }
+}
+
+/// A value as Go prints a map: keys sorted, no quotes.
+fn go_print(value: &Value) -> String {
+    match &value.kind {
+        Kind::Null => "<nil>".into(),
+        Kind::String(text) => text.to_string(),
+        Kind::Object(map) => {
+            let mut pairs: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key}:{}", go_print(value))).collect();
+            pairs.sort();
+            format!("map[{}]", pairs.join(" "))
+        }
+        Kind::Array(items) => format!("[{}]", items.iter().map(go_print).collect::<Vec<_>>().join(" ")),
+        _ => serde_json::to_string(value).unwrap_or_default(),
+    }
 }
 
 fn names_version(patch: &Patch) -> bool {

@@ -1,7 +1,10 @@
 //! Every suite by name, and the one thing a suite does.
 
 pub(crate) mod autoscaling;
+pub(crate) mod kopf;
+pub(crate) mod kong;
 pub(crate) mod kustomize;
+pub(crate) mod promql;
 
 use std::path::Path;
 
@@ -29,8 +32,14 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "autoscaling-behavior", run: autoscaling::behavior },
     Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
     Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
+    Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
+    Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
+    Suite { name: "promql/promqltest", run: promql::scripts },
+    Suite { name: "promql/openmetrics", run: promql::open_metrics },
+    Suite { name: "kong-router", run: kong::router_traditional },
+    Suite { name: "kong-router-paths", run: kong::router_path_handling },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
@@ -41,9 +50,11 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "gateway-api",
     "kic-golden",
     "kong",
+    "kong-admin",
     "kopf",
     "kubernetes-api",
     "locust",
-    "promql",
+    "promql/compliance",
+    "promql/remotewrite",
     "thanos",
 ];

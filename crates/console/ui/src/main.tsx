@@ -66,7 +66,6 @@ function App() {
       const step = Math.max(1, Math.ceil((to - from) / 1000 / 450)) * 1000;
       if (!document.hidden) {
         try {
-          setLoading(true);
           const [nextCharts, nextEvents] = await Promise.all([
             getCharts(Math.floor(from), Math.ceil(to), step, stop.signal),
             getEvents(Math.floor(from), Math.ceil(to), stop.signal),
@@ -83,6 +82,7 @@ function App() {
       }
       if (live) timer = setTimeout(() => void load(), Math.min(Math.max(step, 1000), 15_000));
     };
+    setLoading(true);
     void load();
     return () => { stop.abort(); clearTimeout(timer); };
   }, [address.range, zoomKey, Math.round(offset / 2000)]);
@@ -114,7 +114,7 @@ function App() {
   const failing = snapshot?.objects.filter((o) => o.health === "critical").length ?? 0;
   const warned = snapshot?.objects.filter((o) => o.health === "warning").length ?? 0;
   const worst = snapshot?.objects.map((o) => o.health).sort(worse)[0] ?? "unknown";
-  const health = failing ? `${failing} failing` : warned ? `${warned} with warnings` : worst === "progressing" ? "in progress" : "all good";
+  const health = failing ? `${failing} failing` : warned ? `${warned} with warnings` : worst === "progressing" ? "in progress" : worst === "good" ? "all good" : snapshot?.objects.length ? "health unknown" : "nothing applied";
   useEffect(() => {
     document.title = snapshot ? `${failing ? `✕ ${failing} failing · ` : ""}${snapshot.name} · Gantry` : "Gantry";
   }, [failing, snapshot?.name]);

@@ -35,15 +35,18 @@ export function Objects({ snapshot, kind, matches, onKind }: {
         <table class="objects">
           <thead><tr><th>Kind</th><th>Name</th>{namespaces.size > 1 && <th>Namespace</th>}<th>Status</th><th class="num">Age</th></tr></thead>
           <tbody>
-            {listed.map((o) => (
-              <tr key={key(o)}>
+            {listed.flatMap((o) => [
+              <tr key={key(o)} class={o.message ? "has-message" : ""}>
                 <td class="dim">{o.kind}</td>
                 <td><code>{o.name}</code></td>
                 {namespaces.size > 1 && <td class="dim">{o.namespace || "–"}</td>}
-                <td class="status"><Mark health={o.health} /> {o.status || "–"}{o.message && <span class="message">{o.message}</span>}</td>
+                <td class="status"><Mark health={o.health} /> {o.status || "–"}</td>
                 <td class="num dim">{o.created_ms === null ? "–" : age(snapshot.now_ms - o.created_ms)}</td>
-              </tr>
-            ))}
+              </tr>,
+              o.message && (
+                <tr key={`${key(o)} message`} class="message"><td /><td colSpan={namespaces.size > 1 ? 4 : 3}>{o.message}</td></tr>
+              ),
+            ])}
           </tbody>
         </table>
         {found.length === 0 && <p class="empty">No object matches the filter.</p>}

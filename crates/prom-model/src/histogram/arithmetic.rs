@@ -23,6 +23,92 @@ pub struct Reconciled {
     pub custom_bounds: bool,
 }
 
+/// Sums histograms and keeps, count by count, what rounding would lose.
+#[derive(Debug, Clone)]
+pub struct HistogramSum {
+    sum: FloatHistogram,
+    /// Same layout as `sum`.
+    lost: FloatHistogram,
+}
+
+impl HistogramSum {
+    pub fn of(first: &FloatHistogram) -> Self {
+        HistogramSum { sum: first.clone(), lost: first.zeroed() }
+    }
+
+    /// # Errors
+    /// When one has custom bounds and the other has not; the sum is unchanged then.
+    pub fn add(&mut self, other: &FloatHistogram) -> Result<Reconciled, HistogramError> {
+        if self.sum.has_layout_of(other) {
+            let counter_reset_collision = self.sum.adjust_hint(other.counter_reset_hint);
+            self.add_counts(other);
+            return Ok(Reconciled { counter_reset_collision, custom_bounds: false });
+        }
+        // Both are brought to a common layout by adding empty histograms, which changes no count.
+        let mut aligned = self.sum.clone();
+        let reconciled = aligned.add(&other.zeroed())?;
+        let hint = aligned.counter_reset_hint;
+        let mut other_aligned = aligned.zeroed();
+        other_aligned.add(other)?;
+        let mut lost = aligned.zeroed();
+        lost.add(&self.lost)?;
+        if aligned.has_layout_of(&other_aligned) && aligned.has_layout_of(&lost) {
+            self.sum = aligned;
+            self.lost = lost;
+            self.add_counts(&other_aligned);
+        } else {
+            // Zero buckets that swallow others differ with the counts; the loss is then folded in.
+            self.sum.add(other)?;
+            self.sum.add(&self.lost)?;
+            self.lost = self.sum.zeroed();
+        }
+        self.sum.counter_reset_hint = hint;
+        Ok(reconciled)
+    }
+
+    fn add_counts(&mut self, other: &FloatHistogram) {
+        let (sum, lost) = (&mut self.sum, &mut self.lost);
+        add_compensated(&mut sum.zero_count, &mut lost.zero_count, other.zero_count);
+        add_compensated(&mut sum.count, &mut lost.count, other.count);
+        add_compensated(&mut sum.sum, &mut lost.sum, other.sum);
+        let sides = [
+            (&mut sum.positive_buckets, &mut lost.positive_buckets, &other.positive_buckets),
+            (&mut sum.negative_buckets, &mut lost.negative_buckets, &other.negative_buckets),
+        ];
+        for (sums, losts, others) in sides {
+            for ((sum, lost), other) in sums.iter_mut().zip(losts.iter_mut()).zip(others) {
+                add_compensated(sum, lost, *other);
+            }
+        }
+    }
+
+    /// The sum with what was lost of it.
+    pub fn total(&self) -> FloatHistogram {
+        let mut total = self.sum.clone();
+        total.zero_count += self.lost.zero_count;
+        total.count += self.lost.count;
+        total.sum += self.lost.sum;
+        let pairs = total.positive_buckets.iter_mut().zip(&self.lost.positive_buckets);
+        pairs.for_each(|(count, lost)| *count += lost);
+        let pairs = total.negative_buckets.iter_mut().zip(&self.lost.negative_buckets);
+        pairs.for_each(|(count, lost)| *count += lost);
+        total
+    }
+}
+
+/// Neumaier's step: adds to the sum and notes what the addition lost.
+fn add_compensated(sum: &mut f64, lost: &mut f64, value: f64) {
+    let total = *sum + value;
+    if total.is_infinite() {
+        *lost = 0.0;
+    } else if sum.abs() >= value.abs() {
+        *lost += (*sum - total) + value;
+    } else {
+        *lost += (value - total) + *sum;
+    }
+    *sum = total;
+}
+
 /// Merges two sides; counts of the second are multiplied by `sign`.
 fn merge(a: &[(i32, f64)], b: &[(i32, f64)], sign: f64) -> Indexed {
     let mut merged = Vec::with_capacity(a.len().max(b.len()));
@@ -89,13 +175,19 @@ pub(super) fn rebin(indexed: &[(i32, f64)], from: &[f64], to: &[f64]) -> Indexed
 }
 
 impl FloatHistogram {
-    /// Multiplies every count and the sum.
+    /// Multiplies every count and the sum. Counts below zero can only be those of a gauge.
     pub fn scale(&mut self, factor: f64) {
+        if factor < 0.0 {
+            self.counter_reset_hint = CounterResetHint::Gauge;
+        }
         self.for_each_count(|count| *count *= factor);
     }
 
     /// Divides every count and the sum.
     pub fn divide(&mut self, divisor: f64) {
+        if divisor < 0.0 {
+            self.counter_reset_hint = CounterResetHint::Gauge;
+        }
         self.for_each_count(|count| *count /= divisor);
         // Division by zero leaves no sensible buckets.
         if divisor == 0.0 {
@@ -146,6 +238,23 @@ impl FloatHistogram {
         self.count += sign * other.count;
         self.sum += sign * other.sum;
         Ok(reconciled)
+    }
+
+    /// The same layout and hint with every count zero.
+    fn zeroed(&self) -> FloatHistogram {
+        let mut zeroed = self.clone();
+        zeroed.for_each_count(|count| *count = 0.0);
+        zeroed
+    }
+
+    fn has_layout_of(&self, other: &FloatHistogram) -> bool {
+        self.schema == other.schema
+            && self.zero_threshold == other.zero_threshold
+            && self.custom_values == other.custom_values
+            && self.positive_spans == other.positive_spans
+            && self.negative_spans == other.negative_spans
+            && self.positive_buckets.len() == other.positive_buckets.len()
+            && self.negative_buckets.len() == other.negative_buckets.len()
     }
 
     /// Returns whether the hints contradict each other.

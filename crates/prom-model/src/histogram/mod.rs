@@ -4,7 +4,7 @@ mod arithmetic;
 mod layout;
 mod reset;
 
-pub use arithmetic::{HistogramError, Reconciled};
+pub use arithmetic::{HistogramError, HistogramSum, Reconciled};
 pub use layout::HistogramBucket;
 
 use std::fmt;

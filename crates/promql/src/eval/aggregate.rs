@@ -1,13 +1,16 @@
 //! Aggregations that make one value per group and step.
 
 use super::math::{KahanSum, Mean, quantile};
-use super::over_time::{HistogramSum, counter_reset_collision};
+use super::over_time::{counter_reset_collision, has_overflow};
 use super::rate::{mixed_schemas, reconciled_bounds};
 use super::series::{ABSENT, Cell, Series, is_absent};
 use super::{Evaluator, execution};
 use crate::ast::{Aggregate, AggregateOp, ExprKind, PosRange};
 use crate::engine::QueryError;
-use gantry_prom_model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME};
+use crate::parser::lexer::{is_label_name, quote};
+use gantry_prom_model::{
+    CounterResetHint, FloatHistogram, HistogramError, HistogramSum, Labels, METRIC_NAME,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -26,9 +29,12 @@ pub(super) fn group_labels(aggregate: &Aggregate, labels: &Labels) -> Labels {
 /// Histograms of a group at one step.
 struct HistogramGroup {
     sum: HistogramSum,
+    /// The incremental mean, kept for `avg` as soon as the sum overflows.
+    mean: Option<FloatHistogram>,
     count: f64,
     has_reset: bool,
     has_no_reset: bool,
+    has_reconciled: bool,
     is_incompatible: bool,
 }
 
@@ -276,7 +282,7 @@ impl<'a> Evaluator<'a> {
             }
             state.note_hint(histogram);
             state.count += 1.0;
-            if state.sum.add(histogram).is_err() {
+            if state.add(histogram, op == AggregateOp::Avg).is_err() {
                 state.is_incompatible = true;
                 mixed_schemas(&mut self.annotations, series.labels.metric_name().unwrap_or(""), range);
             }
@@ -298,16 +304,22 @@ impl<'a> Evaluator<'a> {
             if state.is_incompatible {
                 continue;
             }
-            if state.sum.reconciled_bounds {
+            if state.has_reconciled {
                 reconciled_bounds(&mut self.annotations, "aggregation", range);
             }
             if state.has_reset && state.has_no_reset {
                 counter_reset_collision(&mut self.annotations, "aggregation", range);
             }
-            let mut histogram = state.sum.total();
-            if aggregate.op == AggregateOp::Avg {
-                histogram.divide(state.count);
-            }
+            let mut histogram = match state.mean {
+                Some(mean) => mean,
+                None => {
+                    let mut sum = state.sum.total();
+                    if aggregate.op == AggregateOp::Avg {
+                        sum.divide(state.count);
+                    }
+                    sum
+                }
+            };
             histogram.compact();
             series.set(step, Cell::Histogram(Arc::new(histogram)));
         }
@@ -319,8 +331,8 @@ impl<'a> Evaluator<'a> {
             Some(ExprKind::String(label)) => label.clone(),
             _ => return Err(execution("count_values needs a label name")),
         };
-        if label.is_empty() {
-            return Err(execution(format!("invalid label name {label:?}")));
+        if !is_label_name(&label) {
+            return Err(execution(format!("invalid label name {}", quote(&label))));
         }
         let steps = self.step_count();
         let mut result: Vec<Series> = Vec::new();
@@ -360,13 +372,34 @@ impl HistogramGroup {
     fn of(histogram: &FloatHistogram) -> Self {
         let mut group = HistogramGroup {
             sum: HistogramSum::of(histogram),
+            mean: None,
             count: 1.0,
             has_reset: false,
             has_no_reset: false,
+            has_reconciled: false,
             is_incompatible: false,
         };
         group.note_hint(histogram);
         group
+    }
+
+    /// Adds a histogram; a mean whose sum would overflow goes on incrementally.
+    fn add(&mut self, histogram: &FloatHistogram, is_average: bool) -> Result<(), HistogramError> {
+        if self.mean.is_none() {
+            let before = is_average.then(|| self.sum.clone());
+            self.has_reconciled |= self.sum.add(histogram)?.custom_bounds;
+            let Some(before) = before.filter(|_| has_overflow(&self.sum.total())) else { return Ok(()) };
+            let mut mean = before.total();
+            mean.divide(self.count - 1.0);
+            self.mean = Some(mean);
+        }
+        if let Some(mean) = &mut self.mean {
+            let mut share = histogram.clone();
+            share.divide(self.count);
+            mean.scale((self.count - 1.0) / self.count);
+            self.has_reconciled |= mean.add(&share)?.custom_bounds;
+        }
+        Ok(())
     }
 
     fn note_hint(&mut self, histogram: &FloatHistogram) {

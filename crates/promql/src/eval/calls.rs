@@ -113,7 +113,10 @@ impl<'a> Evaluator<'a> {
             });
         }
         if let Some(function) = histogram_function(name) {
-            return self.stream(first, &mut |evaluator, mut series| {
+            let wants_hints = matches!(name, "histogram_count" | "histogram_sum" | "histogram_avg");
+            let outer = self.wants_reset_hints;
+            self.wants_reset_hints |= wants_hints;
+            let streamed = self.stream(first, &mut |evaluator, mut series| {
                 let histograms = series.histograms.take();
                 series.values.fill(ABSENT);
                 for (value, histogram) in series.values.iter_mut().zip(histograms.iter().flatten()) {
@@ -124,6 +127,8 @@ impl<'a> Evaluator<'a> {
                 evaluator.drop_name(&mut series);
                 sink(evaluator, series)
             });
+            self.wants_reset_hints = outer;
+            return streamed;
         }
         match name {
             "timestamp" | "start_timestamp" => self.stream_timestamp(call, sink),

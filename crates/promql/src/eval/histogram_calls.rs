@@ -93,14 +93,7 @@ impl Evaluator<'_> {
             let mut series = Series::absent(labels.clone(), steps);
             series.drop_name = histogram.drop_name;
             for step in 0..steps {
-                let value = self.one_histogram(
-                    input,
-                    &histogram,
-                    &labels,
-                    question,
-                    step,
-                    (question_range, input_range),
-                );
+                let value = self.one_histogram(input, &histogram, &labels, question, step, input_range);
                 series.values[step] = value;
             }
             if let Some((name, value)) = extra {
@@ -167,7 +160,7 @@ impl Evaluator<'_> {
         labels: &Labels,
         question: &Question,
         step: usize,
-        (question_range, input_range): (PosRange, PosRange),
+        input_range: PosRange,
     ) -> f64 {
         let mut buckets: Vec<ClassicBucket> = Vec::with_capacity(parts.buckets.len());
         for (upper_bound, index) in &parts.buckets {
@@ -185,7 +178,7 @@ impl Evaluator<'_> {
                 self.annotations.warn(input_range, &message);
                 ABSENT
             }
-            Some(histogram) => self.native(histogram, question, step, name, question_range),
+            Some(histogram) => self.native(histogram, question, step, name, input_range),
             None if buckets.is_empty() => ABSENT,
             None => match question {
                 Question::Fraction(lower, upper) => bucket_fraction(lower[step], upper[step], &mut buckets),

@@ -3,7 +3,7 @@
 use super::label_calls::merge_into;
 use super::series::{Cell, Series, is_absent};
 use super::{Evaluator, SAME_LABELSET, execution};
-use crate::ast::{Call, Expr, ExprKind, Extension, VectorSelector};
+use crate::ast::{At, Call, DurationExpr, Expr, ExprKind, Extension, VectorSelector};
 use crate::engine::QueryError;
 use gantry_prom_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,12 +17,50 @@ fn identity(labels: &Labels) -> Labels {
     labels.filter(|name| IDENTIFYING.contains(&name))
 }
 
-/// Offset and `@` of the first selector inside, which hold for the info series as well.
-fn first_selector(expr: &Expr) -> Option<&VectorSelector> {
-    expr.selectors().first().copied()
+/// Whether a base series is itself one of the info series that are asked for: it has a name that is wanted, not
+/// only none that is unwanted.
+fn is_asked_for(name_matchers: &[Matcher], labels: &Labels) -> bool {
+    name_matchers.iter().any(|matcher| !matcher.op.is_negative())
+        && name_matchers.iter().all(|matcher| matcher.matches_labels(labels))
+}
+
+/// A time and how far before it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reference {
+    at: Option<At>,
+    offset_ms: i64,
 }
 
 impl Evaluator<'_> {
+    /// Where in time the first selector inside an expression reads; info series are read there as well.
+    fn reference_of(&self, expr: &Expr, outer: Reference) -> Result<Option<Reference>, QueryError> {
+        let inner = |at: Option<At>, offset: Option<&DurationExpr>| -> Result<Reference, QueryError> {
+            let offset_ms = self.offset_ms(offset)?;
+            Ok(match at {
+                // An `@` starts anew; offsets further out do not matter.
+                Some(_) => Reference { at, offset_ms },
+                None => Reference { at: outer.at, offset_ms: outer.offset_ms + offset_ms },
+            })
+        };
+        match &expr.kind {
+            ExprKind::Vector(selector) => inner(selector.at, selector.offset.as_ref()).map(Some),
+            ExprKind::Matrix(matrix) => inner(matrix.selector.at, matrix.selector.offset.as_ref()).map(Some),
+            ExprKind::Subquery(subquery) => {
+                let reference = inner(subquery.at, subquery.offset.as_ref())?;
+                self.reference_of(&subquery.expr, reference)
+            }
+            kind => {
+                let mut found = Ok(None);
+                kind.visit_children(&mut |child| {
+                    if matches!(found, Ok(None)) {
+                        found = self.reference_of(child, outer);
+                    }
+                });
+                found
+            }
+        }
+    }
+
     pub(super) fn info(&mut self, call: &Call) -> Result<Vec<Series>, QueryError> {
         let Some(first) = call.args.first() else { return Ok(Vec::new()) };
         let base = self.vector(first)?;
@@ -37,13 +75,8 @@ impl Evaluator<'_> {
             name_matchers.push(Matcher::equal(METRIC_NAME, TARGET_INFO));
         }
         // Info series themselves are not enriched.
-        let is_info: Vec<bool> = base
-            .iter()
-            .map(|series| {
-                !name_matchers.is_empty()
-                    && name_matchers.iter().all(|matcher| matcher.matches_labels(&series.labels))
-            })
-            .collect();
+        let is_info: Vec<bool> =
+            base.iter().map(|series| is_asked_for(&name_matchers, &series.labels)).collect();
         let infos = self.info_series(first, &base, &is_info, &name_matchers, &data_matchers)?;
         self.combine(base, &is_info, infos, &data_matchers)
     }
@@ -79,13 +112,18 @@ impl Evaluator<'_> {
         matchers.extend_from_slice(name_matchers);
         if name_matchers.is_empty() {
             matchers.push(Matcher::equal(METRIC_NAME, TARGET_INFO));
+        } else if name_matchers.iter().all(|matcher| matcher.op.is_negative()) {
+            // "All but these" is meant among the info metrics.
+            let any_info = Matcher::new(MatchOp::Regex, METRIC_NAME, ".+_info");
+            matchers.push(any_info.map_err(|error| execution(error.to_string()))?);
         }
-        let around = first_selector(base_expr);
+        let reference = self.reference_of(base_expr, Reference::default())?.unwrap_or_default();
+        let seconds = reference.offset_ms as f64 / 1000.0;
         let selector = VectorSelector {
             name: String::new(),
             matchers,
-            offset: around.and_then(|selector| selector.offset.clone()),
-            at: around.and_then(|selector| selector.at),
+            offset: Some(DurationExpr::Literal { seconds, is_duration: true }),
+            at: reference.at,
             extension: Extension::None,
         };
         let mut infos = Vec::new();

@@ -5,6 +5,7 @@ use super::series::Series;
 use super::{Evaluator, SAME_LABELSET, execution};
 use crate::ast::{Call, Expr, ExprKind};
 use crate::engine::QueryError;
+use crate::parser::lexer::is_label_name;
 use gantry_prom_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, compile_go_regex};
 use std::collections::HashMap;
 
@@ -73,7 +74,7 @@ impl Evaluator<'_> {
         let pattern = text_argument(call, 4)?;
         let regex = compile_go_regex(pattern)
             .map_err(|_| execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
-        if destination.is_empty() {
+        if !is_label_name(destination) {
             return Err(execution(format!(
                 "invalid destination label name in label_replace(): {destination}"
             )));
@@ -96,12 +97,12 @@ impl Evaluator<'_> {
         let mut sources = Vec::new();
         for index in 3..call.args.len() {
             let source = text_argument(call, index)?;
-            if source.is_empty() {
+            if !is_label_name(source) {
                 return Err(execution(format!("invalid source label name in label_join(): {source}")));
             }
             sources.push(source);
         }
-        if destination.is_empty() {
+        if !is_label_name(destination) {
             return Err(execution(format!("invalid destination label name in label_join(): {destination}")));
         }
         let Some(first) = call.args.first() else { return Ok(Vec::new()) };

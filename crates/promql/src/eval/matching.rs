@@ -82,11 +82,8 @@ impl Evaluator<'_> {
         let is_one_to_many = matching.cardinality == Cardinality::OneToMany;
         // From here on the right side is the one with a single series per group.
         let (many, one) = if is_one_to_many { (right, left) } else { (left, right) };
-        let (fill_many, fill_one) = if is_one_to_many {
-            (matching.fill_right, matching.fill_left)
-        } else {
-            (matching.fill_left, matching.fill_right)
-        };
+        // `fill_left` stands for what is missing on the many side, whichever side of the operator that is.
+        let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
         Join {
             binary,
             matching,
@@ -259,8 +256,8 @@ impl Join<'_> {
             if members.right.is_empty() {
                 continue;
             }
-            for step in 0..steps {
-                let Some(one) = singles[at][step] else { continue };
+            for (step, single) in singles[at].iter().enumerate() {
+                let Some(one) = *single else { continue };
                 if is_matched[at].get(step).copied().unwrap_or(false) {
                     continue;
                 }

@@ -10,6 +10,7 @@ mod calls;
 mod classic_histogram;
 mod dates;
 mod duration;
+mod extended_histogram;
 mod histogram_calls;
 mod info;
 mod label_calls;
@@ -51,6 +52,8 @@ pub(crate) struct Evaluator<'a> {
     cancellation: &'a Cancellation,
     deadline: Option<Instant>,
     held: Held,
+    /// Whether only count and sum of histograms matter, so that reset hints are found from neighbours.
+    wants_reset_hints: bool,
 }
 
 /// What intermediate results take.
@@ -89,6 +92,7 @@ impl<'a> Evaluator<'a> {
             cancellation,
             deadline,
             held: Held::default(),
+            wants_reset_hints: false,
         }
     }
 

@@ -2,13 +2,13 @@
 
 use super::Evaluator;
 use super::math::{KahanSum, Mean, quantile};
-use super::rate::{anchor, mixed_floats_histograms, mixed_schemas, reconciled_bounds};
+use super::rate::{mixed_floats_histograms, mixed_schemas, reconciled_bounds};
 use super::selector::Window;
 use super::series::Cell;
 use crate::annotations::Annotations;
-use crate::ast::PosRange;
+use crate::ast::{Extension, PosRange};
 use crate::engine::QueryError;
-use gantry_prom_model::{CounterResetHint, FloatHistogram, HistogramError};
+use gantry_prom_model::{CounterResetHint, FloatHistogram, HistogramError, HistogramSum};
 use std::sync::Arc;
 
 pub(super) fn histograms_ignored(annotations: &mut Annotations, window: &Window<'_>, range: PosRange) {
@@ -32,58 +32,7 @@ pub(super) fn counter_reset_collision(annotations: &mut Annotations, operation: 
     annotations.warn(range, &format!("conflicting counter resets during histogram {operation}"));
 }
 
-/// Sums histograms, keeping what rounding would lose.
-pub(super) struct HistogramSum {
-    sum: FloatHistogram,
-    /// What the sum has lost so far, bucket by bucket.
-    lost: Option<FloatHistogram>,
-    pub(super) reconciled_bounds: bool,
-}
-
-impl HistogramSum {
-    pub(super) fn of(first: &FloatHistogram) -> Self {
-        HistogramSum { sum: first.clone(), lost: None, reconciled_bounds: false }
-    }
-
-    pub(super) fn add(&mut self, other: &FloatHistogram) -> Result<(), HistogramError> {
-        let before = self.sum.clone();
-        let mut after = before.clone();
-        self.reconciled_bounds |= after.add(other)?.custom_bounds;
-        // (before - after) + other is what the addition lost; the larger operand has to come first.
-        let (larger, smaller) =
-            if before.sum.abs() >= other.sum.abs() { (&before, other) } else { (other, &before) };
-        let mut lost = larger.clone();
-        lost.subtract(&after)?;
-        lost.add(smaller)?;
-        match &mut self.lost {
-            Some(so_far) => {
-                so_far.add(&lost)?;
-            }
-            None => self.lost = Some(lost),
-        }
-        self.sum = after;
-        Ok(())
-    }
-
-    pub(super) fn total(mut self) -> FloatHistogram {
-        if let Some(mut lost) = self.lost {
-            // Where the sum is infinite or NaN the loss is meaningless.
-            if !lost.sum.is_finite() {
-                lost.sum = 0.0;
-            }
-            if lost.count.is_finite() {
-                lost.counter_reset_hint = self.sum.counter_reset_hint;
-                let hint = self.sum.counter_reset_hint;
-                if self.sum.add(&lost).is_ok() {
-                    self.sum.counter_reset_hint = hint;
-                }
-            }
-        }
-        self.sum
-    }
-}
-
-fn has_overflow(histogram: &FloatHistogram) -> bool {
+pub(super) fn has_overflow(histogram: &FloatHistogram) -> bool {
     let counts = histogram.positive_buckets.iter().chain(&histogram.negative_buckets);
     histogram.sum.is_infinite()
         || histogram.count.is_infinite()
@@ -91,28 +40,35 @@ fn has_overflow(histogram: &FloatHistogram) -> bool {
         || counts.into_iter().any(|count| count.is_infinite())
 }
 
+/// The sum of histograms; the flag says whether custom bounds were reconciled.
+fn sum_of(histograms: &[Arc<FloatHistogram>]) -> Result<(FloatHistogram, bool), HistogramError> {
+    let mut sum = HistogramSum::of(&histograms[0]);
+    let mut has_reconciled = false;
+    for histogram in &histograms[1..] {
+        has_reconciled |= sum.add(histogram)?.custom_bounds;
+    }
+    Ok((sum.total(), has_reconciled))
+}
+
 /// The mean of histograms; incremental when their sum would overflow.
 fn mean_of(histograms: &[Arc<FloatHistogram>]) -> Result<(FloatHistogram, bool), HistogramError> {
-    let count = histograms.len() as f64;
-    let mut sum = HistogramSum::of(&histograms[0]);
-    for histogram in &histograms[1..] {
-        sum.add(histogram)?;
-    }
-    let has_reconciled = sum.reconciled_bounds;
-    let mut mean = sum.total();
+    let (mut mean, has_reconciled) = sum_of(histograms)?;
     if !has_overflow(&mean) {
-        mean.divide(count);
+        mean.divide(histograms.len() as f64);
         return Ok((mean, has_reconciled));
     }
-    let mut mean = (*histograms[0]).clone();
-    for (index, histogram) in histograms.iter().enumerate().skip(1) {
-        let so_far = (index + 1) as f64;
-        let mut share = (**histogram).clone();
-        share.divide(so_far);
-        mean.scale((so_far - 1.0) / so_far);
-        mean.add(&share)?;
+    // Each histogram's share is summed, which stays in range.
+    let count = histograms.len() as f64;
+    let share = |histogram: &FloatHistogram| {
+        let mut share = histogram.clone();
+        share.divide(count);
+        share
+    };
+    let mut sum = HistogramSum::of(&share(&histograms[0]));
+    for histogram in &histograms[1..] {
+        sum.add(&share(histogram))?;
     }
-    Ok((mean, has_reconciled))
+    Ok((sum.total(), has_reconciled))
 }
 
 impl Evaluator<'_> {
@@ -140,14 +96,7 @@ impl Evaluator<'_> {
         if has_hint_collision(window.histograms) {
             counter_reset_collision(&mut self.annotations, "aggregation", range);
         }
-        let result = if is_average {
-            mean_of(window.histograms)
-        } else {
-            let mut sum = HistogramSum::of(&window.histograms[0]);
-            let added = window.histograms[1..].iter().try_for_each(|histogram| sum.add(histogram));
-            let has_reconciled = sum.reconciled_bounds;
-            added.map(|()| (sum.total(), has_reconciled))
-        };
+        let result = if is_average { mean_of(window.histograms) } else { sum_of(window.histograms) };
         match result {
             Ok((histogram, has_reconciled)) => {
                 if has_reconciled {
@@ -190,6 +139,9 @@ pub(super) fn variance(window: &Window<'_>) -> f64 {
 
 /// Median of the distances from the median.
 pub(super) fn median_deviation(window: &Window<'_>) -> f64 {
+    if window.values.iter().any(|value| value.is_nan()) {
+        return f64::NAN;
+    }
     let mut values = window.values.to_vec();
     let median = quantile(0.5, &mut values);
     values.iter_mut().for_each(|value| *value = (*value - median).abs());
@@ -252,23 +204,38 @@ pub(super) fn double_exponential_smoothing(values: &[f64], smoothing: f64, trend
 /// Counts the neighbours for which `differs` holds; a change of kind always counts.
 pub(super) fn count_transitions(
     window: &Window<'_>,
+    start_resets: impl Fn(&[i64], &[i64], usize) -> bool,
     floats_differ: impl Fn(f64, f64) -> bool,
     histograms_differ: impl Fn(&FloatHistogram, &FloatHistogram) -> bool,
 ) -> Option<f64> {
-    let first = anchor(window)?;
-    let mut samples: Vec<(i64, Cell)> = Vec::with_capacity(window.times.len() + window.histograms.len());
-    for (time, value) in window.times.iter().zip(window.values).skip(first) {
-        samples.push((*time, Cell::Float(*value)));
+    /// A sample by its place in its column.
+    #[derive(Clone, Copy)]
+    enum At {
+        Float(usize),
+        Histogram(usize),
     }
-    for (time, histogram) in window.histogram_times.iter().zip(window.histograms) {
-        samples.push((*time, Cell::Histogram(Arc::clone(histogram))));
-    }
+    let mut samples: Vec<(i64, At)> = Vec::with_capacity(window.times.len() + window.histograms.len());
+    samples.extend(window.times.iter().enumerate().map(|(index, time)| (*time, At::Float(index))));
+    samples
+        .extend(window.histogram_times.iter().enumerate().map(|(index, time)| (*time, At::Histogram(index))));
     samples.sort_by_key(|(time, _)| *time);
+    let mut first = 0;
+    if window.extension == Extension::Anchored {
+        // The last sample before the window stands for its start.
+        samples.last().filter(|(time, _)| *time > window.range_start)?;
+        first = samples.partition_point(|(time, _)| *time <= window.range_start).saturating_sub(1);
+    }
     let mut transitions = 0.0;
-    for pair in samples.windows(2) {
-        let differs = match (&pair[0].1, &pair[1].1) {
-            (Cell::Float(before), Cell::Float(now)) => floats_differ(*before, *now),
-            (Cell::Histogram(before), Cell::Histogram(now)) => histograms_differ(before, now),
+    for pair in samples[first..].windows(2) {
+        let differs = match (pair[0].1, pair[1].1) {
+            (At::Float(before), At::Float(now)) => {
+                floats_differ(window.values[before], window.values[now])
+                    || start_resets(window.start_times, window.times, before)
+            }
+            (At::Histogram(before), At::Histogram(now)) => {
+                histograms_differ(&window.histograms[before], &window.histograms[now])
+                    || start_resets(window.histogram_start_times, window.histogram_times, before)
+            }
             _ => true,
         };
         if differs {

@@ -5,7 +5,7 @@ use super::over_time::{
     count_transitions, double_exponential_smoothing, end_sample, extreme, histograms_ignored,
     median_deviation, regression, variance,
 };
-use super::rate::RateKind;
+use super::rate::{RateKind, is_start_time_reset};
 use super::selector::Window;
 use super::series::{Cell, Series};
 use super::{Evaluator, Sink, execution};
@@ -167,16 +167,21 @@ impl<'a> Evaluator<'a> {
             }
             "changes" => count_transitions(
                 window,
+                |_, _, _| false,
                 |before, now| before != now && !(before.is_nan() && now.is_nan()),
                 |before, now| !now.same_as(before),
             )
             .map_or(Cell::Absent, Cell::Float),
-            "resets" => count_transitions(
-                window,
-                |before, now| now < before,
-                |before, now| now.is_reset_after(before),
-            )
-            .map_or(Cell::Absent, Cell::Float),
+            "resets" => {
+                let uses_starts = self.options.use_start_timestamps;
+                count_transitions(
+                    window,
+                    |starts, times, index| uses_starts && is_start_time_reset(starts, times, index),
+                    |before, now| now < before,
+                    |before, now| now.is_reset_after(before),
+                )
+                .map_or(Cell::Absent, Cell::Float)
+            }
             "deriv" | "predict_linear" | "double_exponential_smoothing" => {
                 if name == "double_exponential_smoothing" {
                     check_factor("smoothing", "sf", scalar(0))?;

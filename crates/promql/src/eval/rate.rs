@@ -33,25 +33,32 @@ pub(super) fn reconciled_bounds(annotations: &mut Annotations, operation: &str, 
     annotations.info(range, &format!("mismatched custom buckets were reconciled during {operation}"));
 }
 
-fn not_a_counter(annotations: &mut Annotations, name: &str, range: PosRange) {
+pub(super) fn not_a_counter(annotations: &mut Annotations, name: &str, range: PosRange) {
     annotations.warn(range, &format!("this native histogram metric is not a counter: {name:?}"));
 }
 
-fn not_a_gauge(annotations: &mut Annotations, name: &str, range: PosRange) {
+pub(super) fn not_a_gauge(annotations: &mut Annotations, name: &str, range: PosRange) {
     annotations.warn(range, &format!("this native histogram metric is not a gauge: {name:?}"));
 }
 
 /// Whether the start times of two neighbours say that the counting began anew between them.
-fn is_start_time_reset(starts: &[i64], times: &[i64], index: usize) -> bool {
+pub(super) fn is_start_time_reset(starts: &[i64], times: &[i64], index: usize) -> bool {
     let (Some(previous_start), Some(start)) = (starts.get(index), starts.get(index + 1)) else {
         return false;
     };
     let (previous_time, time) = (times[index], times[index + 1]);
-    if *start == 0 || *start > time || *start < previous_time {
+    // Unknown, or not before the sample it belongs to, as some send it for "unknown".
+    if *start == 0 || *start >= time || *start < previous_time {
         return false;
     }
-    // A start equal to the time before is a reset only where start times are known at all.
-    *start > previous_time || *previous_start != 0
+    // Counting from the sample before is a delta, if that one knew its own start.
+    *start > previous_time || (*previous_start != 0 && *previous_start < previous_time)
+}
+
+/// The start of the first sample's counting, if it lies inside the window: the value was zero then.
+fn zero_time(starts: &[i64], times: &[i64], range_start: i64) -> Option<i64> {
+    let start = *starts.first()?;
+    (start != 0 && start < *times.first()? && start > range_start).then_some(start)
 }
 
 impl Evaluator<'_> {
@@ -66,37 +73,61 @@ impl Evaluator<'_> {
         kind: RateKind,
         range: PosRange,
     ) -> Result<Cell, QueryError> {
-        if window.extension != Extension::None {
-            return Ok(extended_rate(window, kind));
-        }
         if !window.values.is_empty() && !window.histograms.is_empty() {
             mixed_floats_histograms(&mut self.annotations, window.metric_name(), range);
             return Ok(Cell::Absent);
         }
-        if let [first, .., last] = window.values {
-            let mut increase = last - first;
-            if kind.is_counter {
-                let starts = self.starts(window.start_times);
-                for (index, pair) in window.values.windows(2).enumerate() {
-                    if pair[1] < pair[0] || is_start_time_reset(starts, window.times, index) {
-                        increase += pair[0];
-                    }
-                }
-            }
-            let zero_point = (increase > 0.0 && *first >= 0.0).then(|| first / increase);
-            let factor = extrapolation(window, window.times, kind, zero_point);
-            return Ok(Cell::Float(increase * factor));
+        if window.extension != Extension::None {
+            return Ok(if window.histograms.is_empty() {
+                extended_rate(window, kind)
+            } else {
+                self.extended_histogram_rate(window, kind, range)
+            });
         }
-        if window.histograms.len() < 2 {
+        self.warn_overlapping_starts(window, range);
+        let starts = self.starts(window.start_times);
+        let zero = zero_time(starts, window.times, window.range_start).filter(|_| kind.is_counter);
+        if let [first, .., last] = window.values
+            && (zero.is_some() || window.values.len() > 1)
+        {
+            return Ok(Cell::Float(float_rate(window, starts, zero, (*first, *last), kind)));
+        }
+        if let ([only], Some(_)) = (window.values, zero) {
+            return Ok(Cell::Float(float_rate(window, starts, zero, (*only, *only), kind)));
+        }
+        let starts = self.starts(window.histogram_start_times);
+        let zero = zero_time(starts, window.histogram_times, window.range_start).filter(|_| kind.is_counter);
+        if window.histograms.len() < 2 && (window.histograms.is_empty() || zero.is_none()) {
             return Ok(Cell::Absent);
         }
-        let Some(mut increase) = self.histogram_increase(window, kind, range) else {
+        let Some(mut increase) = self.histogram_increase(window, zero.is_some(), kind, range) else {
             return Ok(Cell::Absent);
         };
         let first_count = window.histograms[0].count;
         let zero_point = (increase.count > 0.0 && first_count >= 0.0).then(|| first_count / increase.count);
-        increase.scale(extrapolation(window, window.histogram_times, kind, zero_point));
+        increase.scale(extrapolation(window, window.histogram_times, zero, kind, zero_point));
         Ok(Cell::Histogram(Arc::new(increase)))
+    }
+
+    /// Start times that reach behind the sample before contradict it.
+    fn warn_overlapping_starts(&mut self, window: &Window<'_>, range: PosRange) {
+        let columns = [
+            (self.starts(window.start_times), window.times),
+            (self.starts(window.histogram_start_times), window.histogram_times),
+        ];
+        for (starts, times) in columns {
+            let overlaps = starts
+                .windows(2)
+                .zip(times)
+                .any(|(pair, previous_time)| pair[1] != 0 && pair[1] < *previous_time && pair[1] != pair[0]);
+            if overlaps {
+                let message = format!(
+                    "sample has start time that overlaps with previous sample timestamp for metric {:?}",
+                    window.metric_name()
+                );
+                self.annotations.warn(range, &message);
+            }
+        }
     }
 
     /// The difference of the last and the first histogram with resets undone; `None` when the layouts do not
@@ -104,6 +135,7 @@ impl Evaluator<'_> {
     fn histogram_increase(
         &mut self,
         window: &Window<'_>,
+        begins_at_zero: bool,
         kind: RateKind,
         range: PosRange,
     ) -> Option<FloatHistogram> {
@@ -120,20 +152,24 @@ impl Evaluator<'_> {
             is_start_time_reset(starts, window.histogram_times, index)
                 || histograms[index + 1].is_reset_after(previous)
         };
+        let empty_like = |histogram: &FloatHistogram| {
+            Arc::new(FloatHistogram {
+                schema: histogram.schema,
+                custom_values: Arc::clone(&histogram.custom_values),
+                ..FloatHistogram::default()
+            })
+        };
         // When the counting starts again right after the first sample, nothing of that sample matters.
         let mut previous: Arc<FloatHistogram> = Arc::clone(first);
-        if kind.is_counter && is_reset(0, first) {
-            let second = &histograms[1];
-            previous = Arc::new(FloatHistogram {
-                schema: second.schema,
-                custom_values: Arc::clone(&second.custom_values),
-                ..FloatHistogram::default()
-            });
+        if begins_at_zero {
+            previous = empty_like(first);
+        } else if kind.is_counter && is_reset(0, first) {
+            previous = empty_like(&histograms[1]);
         }
         let is_custom = previous.uses_custom_buckets();
         let mut schema = last.schema.min(previous.schema);
         let mut is_mixed = last.uses_custom_buckets() != is_custom;
-        if kind.is_counter {
+        if kind.is_counter && histograms.len() > 2 {
             for histogram in &histograms[1..histograms.len() - 1] {
                 schema = schema.min(histogram.schema);
                 is_mixed |= histogram.uses_custom_buckets() != is_custom;
@@ -148,6 +184,9 @@ impl Evaluator<'_> {
             reconciled_bounds(annotations, "subtraction", range);
         }
         if kind.is_counter {
+            if begins_at_zero {
+                previous = Arc::clone(first);
+            }
             for (index, histogram) in histograms[1..].iter().enumerate() {
                 if is_reset(index, &previous) && increase.add(&previous).ok()?.custom_bounds {
                     reconciled_bounds(annotations, "addition", range);
@@ -249,13 +288,41 @@ impl Evaluator<'_> {
     }
 }
 
+/// The rate or increase between the ends, resets undone. With `zero` the counting began there, inside the window.
+fn float_rate(
+    window: &Window<'_>,
+    starts: &[i64],
+    zero: Option<i64>,
+    (first, last): (f64, f64),
+    kind: RateKind,
+) -> f64 {
+    let mut increase = if zero.is_some() { last } else { last - first };
+    if kind.is_counter {
+        for (index, pair) in window.values.windows(2).enumerate() {
+            if pair[1] < pair[0] || is_start_time_reset(starts, window.times, index) {
+                increase += pair[0];
+            }
+        }
+    }
+    let zero_point = (increase > 0.0 && first >= 0.0).then(|| first / increase);
+    increase * extrapolation(window, window.times, zero, kind, zero_point)
+}
+
 /// How much more the whole window has seen than lies between its first and last sample.
 ///
-/// `zero_point` is the share of the sampled interval before its start at which the counter was zero.
-fn extrapolation(window: &Window<'_>, times: &[i64], kind: RateKind, zero_point: Option<f64>) -> f64 {
+/// `zero` is the time at which the counting began, when that is known; `zero_point` the share of the sampled
+/// interval before its start at which the counter would have been zero, when it is not.
+fn extrapolation(
+    window: &Window<'_>,
+    times: &[i64],
+    zero: Option<i64>,
+    kind: RateKind,
+    zero_point: Option<f64>,
+) -> f64 {
     let (first, last) = (times[0], times[times.len() - 1]);
-    let sampled = (last - first) as f64 / 1000.0;
-    let between_samples = sampled / (times.len() - 1) as f64;
+    let between_samples =
+        if times.len() > 1 { (last - first) as f64 / 1000.0 / (times.len() - 1) as f64 } else { 0.0 };
+    let sampled = (last - zero.unwrap_or(first)) as f64 / 1000.0;
     // Samples further from a bound than this say that the series does not reach it.
     let threshold = between_samples * 1.1;
     let mut to_start = (first - window.range_start) as f64 / 1000.0;
@@ -263,7 +330,9 @@ fn extrapolation(window: &Window<'_>, times: &[i64], kind: RateKind, zero_point:
     if to_start >= threshold {
         to_start = between_samples / 2.0;
     }
-    if let Some(share) = zero_point.filter(|_| kind.is_counter) {
+    if zero.is_some() {
+        to_start = 0.0;
+    } else if let Some(share) = zero_point.filter(|_| kind.is_counter) {
         // A counter is never below zero, so neither is its extrapolation.
         to_start = to_start.min(sampled * share);
     }
@@ -284,7 +353,7 @@ fn interpolate(times: &[i64], values: &[f64], index: usize, at: i64, is_counter:
 }
 
 /// First and last sample that count for a window with samples around it; `None` when none is inside.
-fn extended_bounds(
+pub(super) fn extended_bounds(
     times: &[i64],
     range_start: i64,
     range_end: i64,
@@ -294,6 +363,9 @@ fn extended_bounds(
     let first = times[..last].partition_point(|time| *time <= range_start).saturating_sub(1);
     if is_smoothed {
         last = times[..last].partition_point(|time| *time < range_end);
+        if times[first] > range_end {
+            return None;
+        }
     }
     (times[last] > range_start).then_some((first, last))
 }
@@ -345,14 +417,6 @@ fn extended_rate(window: &Window<'_>, kind: RateKind) -> Cell {
         result /= window.range_seconds();
     }
     Cell::Float(result)
-}
-
-/// Index of the sample that stands for the start of an anchored window; `None` when none is inside.
-pub(super) fn anchor(window: &Window<'_>) -> Option<usize> {
-    if window.extension != Extension::Anchored {
-        return Some(0);
-    }
-    extended_bounds(window.times, window.range_start, window.range_end, false).map(|(first, _)| first)
 }
 
 /// Replaces the samples around a window by values at its bounds.

@@ -2,9 +2,9 @@
 
 use super::series::{Cell, Series, is_absent};
 use super::{Evaluator, Sink, execution};
-use crate::ast::{Expr, Extension, MatrixSelector, VectorSelector};
+use crate::ast::{Expr, Extension, MatrixSelector, PosRange, VectorSelector};
 use crate::engine::{QueryError, Steps};
-use gantry_prom_model::{FloatHistogram, Labels, SampleBuffer, SelectHints};
+use gantry_prom_model::{CounterResetHint, FloatHistogram, Labels, SampleBuffer, SelectHints};
 use std::sync::Arc;
 
 /// The samples of one series in the window before one step.
@@ -62,6 +62,22 @@ impl WindowPlan {
 fn hints(selector: &VectorSelector, start_ms: i64, end_ms: i64, steps: Steps, range_ms: i64) -> SelectHints {
     let _ = selector;
     SelectHints { start_ms, end_ms, step_ms: steps.step_ms, range_ms, ..SelectHints::default() }
+}
+
+/// Replaces unknown reset hints by what a comparison with the sample before says.
+fn find_reset_hints(buffer: &mut SampleBuffer) {
+    for index in 1..buffer.histograms.len() {
+        let (before, rest) = buffer.histograms.split_at_mut(index);
+        let (Some(previous), Some(current)) = (before.last(), rest.first_mut()) else { return };
+        if current.counter_reset_hint == CounterResetHint::Unknown
+            && !current.is_stale()
+            && !previous.is_stale()
+        {
+            let is_reset = current.is_reset_after(previous);
+            Arc::make_mut(current).counter_reset_hint =
+                if is_reset { CounterResetHint::Reset } else { CounterResetHint::NotReset };
+        }
+    }
 }
 
 fn remove_stale(buffer: &mut SampleBuffer) {
@@ -131,6 +147,9 @@ impl<'a> Evaluator<'a> {
             self.check()?;
             buffer.clear();
             set.fill(from, to, &mut buffer)?;
+            if self.wants_reset_hints {
+                find_reset_hints(&mut buffer);
+            }
             self.stats.series_read += 1;
             self.stats.samples_read += buffer.len() as u64;
             let held = self.held;
@@ -167,8 +186,85 @@ impl<'a> Evaluator<'a> {
         expr: &Expr,
         sink: Sink<'_, 'a>,
     ) -> Result<(), QueryError> {
-        let _ = expr;
+        if selector.extension == Extension::Smoothed {
+            return self.stream_smoothed(selector, expr.range, sink);
+        }
         self.stream_picked(selector, &mut |_, picked| picked.cell, sink)
+    }
+
+    /// Streams the values interpolated between the samples around each step.
+    fn stream_smoothed(
+        &mut self,
+        selector: &VectorSelector,
+        expr_range: PosRange,
+        sink: Sink<'_, 'a>,
+    ) -> Result<(), QueryError> {
+        let plan = self.selector_plan(selector)?;
+        let range = self.read_range(&plan);
+        let steps = self.steps;
+        self.for_each_series(selector, range, 0, &mut |evaluator, labels, buffer| {
+            let mut series = Series::absent(labels.clone(), steps.count());
+            remove_stale(buffer);
+            for step in 0..steps.count() {
+                let reference = plan.reference(steps.time(step));
+                let cell = evaluator.smooth(labels, buffer, reference, &plan, expr_range);
+                if !cell.is_absent() {
+                    series.set(step, cell);
+                }
+            }
+            sink(evaluator, series)
+        })
+    }
+
+    /// The value at `reference`, between the samples around it.
+    fn smooth(
+        &mut self,
+        labels: &Labels,
+        buffer: &SampleBuffer,
+        reference: i64,
+        plan: &WindowPlan,
+        range: PosRange,
+    ) -> Cell {
+        let (oldest, newest) = (reference - plan.window_ms, reference + plan.window_ms);
+        let is_near = |time: &&i64| **time > oldest && **time <= newest;
+        let has_floats = buffer.timestamps.iter().any(|time| is_near(&time));
+        let has_histograms = buffer.histogram_timestamps.iter().any(|time| is_near(&time));
+        let name = labels.metric_name().unwrap_or("");
+        if has_floats && has_histograms {
+            super::rate::mixed_floats_histograms(&mut self.annotations, name, range);
+            return Cell::Absent;
+        }
+        let times = if has_histograms { &buffer.histogram_timestamps } else { &buffer.timestamps };
+        let next = times.partition_point(|time| *time < reference);
+        let value = |index: usize| {
+            if has_histograms {
+                Cell::Histogram(Arc::clone(&buffer.histograms[index]))
+            } else {
+                Cell::Float(buffer.values[index])
+            }
+        };
+        let after = times.get(next).filter(is_near);
+        if after == Some(&reference) {
+            return value(next);
+        }
+        let Some(previous) = next.checked_sub(1).filter(|index| times[*index] > oldest) else {
+            return Cell::Absent;
+        };
+        let Some(after) = after else { return value(previous) };
+        let share = (reference - times[previous]) as f64 / (after - times[previous]) as f64;
+        if !has_histograms {
+            let (before, now) = (buffer.values[previous], buffer.values[next]);
+            return Cell::Float(before + (now - before) * share);
+        }
+        let (before, now) = (&buffer.histograms[previous], &buffer.histograms[next]);
+        let is_counter = now.counter_reset_hint != CounterResetHint::Gauge;
+        match super::extended_histogram::between(before, now, share, is_counter) {
+            Ok((histogram, _)) => Cell::Histogram(Arc::new(histogram)),
+            Err(_) => {
+                super::rate::mixed_schemas(&mut self.annotations, name, range);
+                Cell::Absent
+            }
+        }
     }
 
     /// Streams, for each series and step, what `choose` makes of the sample that stands for the step.
@@ -184,10 +280,6 @@ impl<'a> Evaluator<'a> {
         let count = steps.count();
         self.for_each_series(selector, range, 0, &mut |evaluator, labels, buffer| {
             let mut series = Series::absent(labels.clone(), count);
-            if plan.extension == Extension::Smoothed {
-                smooth(buffer, &plan, steps, &mut series)?;
-                return sink(evaluator, series);
-            }
             let (mut next, mut next_histogram) = (0, 0);
             for step in 0..count {
                 let reference = plan.reference(steps.time(step));
@@ -277,9 +369,6 @@ impl<'a> Evaluator<'a> {
                 range_end,
                 extension: plan.extension,
             };
-            if plan.extension != Extension::None && !window.histograms.is_empty() {
-                return Err(execution("smoothed and anchored modifiers do not work with native histograms"));
-            }
             let cell = compute(self, &window)?;
             if !cell.is_absent() {
                 series.set(step, cell);
@@ -345,39 +434,4 @@ fn pick(buffer: &SampleBuffer, next: usize, next_histogram: usize, oldest: i64) 
     let value = buffer.values[index];
     let start_time = buffer.start_timestamps.get(index).copied().unwrap_or(0);
     (!is_absent(value)).then_some(Picked { cell: Cell::Float(value), time, start_time })
-}
-
-/// Fills each step with the value interpolated between the samples around it.
-fn smooth(
-    buffer: &mut SampleBuffer,
-    plan: &WindowPlan,
-    steps: Steps,
-    into: &mut Series,
-) -> Result<(), QueryError> {
-    remove_stale(buffer);
-    if !buffer.histograms.is_empty() {
-        return Err(execution("smoothed and anchored modifiers do not work with native histograms"));
-    }
-    let (times, values) = (&buffer.timestamps, &buffer.values);
-    for step in 0..steps.count() {
-        let reference = plan.reference(steps.time(step));
-        let next = times.partition_point(|time| *time < reference);
-        let after = times.get(next).filter(|time| **time <= reference + plan.window_ms);
-        if after == Some(&reference) {
-            into.values[step] = values[next];
-            continue;
-        }
-        let Some(previous) = next.checked_sub(1).filter(|index| times[*index] > reference - plan.window_ms)
-        else {
-            continue;
-        };
-        into.values[step] = match after {
-            Some(after) => {
-                let share = (reference - times[previous]) as f64 / (after - times[previous]) as f64;
-                values[previous] + (values[next] - values[previous]) * share
-            }
-            None => values[previous],
-        };
-    }
-    Ok(())
 }

@@ -43,7 +43,10 @@ impl<'a> Evaluator<'a> {
         let series = if steps.count() == 0 {
             Vec::new()
         } else {
-            self.with_steps(steps, |evaluator| evaluator.vector(&subquery.expr))?
+            let outer = std::mem::replace(&mut self.wants_reset_hints, false);
+            let inner = self.with_steps(steps, |evaluator| evaluator.vector(&subquery.expr));
+            self.wants_reset_hints = outer;
+            inner?
         };
         Ok((series, steps, plan))
     }

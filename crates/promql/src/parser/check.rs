@@ -1,7 +1,8 @@
 //! Whether the types of an expression fit together.
 
 use super::ParseError;
-use crate::ast::{AggregateOp, Binary, Call, Expr, ExprKind, Extension, ValueType};
+use crate::ast::{AggregateOp, Binary, Call, Expr, ExprKind, Extension, ValueType, VectorSelector};
+use gantry_prom_model::Matcher;
 
 /// # Errors
 /// At the first node whose operands have the wrong type.
@@ -10,7 +11,11 @@ pub(super) fn check_types(query: &str, expr: &Expr) -> Result<(), ParseError> {
     let mut pending = vec![expr];
     while let Some(node) = pending.pop() {
         check_node(query, node)?;
-        node.kind.visit_children(&mut |child| pending.push(child));
+        match &node.kind {
+            // The second argument of `info` only names labels; it may match anything.
+            ExprKind::Call(call) if call.function.name == "info" => pending.extend(call.args.first()),
+            kind => kind.visit_children(&mut |child| pending.push(child)),
+        }
     }
     Ok(())
 }
@@ -26,6 +31,13 @@ fn expect(query: &str, expr: &Expr, wanted: ValueType, context: &str) -> Result<
     }
     let message = format!("expected type {} in {context}, got {}", wanted.documented(), found.documented());
     Err(error(query, expr, message))
+}
+
+const EVERYTHING: &str = "vector selector must contain at least one non-empty matcher";
+
+/// Whether a selector would take every series there is.
+fn selects_everything(selector: &VectorSelector) -> bool {
+    selector.matchers.iter().all(Matcher::matches_empty)
 }
 
 fn check_node(query: &str, expr: &Expr) -> Result<(), ParseError> {
@@ -65,6 +77,12 @@ fn check_node(query: &str, expr: &Expr) -> Result<(), ParseError> {
                 Err(error(query, expr, message))
             }
         },
+        ExprKind::Vector(selector) if selects_everything(selector) => {
+            Err(error(query, expr, EVERYTHING.to_owned()))
+        }
+        ExprKind::Matrix(matrix) if selects_everything(&matrix.selector) => {
+            Err(error(query, expr, EVERYTHING.to_owned()))
+        }
         ExprKind::Vector(selector) if selector.extension == Extension::Anchored => Err(error(
             query,
             expr,

@@ -8,8 +8,9 @@ use super::storage::MemoryStorage;
 use crate::ast::{At, Expr, ExprKind};
 use crate::value::{MatrixSeries, Point, QueryResult, QueryValue, Value, VectorSample};
 use crate::{Engine, EngineOptions, QueryError, parse};
-use gantry_prom_model::{Labels, format_float};
+use gantry_prom_model::{CounterResetHint, FloatHistogram, Labels, SampleBuffer, format_float};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// An evaluation that did not come out as expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +71,8 @@ fn load(storage: &mut MemoryStorage, step_ms: i64, with_nhcb: bool, series: &[Lo
     let mut loaded = MemoryStorage::new();
     for one in series {
         let samples = loaded.series_mut(&one.labels);
+        // A second line for the same series replaces the first.
+        samples.clear();
         for (index, item) in one.items.iter().enumerate() {
             let time = index as i64 * step_ms;
             let start = one.starts.get(index).copied().flatten().map_or(0, |offset| time + offset);
@@ -99,10 +102,36 @@ fn load(storage: &mut MemoryStorage, step_ms: i64, with_nhcb: bool, series: &[Lo
             let is_newer = into.histogram_timestamps.last().is_none_or(|last| last < time);
             if is_newer {
                 let start = samples.histogram_start_timestamps.get(index).copied().unwrap_or(0);
-                into.push_histogram_with_start(*time, histogram.clone(), start);
+                let stored = as_stored(into, *time, histogram);
+                into.push_histogram_with_start(*time, stored, start);
             }
         }
     }
+}
+
+/// The histogram with the reset hint a Prometheus storage would give it: what follows another one of the same
+/// layout without a reset is `NotReset`, the first of a run is `Unknown`, gauges stay gauges.
+fn as_stored(samples: &SampleBuffer, time: i64, histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    let mut stored = (**histogram).clone();
+    if stored.counter_reset_hint == CounterResetHint::Gauge {
+        return Arc::clone(histogram);
+    }
+    let says_reset = stored.counter_reset_hint == CounterResetHint::Reset;
+    stored.counter_reset_hint = CounterResetHint::Unknown;
+    let previous_time = samples.histogram_timestamps.last().copied().unwrap_or(i64::MIN);
+    let has_float_between = samples.timestamps.iter().any(|float| (previous_time..time).contains(float));
+    if let Some(previous) = samples.histograms.last().filter(|_| !has_float_between && !says_reset) {
+        let continues = previous.counter_reset_hint != CounterResetHint::Gauge
+            && !previous.is_stale()
+            && previous.schema == stored.schema
+            && previous.zero_threshold == stored.zero_threshold
+            && previous.custom_values == stored.custom_values
+            && !stored.is_reset_after(previous);
+        if continues {
+            stored.counter_reset_hint = CounterResetHint::NotReset;
+        }
+    }
+    Arc::new(stored)
 }
 
 fn run_eval(engine: &Engine, storage: &MemoryStorage, eval: &Eval) -> Result<(), String> {

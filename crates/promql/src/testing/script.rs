@@ -202,12 +202,10 @@ fn parse_expectation(line: &str, eval: &mut Eval) -> Result<(), String> {
         _ => {}
     }
     if rest.is_empty() {
-        let unsigned = first.strip_prefix('-');
-        let number =
-            parse_number(unsigned.unwrap_or(first)).or_else(|| gantry_prom_model::parse_float(first));
-        if let Some(value) = number {
-            let is_special = gantry_prom_model::parse_float(first).is_some_and(|value| !value.is_finite());
-            eval.scalar = Some(if unsigned.is_some() && !is_special { -value } else { value });
+        let (sign, unsigned) = first.strip_prefix('-').map_or((1.0, first), |rest| (-1.0, rest));
+        let unsigned = unsigned.strip_prefix('+').unwrap_or(unsigned);
+        if let Some(value) = parse_number(unsigned) {
+            eval.scalar = Some(sign * value);
             return Ok(());
         }
     }

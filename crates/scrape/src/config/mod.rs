@@ -161,6 +161,7 @@ impl Config {
     pub fn without_effect(&self) -> Vec<&'static str> {
         let set = [
             (!self.rule_files.is_empty(), "rule_files"),
+            (!self.scrape_config_files.is_empty(), "scrape_config_files"),
             (self.alerting.is_some(), "alerting"),
             (self.remote_write.as_ref().is_some_and(|list| !list.is_empty()), "remote_write"),
             (self.remote_read.as_ref().is_some_and(|list| !list.is_empty()), "remote_read"),
