@@ -6,10 +6,7 @@ pub mod from_yaml;
 pub mod json_patch;
 pub mod merge_patch;
 pub mod names;
-<<<<<<< HEAD
-=======
 pub mod protobuf;
->>>>>>> h-apiserver
 pub mod quantity;
 pub mod selector;
 pub mod strategic_merge;
