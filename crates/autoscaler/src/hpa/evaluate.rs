@@ -16,29 +16,29 @@ use super::calculator::{
     self, CalculationError, Patience, PodFacts, PodPhase, Proposal, Reading, Readings, Tolerance,
 };
 use super::decide::{Asked, Failed};
-use crate::metrics::ResourceMetrics;
+use crate::metrics::{PodMetrics, ResourceMetrics};
 use crate::query::MetricsQuery;
 
 /// Annotation prefix that gives a metric its PromQL: `gantry.dev/query.<metric name>`.
 pub const QUERY_ANNOTATION: &str = "gantry.dev/query.";
 
 /// What all metrics of one reconciliation look at.
-pub(crate) struct Scene<'a> {
-    pub(crate) namespace: &'a str,
-    pub(crate) annotations: &'a BTreeMap<String, String>,
-    pub(crate) spec_replicas: i32,
-    pub(crate) status_replicas: i32,
-    pub(crate) pods: &'a [Arc<Pod>],
-    pub(crate) facts: &'a [PodFacts],
-    pub(crate) tolerance: Tolerance,
-    pub(crate) patience: Patience,
-    pub(crate) now_ms: i64,
-    pub(crate) resources: &'a dyn ResourceMetrics,
-    pub(crate) queries: Option<&'a dyn MetricsQuery>,
+pub struct Scene<'a> {
+    pub namespace: &'a str,
+    pub annotations: &'a BTreeMap<String, String>,
+    pub spec_replicas: i32,
+    pub status_replicas: i32,
+    pub pods: &'a [Arc<Pod>],
+    pub facts: &'a [PodFacts],
+    pub tolerance: Tolerance,
+    pub patience: Patience,
+    pub now_ms: i64,
+    pub resources: &'a dyn ResourceMetrics,
+    pub queries: Option<&'a dyn MetricsQuery>,
 }
 
 /// What a pod's object says that matters here.
-pub(crate) fn pod_facts(pod: &Pod) -> PodFacts {
+pub fn pod_facts(pod: &Pod) -> PodFacts {
     let status = pod.status.as_ref();
     let ready = status.and_then(|s| s.conditions.iter().flatten().find(|c| c.type_ == "Ready")).map(|c| {
         let changed = c.last_transition_time.as_ref().map_or(0, |t| t.0.as_millisecond());
@@ -93,9 +93,41 @@ pub fn requests(
     Ok(requests)
 }
 
+/// What pods use of a resource, in thousandths; of one container where one is named.
+pub fn readings(
+    metrics: &[Arc<PodMetrics>],
+    resource: &str,
+    container: Option<&str>,
+) -> Result<Readings, String> {
+    let mut readings = Readings::new();
+    for pod in metrics {
+        let usage = match container {
+            None => pod.containers.values().map(|u| amount(u, resource)).sum::<Option<i64>>(),
+            Some(wanted) => match pod.containers.get(wanted) {
+                Some(usage) => amount(usage, resource),
+                None => {
+                    return Err(format!(
+                        "container {wanted} not present in metrics for pod {}/{}",
+                        pod.namespace, pod.name
+                    ));
+                }
+            },
+        };
+        let Some(value) = usage else { return Err(format!("no readings of resource {resource}")) };
+        let reading = Reading { value, at_ms: pod.at_ms, window_ms: pod.window_ms };
+        readings.insert(pod.name.clone(), reading);
+    }
+    if readings.is_empty() {
+        return Err(format!(
+            "unable to get metrics for resource {resource}: no metrics returned from resource metrics API"
+        ));
+    }
+    Ok(readings)
+}
+
 impl Scene<'_> {
     /// The metric's proposal and status; an error carries the condition's reason.
-    pub(crate) async fn evaluate(&self, metric: &MetricSpec) -> Result<(Asked, MetricStatus), Failed> {
+    pub async fn evaluate(&self, metric: &MetricSpec) -> Result<(Asked, MetricStatus), Failed> {
         match metric.type_.as_str() {
             "Resource" => {
                 let source = metric.resource.as_ref().ok_or_else(|| invalid(metric))?;
@@ -236,35 +268,11 @@ impl Scene<'_> {
         Ok((asked, current))
     }
 
-    /// Use of the target's pods in thousandths.
     fn readings(&self, resource: &str, container: Option<&str>) -> Result<Readings, String> {
-        let mut readings = Readings::new();
-        for metrics in self.resources.pods(Some(self.namespace)) {
-            if !self.facts.iter().any(|p| p.name == metrics.name) {
-                continue;
-            }
-            let usage = match container {
-                None => metrics.containers.values().map(|u| amount(u, resource)).sum::<Option<i64>>(),
-                Some(wanted) => match metrics.containers.get(wanted) {
-                    Some(usage) => amount(usage, resource),
-                    None => {
-                        return Err(format!(
-                            "container {wanted} not present in metrics for pod {}/{}",
-                            metrics.namespace, metrics.name
-                        ));
-                    }
-                },
-            };
-            let Some(value) = usage else { return Err(format!("no readings of resource {resource}")) };
-            let reading = Reading { value, at_ms: metrics.at_ms, window_ms: metrics.window_ms };
-            readings.insert(metrics.name.clone(), reading);
-        }
-        if readings.is_empty() {
-            return Err("unable to get metrics for resource ".to_string()
-                + resource
-                + ": no metrics returned from resource metrics API");
-        }
-        Ok(readings)
+        let of_target = |m: &Arc<PodMetrics>| self.facts.iter().any(|p| p.name == m.name);
+        let metrics: Vec<_> =
+            self.resources.pods(Some(self.namespace)).into_iter().filter(of_target).collect();
+        readings(&metrics, resource, container)
     }
 
     async fn pods_metric(

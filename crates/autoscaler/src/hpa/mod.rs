@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use conditions::Conditions;
 pub use controller::Autoscaler;
-pub use evaluate::{QUERY_ANNOTATION, requests};
+pub use evaluate::{QUERY_ANNOTATION, Scene, pod_facts, readings, requests};
 
 /// The controller's settings; the defaults are upstream's.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! Every suite by name, and the one thing a suite does.
 
+pub(crate) mod autoscaling;
 pub(crate) mod kopf;
 pub(crate) mod kong;
 pub(crate) mod kustomize;
@@ -28,6 +29,9 @@ pub(crate) struct Suite {
 
 /// The suites in the order of the table.
 pub(crate) const SUITES: &[Suite] = &[
+    Suite { name: "autoscaling-behavior", run: autoscaling::behavior },
+    Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
+    Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
     Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
     Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kustomize", run: kustomize::cases },
@@ -40,7 +44,8 @@ pub(crate) const SUITES: &[Suite] = &[
 
 /// Suites of the data folder whose rooms are not built yet.
 pub(crate) const NOT_RUN: &[&str] = &[
-    "autoscaling",
+    "autoscaling-keda",
+    "autoscaling-vpa",
     "dashboards",
     "gateway-api",
     "kic-golden",
