@@ -12,6 +12,7 @@ mod engine;
 mod eval;
 mod functions;
 mod parser;
+mod pretty;
 mod printer;
 pub mod testing;
 mod value;

@@ -241,7 +241,7 @@ impl Display for MatrixSelector {
 
 impl Subquery {
     /// `[1h:5m] @ 10.000 offset 1m`
-    fn write_suffix(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn write_suffix(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[")?;
         write_whole_duration(f, &self.window)?;
         f.write_str(":")?;

@@ -82,7 +82,7 @@ pub(crate) fn compare_nan_first(a: f64, b: f64) -> Ordering {
     }
 }
 
-/// The `q`-quantile, interpolated between neighbours; sorts the values.
+/// The `q`-quantile, interpolated between neighbours; reorders the values.
 pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || q.is_nan() {
         return f64::NAN;
@@ -93,13 +93,15 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_unstable_by(|a, b| compare_nan_first(*a, *b));
     let last = (values.len() - 1) as f64;
     let rank = q * last;
     let lower = rank.floor().max(0.0);
-    let upper = (lower + 1.0).min(last);
     let weight = rank - rank.floor();
-    values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
+    // Only the two neighbours have to be in their places.
+    let (_, low, above) = values.select_nth_unstable_by(lower as usize, |a, b| compare_nan_first(*a, *b));
+    let low = *low;
+    let high = above.iter().copied().min_by(|a, b| compare_nan_first(*a, *b)).unwrap_or(low);
+    low * (1.0 - weight) + high * weight
 }
 
 /// Compares texts with the numbers in them taken as numbers: `a2` before `a10`.

@@ -3,7 +3,7 @@
 use super::series::{Cell, Series, is_absent};
 use super::{Evaluator, Sink, execution};
 use crate::ast::{Expr, Extension, MatrixSelector, PosRange, VectorSelector};
-use crate::engine::{QueryError, Steps};
+use crate::engine::QueryError;
 use gantry_prom_model::{CounterResetHint, FloatHistogram, Labels, SampleBuffer, SelectHints};
 use std::sync::Arc;
 
@@ -56,12 +56,6 @@ impl WindowPlan {
     pub(super) fn reference(&self, step_time: i64) -> i64 {
         self.at.unwrap_or(step_time) - self.offset_ms
     }
-}
-
-/// A selector's function and grouping, which a storage may use.
-fn hints(selector: &VectorSelector, start_ms: i64, end_ms: i64, steps: Steps, range_ms: i64) -> SelectHints {
-    let _ = selector;
-    SelectHints { start_ms, end_ms, step_ms: steps.step_ms, range_ms, ..SelectHints::default() }
 }
 
 /// Replaces unknown reset hints by what a comparison with the sample before says.
@@ -140,7 +134,8 @@ impl<'a> Evaluator<'a> {
     ) -> Result<(), QueryError> {
         let storage = self.storage;
         let querier = storage.querier(from, to)?;
-        let hints = hints(selector, from, to, self.steps, range_ms);
+        let step_ms = self.steps.step_ms;
+        let hints = SelectHints { step_ms, range_ms, ..SelectHints::range(from, to) };
         let mut set = querier.select(false, &hints, &selector.matchers)?;
         let mut buffer = SampleBuffer::default();
         while set.advance()? {

@@ -56,6 +56,9 @@ pub fn run_script(text: &str) -> Result<ScriptReport, String> {
         match statement {
             Statement::Clear => storage.clear(),
             Statement::Load { step_ms, with_nhcb, series } => load(&mut storage, step_ms, with_nhcb, &series),
+            Statement::Unreadable { line, text, message } => {
+                report.failures.push(EvalFailure { line, query: text, message });
+            }
             Statement::Eval(eval) => match run_eval(&engine, &storage, &eval) {
                 Ok(()) => report.passed += 1,
                 Err(message) => {

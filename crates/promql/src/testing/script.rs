@@ -18,8 +18,18 @@ pub(super) struct LoadedSeries {
 #[derive(Debug, Clone)]
 pub(super) enum Statement {
     Clear,
-    Load { step_ms: i64, with_nhcb: bool, series: Vec<LoadedSeries> },
+    Load {
+        step_ms: i64,
+        with_nhcb: bool,
+        series: Vec<LoadedSeries>,
+    },
     Eval(Box<Eval>),
+    /// An evaluation whose text cannot be read; it counts as failed, the others still run.
+    Unreadable {
+        line: usize,
+        text: String,
+        message: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +98,15 @@ pub(super) fn parse_script(text: &str) -> Result<Vec<Statement>, String> {
             lines.next += 1;
             continue;
         };
-        let statement = parse_statement(line, number, &mut lines);
-        statements.push(statement.map_err(|message| format!("line {}: {message}", lines.next))?);
+        match parse_statement(line, number, &mut lines) {
+            Ok(statement) => statements.push(statement),
+            Err(message) if line.to_ascii_lowercase().starts_with("eval") => {
+                let message = format!("line {}: {message}", lines.next);
+                while lines.in_block().is_some() {}
+                statements.push(Statement::Unreadable { line: number, text: line.to_owned(), message });
+            }
+            Err(message) => return Err(format!("line {}: {message}", lines.next)),
+        }
     }
     Ok(statements)
 }

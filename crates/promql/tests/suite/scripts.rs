@@ -23,3 +23,11 @@ fn a_wrong_expectation_fails() {
     assert_eq!((report.passed, report.failures.len()), (0, 1));
     assert_eq!(report.failures[0].line, 4);
 }
+
+#[test]
+fn an_unreadable_evaluation_fails_alone() {
+    let report = run_script("load 1m\n a 1\n\neval instant at 0 a\n nonsense\n\neval instant at 0 a\n a 1\n");
+    let report = report.expect("the rest of the script is read");
+    assert_eq!((report.passed, report.failures.len()), (1, 1));
+    assert!(run_script("what is this\n").is_err());
+}
