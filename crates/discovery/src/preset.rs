@@ -33,3 +33,61 @@ pub fn annotated_pods() -> Result<Vec<RelabelConfig>, ConfigError> {
     }
     Ok(steps)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gantry_scrape::{GlobalConfig, Outcome, ScrapeConfig, populate};
+    use k8s_openapi::api::core::v1::Pod;
+
+    fn targets(annotations: serde_json::Value) -> Vec<(String, String)> {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"namespace": "shop", "name": "catalog-1", "labels": {"app": "catalog"}, "annotations": annotations},
+            "spec": {"nodeName": "laptop", "containers": [
+                {"name": "web", "ports": [{"containerPort": 8080}, {"containerPort": 8081}]}
+            ]},
+            "status": {"phase": "Running", "podIP": "127.1.0.5"}
+        }))
+        .unwrap();
+        let mut config = ScrapeConfig {
+            job_name: "pods".into(),
+            relabel_configs: annotated_pods().unwrap(),
+            ..ScrapeConfig::default()
+        };
+        config.complete(&GlobalConfig::default()).unwrap();
+        let group = crate::pod::group(&pod);
+        let mut found: Vec<_> = group
+            .targets
+            .iter()
+            .filter_map(|target| match populate(&config, &group, target) {
+                Outcome::Kept(target) => Some((target.url, target.labels.to_string())),
+                _ => None,
+            })
+            .collect();
+        found.dedup();
+        found
+    }
+
+    #[test]
+    fn annotations_say_where() {
+        let labels = |address: &str| {
+            format!(
+                "{{app=\"catalog\", instance=\"{address}\", job=\"pods\", namespace=\"shop\", node=\"laptop\", pod=\"catalog-1\"}}"
+            )
+        };
+        let all = serde_json::json!({
+            "prometheus.io/scrape": "true", "prometheus.io/port": "9102",
+            "prometheus.io/path": "/stats", "prometheus.io/scheme": "https"
+        });
+        assert_eq!(targets(all), [("https://127.1.0.5:9102/stats".to_owned(), labels("127.1.0.5:9102"))]);
+        assert_eq!(
+            targets(serde_json::json!({"prometheus.io/scrape": "true"})),
+            [
+                ("http://127.1.0.5:8080/metrics".to_owned(), labels("127.1.0.5:8080")),
+                ("http://127.1.0.5:8081/metrics".to_owned(), labels("127.1.0.5:8081")),
+            ]
+        );
+        assert!(targets(serde_json::json!({"prometheus.io/scrape": "false"})).is_empty());
+        assert!(targets(serde_json::json!({})).is_empty());
+    }
+}

@@ -80,7 +80,7 @@ mod tests {
         let query = "100 * sum by(namespace, pod) (rate(container_cpu_usage_seconds_total{namespace=\"shop\"}[5m])) / on(namespace, pod) group_left(node) -kube_pod_container_resource_limits{resource=\"cpu\"}";
         assert_eq!(
             pretty(query),
-            "    100\n  *\n    sum by (namespace, pod) (rate(container_cpu_usage_seconds_total{namespace=\"shop\"}[5m]))\n\
+            "  100 * sum by (namespace, pod) (rate(container_cpu_usage_seconds_total{namespace=\"shop\"}[5m]))\n\
              / on (namespace, pod) group_left (node)\n  -kube_pod_container_resource_limits{resource=\"cpu\"}"
         );
         let nested = format!("topk(5, sum without(pod) ({{__name__=\"{}\"}}))", "a".repeat(90));
