@@ -7,7 +7,7 @@ use gantry_apimachinery::strategic_merge::{Directive, PATCH_DIRECTIVE};
 use gantry_yaml::{Data, Node};
 
 use crate::error::{Error, Result};
-use crate::schema::{Rules, TypeId};
+use crate::schema::{Rules, SmolKey, TypeId};
 
 /// The resource after the patch; `None` when the patch deletes it.
 pub(crate) fn strategic_merge(dest: Node, patch: &Node, rules: &Rules) -> Result<Option<Node>> {
@@ -268,8 +268,6 @@ impl Walker<'_> {
         Ok(Some(Node::new(Data::Sequence(merged), span)))
     }
 }
-
-use crate::schema::SmolKey;
 
 /// A key with the value an item is sought by; an empty value where the item has none.
 type Pair<'a> = (&'a str, &'a str);

@@ -93,7 +93,8 @@ fn set_namespace(
     unset_only: bool,
 ) -> Result<()> {
     let gvk = resource.gvk();
-    if !gvk.is_cluster_scoped() && !(unset_only && !resource.namespace().is_empty()) {
+    let keeps_own = unset_only && !resource.namespace().is_empty();
+    if !gvk.is_cluster_scoped() && !keeps_own {
         resource.set_namespace(namespace);
     }
     let binding = matches!(gvk.kind.as_str(), "RoleBinding" | "ClusterRoleBinding");
