@@ -69,7 +69,7 @@ nginx_pid=$!
 taskset -c 0 "$proxy" "127.0.0.1:$gantry_port" "127.0.0.1:$target_port" "$routes" & pids+=($!)
 gantry_pid=$!
 for port in "$target_port" "$nginx_port" "$gantry_port"; do
-  curl --silent --fail --retry 50 --retry-connrefused --retry-delay 0 --retry-max-time 10 --output /dev/null "http://127.0.0.1:$port/"
+  curl --silent --fail --retry 50 --retry-all-errors --retry-delay 0 --retry-max-time 10 --output /dev/null "http://127.0.0.1:$port/"
 done
 nginx_worker=$(cat "/proc/$nginx_pid/task/$nginx_pid/children" | tr -d ' ')
 
