@@ -124,6 +124,54 @@ pub fn compare(a: &str, b: &str) -> Option<Ordering> {
     Some(Quantity::parse(a)?.cmp(&Quantity::parse(b)?))
 }
 
+/// `text` in billionths, rounded up; `None` when it is not a quantity.
+pub fn nano(text: &str) -> Option<i128> {
+    Some(Quantity::parse(text)?.nano)
+}
+
+/// `text` in thousandths, rounded up and held within `i64`, as controllers compare quantities.
+pub fn milli(text: &str) -> Option<i64> {
+    Some(Quantity::parse(text)?.milli())
+}
+
+/// The canonical decimal text of `value` × 10^`exponent`, where `exponent` is a multiple of 3 between -9 and 18.
+pub fn format_decimal(value: i64, exponent: i32) -> String {
+    const SUFFIXES: [(i32, &str); 10] = [
+        (-9, "n"),
+        (-6, "u"),
+        (-3, "m"),
+        (0, ""),
+        (3, "k"),
+        (6, "M"),
+        (9, "G"),
+        (12, "T"),
+        (15, "P"),
+        (18, "E"),
+    ];
+    if value == 0 {
+        return "0".into();
+    }
+    let (mut value, mut exponent) = (value, exponent);
+    while value % 1000 == 0 && exponent < 18 {
+        value /= 1000;
+        exponent += 3;
+    }
+    let suffix = SUFFIXES.iter().find(|(e, _)| *e == exponent).map_or("", |(_, s)| *s);
+    format!("{value}{suffix}")
+}
+
+/// The canonical binary text of `value`.
+pub fn format_binary(value: i64) -> String {
+    const SUFFIXES: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let mut value = value;
+    let mut power = 0;
+    while value != 0 && value % 1024 == 0 && power + 1 < SUFFIXES.len() {
+        value /= 1024;
+        power += 1;
+    }
+    format!("{value}{}", SUFFIXES[power])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,5 +198,51 @@ mod tests {
         }
         assert_eq!(compare("1Gi", "1G"), Some(Ordering::Greater));
         assert_eq!(Quantity::parse("0.1").unwrap().to_string(), "100m");
+    }
+
+    #[test]
+    fn writes_the_canonical_text() {
+        let cases = [
+            (0, -9, "0"),
+            (5, -3, "5m"),
+            (5_000_000, -9, "5m"),
+            (1_234_567, -9, "1234567n"),
+            (1500, 0, "1500"),
+            (2000, 0, "2k"),
+            (-3000, -3, "-3"),
+        ];
+        for (value, exponent, text) in cases {
+            assert_eq!(format_decimal(value, exponent), text);
+        }
+        let cases = [(0, "0"), (1024, "1Ki"), (1025, "1025"), (3 << 30, "3Gi"), (1536, "1536")];
+        for (value, text) in cases {
+            assert_eq!(format_binary(value), text);
+        }
+        assert_eq!(milli("1.5"), Some(1500));
+        assert_eq!(milli("1u"), Some(1));
+        assert_eq!(milli("1Ei"), Some(i64::MAX));
+    }
+
+    #[test]
+    fn reads_every_suffix() {
+        let cases = [
+            ("1", 1_000_000_000i128),
+            ("100m", 100_000_000),
+            ("0.5", 500_000_000),
+            ("1n", 1),
+            ("0.1n", 1),
+            ("1Ki", 1024 * 1_000_000_000),
+            ("1.5Gi", 1_610_612_736 * 1_000_000_000),
+            ("2k", 2_000 * 1_000_000_000),
+            ("1e3", 1_000 * 1_000_000_000),
+            ("-1", -1_000_000_000),
+            (".5", 500_000_000),
+        ];
+        for (text, value) in cases {
+            assert_eq!(nano(text), Some(value), "{text}");
+        }
+        for bad in ["", "x", "1x", "1.2.3", "1ee3", "--1", "e3", ".", "é"] {
+            assert_eq!(nano(bad), None, "{bad}");
+        }
     }
 }

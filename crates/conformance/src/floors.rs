@@ -5,7 +5,7 @@ use std::collections::HashMap;
 const FLOORS: &str = include_str!("../floors.toml");
 
 /// Floors by suite name. Lines that are no `name = count` are comments.
-pub fn read() -> HashMap<&'static str, usize> {
+pub(crate) fn read() -> HashMap<&'static str, usize> {
     FLOORS
         .lines()
         .filter_map(|line| {

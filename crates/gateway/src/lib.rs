@@ -1,6 +1,32 @@
 //! Entities, router, balancer, proxy: Kong's gateway as an engine.
+//!
+//! A [`Snapshot`](entities::Snapshot) of entities is compiled into an immutable configuration that is swapped whole;
+//! each thread serves its connections alone, with its own pool of connections to the targets. Invariants: a swap drops
+//! no connection, a target that left an upstream gets no further request, and every queue has a bound.
 #![forbid(unsafe_code)]
 
+mod balancer;
 pub mod entities;
+mod gateway;
+mod http1;
+mod listen;
+mod metrics;
 pub mod net;
+mod node;
+mod pool;
+mod request_id;
 pub mod router;
+mod snapshot;
+mod stream;
+mod timer;
+
+pub use gateway::{Gateway, Generation, StartError};
+pub use http1::head::HeadLimits;
+pub use listen::{ListenError, Listener};
+pub use node::{Activator, Config, Limits, Mode, ScaleFromZero};
+pub use pool::KeepAlive;
+pub use snapshot::ConfigError;
+
+/// As which server the gateway answers.
+pub(crate) const SERVER: &str = "kong/3.9.3";
+pub(crate) const VIA: &str = "1.1 kong/3.9.3";

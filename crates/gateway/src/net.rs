@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn ranges_contain_what_their_bits_say() {
-        let contains = |range: &str, ip: &str| range.parse::<IpRange>().unwrap().contains(ip.parse().unwrap());
+        let contains =
+            |range: &str, ip: &str| range.parse::<IpRange>().unwrap().contains(ip.parse().unwrap());
         assert!(contains("10.0.0.0/8", "10.255.0.1"));
         assert!(!contains("10.0.0.0/8", "11.0.0.1"));
         assert!(contains("0.0.0.0/0", "8.8.8.8"));

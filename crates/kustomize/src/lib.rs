@@ -1,1 +1,94 @@
 //! Kustomization directories in, objects out.
+//!
+//! Invariant: [`Build::to_yaml`] is byte for byte what `kustomize build` prints for the same directory.
+#![forbid(unsafe_code)]
+
+mod build;
+mod config;
+mod crd;
+mod error;
+mod field;
+pub mod fs;
+mod generate;
+mod hash;
+mod id;
+mod json6902;
+mod kustomization;
+mod loader;
+mod merge;
+mod nameref;
+mod order;
+mod origin;
+mod patch;
+mod path;
+mod plugin;
+mod replacement;
+mod resmap;
+mod resource;
+mod schema;
+mod selector;
+mod transform;
+mod vars;
+
+use std::path::Path;
+
+use gantry_apimachinery::Value;
+
+pub use error::Error;
+pub use fs::{Disk, FileSystem, Memory};
+pub use loader::{Files, LoadRestrictor};
+
+/// How the output is ordered where the kustomization does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Order {
+    /// By kind: namespaces and definitions first, webhooks last.
+    #[default]
+    Legacy,
+    /// As the resources were read.
+    None,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub load_restrictor: LoadRestrictor,
+    pub order: Order,
+    /// Label every object `app.kubernetes.io/managed-by`.
+    pub managed_by_label: bool,
+}
+
+/// What a kustomization stands for.
+#[derive(Debug)]
+pub struct Build {
+    /// Each object with the places its parts were read from.
+    pub objects: Vec<Value>,
+    /// The files those places refer to.
+    pub files: Files,
+    /// Deprecated fields, patches without a target, unused variables: for stderr.
+    pub warnings: Vec<String>,
+}
+
+/// Builds the kustomization in `dir`, an absolute path.
+pub fn build(fs: &dyn FileSystem, dir: &Path, options: &Options) -> Result<Build, Error> {
+    let outcome = build::run(fs, dir, options)?;
+    let mut objects = Vec::with_capacity(outcome.resources.len());
+    for resource in outcome.resources {
+        let value = gantry_apimachinery::from_yaml(&resource.node)
+            .map_err(|error| Error::at(error.message(), error.span()))?;
+        objects.push(value);
+    }
+    Ok(Build { objects, files: outcome.files, warnings: outcome.warnings })
+}
+
+impl Build {
+    /// The objects as a stream of YAML documents.
+    pub fn to_yaml(&self) -> String {
+        let mut text = String::new();
+        for (index, object) in self.objects.iter().enumerate() {
+            if index > 0 {
+                text.push_str("---\n");
+            }
+            gantry_yaml::emit_to(&mut text, object);
+        }
+        text
+    }
+}

@@ -178,13 +178,11 @@ async fn get(host: &str, port: u16, path: &str, headers: &[(String, String)]) ->
         Ok::<u16, AnyError>(status)
     };
     tokio::pin!(connection, exchange);
-    loop {
-        tokio::select! {
-            done = &mut exchange => return done,
-            ended = &mut connection => {
-                ended?;
-                return exchange.await;
-            }
+    tokio::select! {
+        done = &mut exchange => done,
+        ended = &mut connection => {
+            ended?;
+            exchange.await
         }
     }
 }

@@ -54,8 +54,6 @@ pub struct Config {
     pub log_max_bytes: u64,
     pub log_max_files: usize,
     pub max_pods: u32,
-    /// Use a delegated cgroup v2 subtree when there is one.
-    pub cgroups: bool,
     pub version: String,
 }
 
@@ -82,7 +80,6 @@ impl Config {
             log_max_bytes: 10 << 20,
             log_max_files: 3,
             max_pods: 110,
-            cgroups: true,
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::quantity;
+use gantry_apimachinery::quantity;
 
 /// What the pod's fields say once the node has chosen addresses.
 #[derive(Clone, Debug)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     pub pod: &'a Pod,
     pub pod_ip: &'a str,
     pub host_ip: &'a str,
@@ -20,7 +20,7 @@ pub struct Facts<'a> {
 
 /// Why a reference has no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DownwardError {
+pub(crate) enum DownwardError {
     #[error("unsupported fieldPath: {0}")]
     Field(String),
     #[error("unsupported container resource: {0}")]
@@ -33,7 +33,7 @@ pub enum DownwardError {
 
 impl Facts<'_> {
     /// The value of a `fieldRef`. A label or annotation that is absent is the empty string.
-    pub fn field(&self, path: &str) -> Result<String, DownwardError> {
+    pub(crate) fn field(&self, path: &str) -> Result<String, DownwardError> {
         let metadata = &self.pod.metadata;
         let spec = self.pod.spec.as_ref();
         let own = |s: Option<&str>| Ok(s.unwrap_or_default().to_string());
@@ -67,7 +67,7 @@ impl Facts<'_> {
     }
 
     /// The value of a `resourceFieldRef` in units of its divisor, rounded up.
-    pub fn resource(
+    pub(crate) fn resource(
         &self,
         selector: &ResourceFieldSelector,
         own: &Container,

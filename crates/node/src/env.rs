@@ -11,7 +11,7 @@ use crate::downward::{DownwardError, Facts};
 use crate::expand::expand;
 
 /// The only variables of the host that reach a pod.
-pub const HOST_VARIABLES: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+pub(crate) const HOST_VARIABLES: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 
 /// ConfigMaps and Secrets of the pod's namespace that its spec refers to, by name; an absent one has no entry.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ pub struct References {
 
 /// Why the environment cannot be built; shown as `CreateContainerConfigError`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EnvError {
+pub(crate) enum EnvError {
     #[error("{kind} \"{name}\" not found")]
     NotFound { kind: &'static str, name: String },
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
@@ -36,7 +36,7 @@ pub enum EnvError {
 }
 
 /// The environment of `container`, its host part and `announced` (the node's own variables) included.
-pub fn build(
+pub(crate) fn build(
     container: &Container,
     facts: &Facts<'_>,
     references: &References,
@@ -161,7 +161,7 @@ fn no_key(kind: &'static str, namespace: &str, name: &str, key: &str) -> EnvErro
 }
 
 /// `data` with `stringData` laid over it (an API server folds the latter into the former on write).
-pub fn secret_entries(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn secret_entries(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
     let data = secret.data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone()));
     let text = secret.string_data.iter().flatten().map(|(k, v)| (k.clone(), v.clone().into_bytes()));
     data.chain(text).collect()

@@ -1,7 +1,7 @@
 //! Kubernetes' `$(NAME)` expansion in commands, arguments and environment values.
 
 /// Expands `$(NAME)` with `lookup`; an unknown name stays as written, `$$` is one `$`.
-pub fn expand(input: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn expand(input: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(input.len());
     let mut rest = input;
     while let Some(dollar) = rest.find('$') {

@@ -7,7 +7,7 @@ use crate::config::Cidr;
 
 /// Why no address could be given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IpError {
+pub(crate) enum IpError {
     #[error("no pod address is left in {cidr}: {used} are in use")]
     Exhausted { cidr: Cidr, used: usize },
     #[error(
@@ -19,7 +19,7 @@ pub enum IpError {
 /// Addresses by the uid of the pod that holds them. The next one is searched after the last given, so that an
 /// address rests as long as possible before it is used again.
 #[derive(Debug)]
-pub struct IpPool {
+pub(crate) struct IpPool {
     cidr: Cidr,
     held: HashMap<Ipv4Addr, String>,
     next: u32,
@@ -28,13 +28,13 @@ pub struct IpPool {
 const BIND_TRIES: u32 = 16;
 
 impl IpPool {
-    pub fn new(cidr: Cidr) -> IpPool {
+    pub(crate) fn new(cidr: Cidr) -> IpPool {
         // The first address is the network's own, which Linux refuses for some sockets.
         IpPool { cidr, held: HashMap::new(), next: 1 }
     }
 
     /// Marks an address as held, for pods found after a restart.
-    pub fn adopt(&mut self, address: Ipv4Addr, uid: &str) {
+    pub(crate) fn adopt(&mut self, address: Ipv4Addr, uid: &str) {
         if let Some(index) = self.cidr.index_of(address) {
             self.held.insert(address, uid.into());
             self.next = self.next.max(index + 1);
@@ -42,7 +42,7 @@ impl IpPool {
     }
 
     /// The pod's address, a new one if it has none yet.
-    pub fn take(&mut self, uid: &str) -> Result<Ipv4Addr, IpError> {
+    pub(crate) fn take(&mut self, uid: &str) -> Result<Ipv4Addr, IpError> {
         if let Some((address, _)) = self.held.iter().find(|(_, holder)| *holder == uid) {
             return Ok(*address);
         }
@@ -68,7 +68,7 @@ impl IpPool {
         Err(IpError::Exhausted { cidr: self.cidr, used: self.held.len() })
     }
 
-    pub fn release(&mut self, uid: &str) {
+    pub(crate) fn release(&mut self, uid: &str) {
         self.held.retain(|_, holder| holder != uid);
     }
 }

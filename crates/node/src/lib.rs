@@ -3,27 +3,35 @@
 
 mod action;
 mod cluster;
-mod command;
+pub mod command;
 mod config;
 mod downward;
 mod env;
 mod expand;
 mod ip;
+mod kube_cluster;
+mod log_stream;
 pub mod logs;
+mod node;
 mod pod;
 mod ports;
 mod probe;
 mod process;
 mod procfs;
-mod quantity;
+mod registration;
 pub mod runtime;
 mod services;
 mod status;
+mod usage;
 mod volumes;
 mod words;
 
 pub use cluster::{BeforeStop, Cluster, ClusterError, Severity};
 pub use config::{Cidr, CidrError, Config};
 pub use env::References;
+pub use log_stream::{LogError, log_query};
+pub use logs::LogOptions;
+pub use node::{Node, NodeError, Shutdown};
 pub use process::ProcessRuntime;
 pub use runtime::PodRef;
+pub use usage::{ContainerUsage, PodUsage, Usage, UsageSnapshot, resource_families};

@@ -7,7 +7,7 @@ use crate::procfs;
 
 /// A port that cannot be bound at the pod's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Conflict {
+pub(crate) enum Conflict {
     /// Somebody listens there.
     Taken { port: u16, holder: Option<Holder> },
     /// A port below the machine's limit for unprivileged users.
@@ -17,7 +17,7 @@ pub enum Conflict {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     pub pid: u32,
     pub comm: String,
     /// It listens on all addresses rather than on one.
@@ -25,7 +25,7 @@ pub struct Holder {
 }
 
 /// The first of `ports` that cannot be bound at `address` now.
-pub fn check(address: Ipv4Addr, ports: impl IntoIterator<Item = u16>) -> Option<Conflict> {
+pub(crate) fn check(address: Ipv4Addr, ports: impl IntoIterator<Item = u16>) -> Option<Conflict> {
     for port in ports {
         // The listening socket is closed again at once; nothing has been accepted, so no TIME_WAIT remains.
         let error = match TcpListener::bind((address, port)) {
@@ -57,7 +57,7 @@ fn holder(address: Ipv4Addr, port: u16) -> Option<Holder> {
 
 impl Conflict {
     /// Reason of the pod's `PortsAvailable` condition.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Conflict::Taken { .. } => "PortInUse",
             Conflict::Privileged { .. } => "PortPrivileged",
@@ -66,7 +66,12 @@ impl Conflict {
     }
 
     /// What happened, between whom, and what to do. `pod_of` names the pod of a process of ours.
-    pub fn message(&self, pod: &str, address: Ipv4Addr, pod_of: impl Fn(u32) -> Option<String>) -> String {
+    pub(crate) fn message(
+        &self,
+        pod: &str,
+        address: Ipv4Addr,
+        pod_of: impl Fn(u32) -> Option<String>,
+    ) -> String {
         match self {
             Conflict::Taken { port, holder: Some(holder) } => {
                 let at =

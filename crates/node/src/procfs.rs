@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// One line of `/proc/<pid>/stat`. Times are clock ticks, memory is pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stat {
+pub(crate) struct Stat {
     pub pid: u32,
     pub comm: String,
     pub state: char,
@@ -24,13 +24,13 @@ pub struct Stat {
 
 /// A TCP socket in state LISTEN.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
+pub(crate) struct Listener {
     pub address: IpAddr,
     pub port: u16,
     pub inode: u64,
 }
 
-pub fn parse_stat(line: &str) -> Option<Stat> {
+pub(crate) fn parse_stat(line: &str) -> Option<Stat> {
     // The name may hold anything, spaces and parentheses included, so the last one closes it.
     let open = line.find('(')?;
     let close = line.rfind(')')?;
@@ -53,12 +53,12 @@ pub fn parse_stat(line: &str) -> Option<Stat> {
     })
 }
 
-pub fn stat(pid: u32) -> Option<Stat> {
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/stat")).ok()?))
 }
 
 /// Every process that can be seen.
-pub fn all() -> Vec<Stat> {
+pub(crate) fn all() -> Vec<Stat> {
     pids().filter_map(stat).collect()
 }
 
@@ -68,17 +68,17 @@ fn pids() -> impl Iterator<Item = u32> {
 }
 
 /// The process is there, is not a zombie, and is the one that started at `start_ticks`.
-pub fn is_alive(pid: u32, start_ticks: u64) -> bool {
+pub(crate) fn is_alive(pid: u32, start_ticks: u64) -> bool {
     stat(pid).is_some_and(|s| s.start_ticks == start_ticks && !matches!(s.state, 'Z' | 'X'))
 }
 
 /// Changes with every boot: pids of another boot mean nothing.
-pub fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
 }
 
 /// The value of `name` in the environment a process was started with.
-pub fn environment_variable(pid: u32, name: &str) -> Option<String> {
+pub(crate) fn environment_variable(pid: u32, name: &str) -> Option<String> {
     let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     let value = environ
         .split(|b| *b == 0)
@@ -87,19 +87,19 @@ pub fn environment_variable(pid: u32, name: &str) -> Option<String> {
 }
 
 /// Pids whose starting environment holds `name`, with its value.
-pub fn with_environment_variable(name: &str) -> Vec<(u32, String)> {
+pub(crate) fn with_environment_variable(name: &str) -> Vec<(u32, String)> {
     pids().filter_map(|pid| Some((pid, environment_variable(pid, name)?))).collect()
 }
 
 /// Proportional share of memory, in bytes; `None` where the kernel does not say.
-pub fn pss_bytes(pid: u32) -> Option<u64> {
+pub(crate) fn pss_bytes(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("Pss:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Every TCP socket that listens, IPv4 and IPv6.
-pub fn listeners() -> Vec<Listener> {
+pub(crate) fn listeners() -> Vec<Listener> {
     let mut found = Vec::new();
     for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
         if let Ok(text) = std::fs::read_to_string(file) {
@@ -133,7 +133,7 @@ fn parse_listener(line: &str) -> Option<Listener> {
 }
 
 /// The processes that hold the given sockets; sockets of other users' processes are not found without privilege.
-pub fn socket_owners(inodes: &[u64]) -> HashMap<u64, u32> {
+pub(crate) fn socket_owners(inodes: &[u64]) -> HashMap<u64, u32> {
     let mut owners = HashMap::new();
     for pid in pids() {
         let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
@@ -155,7 +155,7 @@ fn socket_inode(link: &Path) -> Option<u64> {
 }
 
 /// Total CPU time of the machine in ticks (idle and iowait left out) from `/proc/stat`.
-pub fn machine_busy_ticks() -> u64 {
+pub(crate) fn machine_busy_ticks() -> u64 {
     let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let Some(line) = text.lines().next() else { return 0 };
     let numbers: Vec<u64> = line.split_ascii_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
@@ -164,7 +164,7 @@ pub fn machine_busy_ticks() -> u64 {
 }
 
 /// A value of `/proc/meminfo` in bytes.
-pub fn meminfo(name: &str) -> Option<u64> {
+pub(crate) fn meminfo(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 
 /// Variables for every service of the pod's namespace that has a cluster IP, plus `kubernetes` of `default`.
 /// Without `enable_links` only the latter is announced, as upstream.
-pub fn variables<'a>(
+pub(crate) fn variables<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     namespace: &str,
     enable_links: bool,

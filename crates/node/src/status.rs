@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::quantity;
+use gantry_apimachinery::quantity;
 
 /// What a container does now.
 #[derive(Clone, Debug, PartialEq)]
@@ -218,9 +218,7 @@ fn condition(facts: &Facts<'_>, name: &str, problem: Option<(String, String)>) -
         status: status.into(),
         reason: shown(reason),
         message: shown(message),
-        last_transition_time: old
-            .and_then(|c| c.last_transition_time.clone())
-            .or_else(|| Some(Time(facts.now))),
+        last_transition_time: old.and_then(|c| c.last_transition_time.clone()).or(Some(Time(facts.now))),
         observed_generation: facts.pod.metadata.generation,
         ..PodCondition::default()
     }

@@ -2,7 +2,7 @@
 
 /// Why a command line could not be split.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WordsError {
+pub(crate) enum WordsError {
     #[error("unclosed {quote} quote that opens at byte {at}")]
     Unclosed { quote: char, at: usize },
     #[error("the line ends in a lone backslash")]
@@ -10,7 +10,7 @@ pub enum WordsError {
 }
 
 /// The words of `line`: blanks separate, `'…'` is literal, `"…"` keeps `\"`, `\\`, `\$` and `` \` `` as escapes.
-pub fn split(line: &str) -> Result<Vec<String>, WordsError> {
+pub(crate) fn split(line: &str) -> Result<Vec<String>, WordsError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = line.char_indices();
@@ -53,16 +53,6 @@ pub fn split(line: &str) -> Result<Vec<String>, WordsError> {
     Ok(words)
 }
 
-/// `words` on one line, quoted so that [`split`] gives them back.
-pub fn join(words: &[String]) -> String {
-    let quoted = words.iter().map(|word| {
-        let plain = !word.is_empty()
-            && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:=,@%+{}".contains(&b));
-        if plain { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,11 +73,5 @@ mod tests {
         assert_eq!(split("a 'b"), Err(WordsError::Unclosed { quote: '\'', at: 2 }));
         assert_eq!(split("a \"b\\"), Err(WordsError::Unclosed { quote: '"', at: 2 }));
         assert_eq!(split("a\\"), Err(WordsError::TrailingBackslash));
-    }
-
-    #[test]
-    fn join_is_undone_by_split() {
-        let words = ["a b".to_string(), "it's".into(), String::new(), "--x={args}".into(), "$H".into()];
-        assert_eq!(split(&join(&words)).unwrap(), words);
     }
 }

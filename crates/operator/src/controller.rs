@@ -20,7 +20,7 @@ use crate::informer::{AnyInformer, Change, Informer, Informers, Object};
 use crate::key::Key;
 use crate::metrics::ControllerMetrics;
 use crate::operator::Operator;
-use crate::queue::{RetryDelay, WorkQueue};
+use crate::queue::{RetryDelay, Work, WorkQueue};
 
 /// Why a reconciliation failed; it is logged, counted and tried again with growing delay.
 pub type ReconcileError = Box<dyn std::error::Error + Send + Sync>;
@@ -57,8 +57,8 @@ impl Action {
     }
 }
 
-type Reconcile =
-    Arc<dyn Fn(Key) -> Pin<Box<dyn Future<Output = Result<Action, ReconcileError>> + Send>> + Send + Sync>;
+type Outcome = Result<Action, ReconcileError>;
+type Reconcile<T> = Arc<dyn Fn(T) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
 
 /// A controller being put together; [`reconcile`](Controller::reconcile) completes and registers it.
 #[must_use = "a controller does nothing before `reconcile` registers it"]
@@ -78,12 +78,25 @@ pub struct Trigger {
 }
 
 /// A complete controller, ready to be run by the operator.
-pub(crate) struct Engine {
-    pub(crate) name: String,
-    queue: Arc<WorkQueue>,
+pub(crate) struct Engine<T: Work = Key> {
+    name: String,
+    queue: Arc<WorkQueue<T>>,
     concurrency: usize,
     needs: Vec<Arc<dyn AnyInformer>>,
-    reconcile: Reconcile,
+    reconcile: Reconcile<T>,
+}
+
+/// An engine over whatever its work is about.
+pub(crate) trait AnyEngine: Send + Sync {
+    fn name(&self) -> &str;
+    fn depth(&self) -> usize;
+    /// Works until `cancel`, then lets what was begun end within `grace`.
+    fn run(
+        self: Arc<Self>,
+        cancel: CancellationToken,
+        grace: Duration,
+        metrics: ControllerMetrics,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 // === impl Controller ===
@@ -191,14 +204,9 @@ impl<K: Object> Controller<K> {
         F: Fn(Key) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
     {
-        let engine = Engine {
-            name: self.name,
-            queue: self.queue,
-            concurrency: self.concurrency,
-            needs: self.needs,
-            reconcile: Arc::new(move |key| Box::pin(reconcile(key))),
-        };
-        self.operator.add_engine(engine);
+        let reconcile: Reconcile<Key> = Arc::new(move |key| Box::pin(reconcile(key)));
+        let engine = Engine::new(self.name, self.queue, self.concurrency, self.needs, reconcile);
+        self.operator.add_engine(Arc::new(engine));
     }
 }
 
@@ -227,23 +235,18 @@ impl Trigger {
 
 // === impl Engine ===
 
-impl Engine {
+impl<T: Work> Engine<T> {
     pub(crate) fn new(
         name: String,
-        queue: Arc<WorkQueue>,
+        queue: Arc<WorkQueue<T>>,
         concurrency: usize,
         needs: Vec<Arc<dyn AnyInformer>>,
-        reconcile: Reconcile,
-    ) -> Engine {
+        reconcile: Reconcile<T>,
+    ) -> Engine<T> {
         Engine { name, queue, concurrency, needs, reconcile }
     }
 
-    pub(crate) fn queue(&self) -> Arc<WorkQueue> {
-        self.queue.clone()
-    }
-
-    /// Works until `cancel`, then lets what was begun end within `grace`.
-    pub(crate) async fn run(&self, cancel: CancellationToken, grace: Duration, metrics: ControllerMetrics) {
+    async fn work(&self, cancel: CancellationToken, grace: Duration, metrics: ControllerMetrics) {
         for informer in &self.needs {
             let mut signal = informer.sync_signal();
             tokio::select! {
@@ -252,8 +255,8 @@ impl Engine {
                 _ = signal.wait_for(|synced| *synced) => {}
             }
         }
-        let mut working: JoinSet<(Key, Result<Action, ReconcileError>)> = JoinSet::new();
-        let mut keys: HashMap<Id, Key> = HashMap::new();
+        let mut working: JoinSet<(T, Outcome)> = JoinSet::new();
+        let mut keys: HashMap<Id, T> = HashMap::new();
         loop {
             tokio::select! {
                 biased;
@@ -284,11 +287,7 @@ impl Engine {
         }
     }
 
-    fn finish(
-        &self,
-        ended: Result<(Id, (Key, Result<Action, ReconcileError>)), tokio::task::JoinError>,
-        keys: &mut HashMap<Id, Key>,
-    ) {
+    fn finish(&self, ended: Result<(Id, (T, Outcome)), tokio::task::JoinError>, keys: &mut HashMap<Id, T>) {
         match ended {
             Ok((id, (key, outcome))) => {
                 keys.remove(&id);
@@ -318,6 +317,25 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+impl<T: Work> AnyEngine for Engine<T> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn depth(&self) -> usize {
+        self.queue.depth()
+    }
+
+    fn run(
+        self: Arc<Self>,
+        cancel: CancellationToken,
+        grace: Duration,
+        metrics: ControllerMetrics,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { self.work(cancel, grace, metrics).await })
     }
 }
 

@@ -7,7 +7,6 @@ use gantry_clock::Clock;
 use gantry_prom_model::{Counter, CounterVec, GaugeVec, Histogram, HistogramVec, Registry};
 
 use crate::informer::Informers;
-use crate::queue::WorkQueue;
 
 const DURATION_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
 
@@ -81,9 +80,9 @@ impl OperatorMetrics {
     }
 
     /// Brings the values that are looked up rather than counted up to date.
-    pub(crate) fn refresh(&self, informers: &Informers, queues: &[(String, Arc<WorkQueue>)]) {
-        for (name, queue) in queues {
-            self.depth.with([name]).set(queue.depth() as f64);
+    pub(crate) fn refresh(&self, informers: &Informers, depths: &[(&str, usize)]) {
+        for (name, depth) in depths {
+            self.depth.with([name]).set(*depth as f64);
         }
         let now = self.clock.monotonic();
         for informer in informers.all() {

@@ -1,5 +1,7 @@
 //! The operator: one set of informers and everything that runs over it.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +12,11 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::{Controller, Engine};
+use crate::controller::{Action, AnyEngine, Controller, Engine, ReconcileError};
 use crate::events::{self, Recorder, WriterSlot};
 use crate::informer::{Informer, InformerSettings, Informers, Object};
 use crate::metrics::OperatorMetrics;
-use crate::queue::WorkQueue;
+use crate::queue::{Work, WorkQueue};
 
 /// How an operator runs.
 #[derive(Clone, Debug)]
@@ -48,11 +50,15 @@ struct Inner {
     settings: Settings,
     informers: Informers,
     metrics: OperatorMetrics,
-    engines: Mutex<Vec<Engine>>,
-    queues: Mutex<Vec<(String, Arc<WorkQueue>)>>,
+    /// Registered and not yet running.
+    waiting: Mutex<Vec<Arc<dyn AnyEngine>>>,
+    engines: Mutex<Vec<Arc<dyn AnyEngine>>>,
+    tasks: Mutex<Vec<(String, Task)>>,
     recorder: Recorder,
     event_writer: WriterSlot,
 }
+
+type Task = Box<dyn FnOnce(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 impl Operator {
     pub fn new(client: Client, clock: Arc<dyn Clock>) -> Operator {
@@ -66,8 +72,9 @@ impl Operator {
             settings,
             informers,
             metrics: OperatorMetrics::new(clock),
+            waiting: Mutex::default(),
             engines: Mutex::default(),
-            queues: Mutex::default(),
+            tasks: Mutex::default(),
             recorder,
             event_writer: Mutex::new(Some(event_writer)),
         };
@@ -122,9 +129,31 @@ impl Operator {
         self.inner.metrics.registry()
     }
 
-    pub(crate) fn add_engine(&self, engine: Engine) {
-        self.inner.queues.lock().push((engine.name.clone(), engine.queue()));
-        self.inner.engines.lock().push(engine);
+    /// A controller of something else than objects of one kind: `work` is called for what is put into `queue`.
+    pub fn worker<T, F, Fut>(&self, name: &str, queue: Arc<WorkQueue<T>>, concurrency: usize, work: F)
+    where
+        T: Work,
+        F: Fn(T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
+    {
+        let reconcile = Arc::new(move |item| Box::pin(work(item)) as _);
+        let engine = Engine::new(name.to_owned(), queue, concurrency.max(1), Vec::new(), reconcile);
+        self.add_engine(Arc::new(engine));
+    }
+
+    /// Something that runs beside the controllers from start to `cancel`.
+    pub fn task<F, Fut>(&self, name: &str, task: F)
+    where
+        F: FnOnce(CancellationToken) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let task: Task = Box::new(move |cancel| Box::pin(task(cancel)));
+        self.inner.tasks.lock().push((name.to_owned(), task));
+    }
+
+    pub(crate) fn add_engine(&self, engine: Arc<dyn AnyEngine>) {
+        self.inner.engines.lock().push(engine.clone());
+        self.inner.waiting.lock().push(engine);
     }
 
     /// Runs everything registered so far until `cancel`, then lets begun work end.
@@ -133,20 +162,30 @@ impl Operator {
         let watches = CancellationToken::new();
         let _end_watches = watches.clone().drop_guard();
         self.inner.informers.start(watches);
-        let engines = std::mem::take(&mut *self.inner.engines.lock());
+        let engines = std::mem::take(&mut *self.inner.waiting.lock());
         let grace = self.inner.settings.shutdown_grace;
         let events_end = CancellationToken::new();
         let event_writer = self.inner.event_writer.lock().take();
         let events = event_writer.map(|writer| tokio::spawn(writer.run(events_end.clone())));
         let mut running = JoinSet::new();
         for engine in engines {
-            let engine = Arc::new(engine);
-            let metrics = self.inner.metrics.controller(&engine.name);
-            let cancel = cancel.clone();
-            running.spawn(async move { engine.run(cancel, grace, metrics).await });
+            let metrics = self.inner.metrics.controller(engine.name());
+            running.spawn(engine.run(cancel.clone(), grace, metrics));
+        }
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        for (name, task) in tasks {
+            let work = task(cancel.clone());
+            running.spawn(async move {
+                work.await;
+                tracing::debug!(task = name, "task ended");
+            });
         }
         cancel.cancelled().await;
-        while running.join_next().await.is_some() {}
+        // Each engine keeps its own grace; the second one is for tasks that do not.
+        let drained = tokio::time::timeout(grace * 2, async { while running.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::warn!("tasks were cut at shutdown");
+        }
         events_end.cancel();
         if let Some(events) = events {
             // What could not be written within the grace is dropped: events are best effort.
@@ -157,8 +196,10 @@ impl Operator {
 
 impl Gather for Operator {
     fn gather(&self) -> Vec<MetricFamily> {
-        let queues = self.inner.queues.lock().clone();
-        self.inner.metrics.refresh(&self.inner.informers, &queues);
+        let engines = self.inner.engines.lock().clone();
+        let depths: Vec<(&str, usize)> =
+            engines.iter().map(|engine| (engine.name(), engine.depth())).collect();
+        self.inner.metrics.refresh(&self.inner.informers, &depths);
         self.inner.metrics.registry().gather()
     }
 }

@@ -4,6 +4,8 @@
 //! handed out once more afterwards; of several delays the shortest counts, and being handed out ends them all.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Display;
+use std::hash::Hash;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,38 +27,52 @@ impl Default for RetryDelay {
     }
 }
 
+/// What work can be about: usually the [`Key`] of an object.
+pub trait Work: Clone + Eq + Hash + Display + Send + Sync + 'static {}
+
+impl<T: Clone + Eq + Hash + Display + Send + Sync + 'static> Work for T {}
+
 /// See the module's documentation.
-pub struct WorkQueue {
+pub struct WorkQueue<T: Work = Key> {
     retry: RetryDelay,
-    state: Mutex<State>,
+    state: Mutex<State<T>>,
     wake: Notify,
 }
 
-#[derive(Default)]
-struct State {
-    ready: VecDeque<Key>,
-    waiting: HashSet<Key>,
-    working: HashSet<Key>,
-    again: HashSet<Key>,
-    delayed: BTreeMap<(Instant, u64), Key>,
-    deadline: HashMap<Key, (Instant, u64)>,
-    failures: HashMap<Key, u32>,
+struct State<T> {
+    ready: VecDeque<T>,
+    waiting: HashSet<T>,
+    working: HashSet<T>,
+    again: HashSet<T>,
+    delayed: BTreeMap<(Instant, u64), T>,
+    deadline: HashMap<T, (Instant, u64)>,
+    failures: HashMap<T, u32>,
     next_ticket: u64,
 }
 
-impl WorkQueue {
-    pub fn new(retry: RetryDelay) -> WorkQueue {
-        WorkQueue { retry, state: Mutex::default(), wake: Notify::new() }
+impl<T: Work> WorkQueue<T> {
+    pub fn new(retry: RetryDelay) -> WorkQueue<T> {
+        let state = State {
+            ready: VecDeque::new(),
+            waiting: HashSet::new(),
+            working: HashSet::new(),
+            again: HashSet::new(),
+            delayed: BTreeMap::new(),
+            deadline: HashMap::new(),
+            failures: HashMap::new(),
+            next_ticket: 0,
+        };
+        WorkQueue { retry, state: Mutex::new(state), wake: Notify::new() }
     }
 
     /// Asks for work on `key` as soon as possible.
-    pub fn add(&self, key: Key) {
+    pub fn add(&self, key: T) {
         self.state.lock().add(key);
         self.wake.notify_one();
     }
 
     /// Asks for work on `key` after `delay`, unless it is due earlier anyway.
-    pub fn add_after(&self, key: Key, delay: Duration) {
+    pub fn add_after(&self, key: T, delay: Duration) {
         if delay.is_zero() {
             return self.add(key);
         }
@@ -67,7 +83,7 @@ impl WorkQueue {
     }
 
     /// Asks for work on `key` after the delay its failures have earned, which grows with each call.
-    pub fn add_failed(&self, key: Key) -> Duration {
+    pub fn add_failed(&self, key: T) -> Duration {
         let delay = {
             let mut state = self.state.lock();
             let failures = state.failures.entry(key.clone()).or_insert(0);
@@ -80,7 +96,7 @@ impl WorkQueue {
     }
 
     /// Forgets the failures of `key`: its work succeeded.
-    pub fn forget(&self, key: &Key) {
+    pub fn forget(&self, key: &T) {
         self.state.lock().failures.remove(key);
     }
 
@@ -90,7 +106,7 @@ impl WorkQueue {
     }
 
     /// Waits for a key that is due and nobody works on. Cancel safe.
-    pub async fn next(&self) -> Key {
+    pub async fn next(&self) -> T {
         loop {
             let due = {
                 let mut state = self.state.lock();
@@ -117,7 +133,7 @@ impl WorkQueue {
     }
 
     /// Says that the work on `key` ended, well or not.
-    pub fn done(&self, key: &Key) {
+    pub fn done(&self, key: &T) {
         let mut state = self.state.lock();
         state.working.remove(key);
         if state.again.remove(key) {
@@ -127,8 +143,8 @@ impl WorkQueue {
     }
 }
 
-impl State {
-    fn add(&mut self, key: Key) {
+impl<T: Work> State<T> {
+    fn add(&mut self, key: T) {
         if self.working.contains(&key) {
             self.again.insert(key);
         } else if self.waiting.insert(key.clone()) {
@@ -136,7 +152,7 @@ impl State {
         }
     }
 
-    fn delay(&mut self, key: Key, due: Instant) {
+    fn delay(&mut self, key: T, due: Instant) {
         if self.waiting.contains(&key) {
             return;
         }
@@ -163,7 +179,7 @@ impl State {
         }
     }
 
-    fn take(&mut self) -> Option<Key> {
+    fn take(&mut self) -> Option<T> {
         let key = self.ready.pop_front()?;
         self.waiting.remove(&key);
         if let Some(ticket) = self.deadline.remove(&key) {

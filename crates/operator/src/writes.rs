@@ -68,10 +68,15 @@ impl Writes {
     /// The watched event that makes it true also brings the key back to the controller, as long as it
     /// watches what it writes.
     pub fn settled(&self, key: &Key) -> bool {
+        self.settled_within(key, LOST_AFTER)
+    }
+
+    /// Like [`settled`](Writes::settled), believing the store already after `patience`.
+    pub fn settled_within(&self, key: &Key, patience: Duration) -> bool {
         let mut all = self.outstanding.lock();
         let Some(outstanding) = all.get_mut(key) else { return true };
         let now = self.clock.monotonic();
-        outstanding.retain(|write| !write.came_back() && now.saturating_sub(write.since) < LOST_AFTER);
+        outstanding.retain(|write| !write.came_back() && now.saturating_sub(write.since) < patience);
         let settled = outstanding.is_empty();
         if settled {
             all.remove(key);

@@ -130,16 +130,15 @@ pub enum FamilySample<'a> {
     Native(&'a Arc<FloatHistogram>),
 }
 
+/// Takes a series' labels, its value, its timestamp if it has one, and its exemplar.
+pub type SampleVisitor<'v> = &'v mut dyn FnMut(&Labels, FamilySample<'_>, Option<i64>, Option<&Exemplar>);
+
 impl MetricFamily {
     /// Calls `visit` for each series of the family with its complete labels (`__name__`, `le`, `quantile`
     /// included), its value, its timestamp if it has one, and its exemplar.
     ///
     /// `scratch` is only there to save allocations between calls.
-    pub fn visit_samples(
-        &self,
-        scratch: &mut LabelsBuilder,
-        visit: &mut dyn FnMut(&Labels, FamilySample<'_>, Option<i64>, Option<&Exemplar>),
-    ) {
+    pub fn visit_samples(&self, scratch: &mut LabelsBuilder, visit: SampleVisitor<'_>) {
         let mut series = |labels: &Labels, suffix: &str, extra: Option<(&str, &str)>| {
             scratch.clear();
             for (name, value) in labels {

@@ -24,12 +24,15 @@ pub use exposition::{
 };
 pub use family::{
     Bucket, FamilySample, HistogramValue, Metadata, Metric, MetricFamily, MetricKind, MetricValue, Quantile,
-    SummaryValue,
+    SampleVisitor, SummaryValue,
 };
 pub use float_text::{format_float, format_float_plain, format_open_metrics_float, parse_float, write_float};
 pub use gather::Gather;
 pub use go_regex::compile_go_regex;
-pub use histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, FloatHistogram, Span, is_exponential_schema};
+pub use histogram::{
+    CUSTOM_BUCKETS_SCHEMA, CounterResetHint, FloatHistogram, HistogramBucket, HistogramError, HistogramSum,
+    Reconciled, Span, is_exponential_schema,
+};
 pub use instruments::{
     Counter, CounterVec, DEFAULT_BUCKETS, Gauge, GaugeVec, Histogram, HistogramVec, Registry, RegistryError,
     exponential_buckets, linear_buckets,

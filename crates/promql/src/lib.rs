@@ -12,7 +12,9 @@ mod engine;
 mod eval;
 mod functions;
 mod parser;
+mod pretty;
 mod printer;
+pub mod testing;
 mod value;
 
 pub use engine::{Cancellation, Engine, EngineOptions, QueryError};

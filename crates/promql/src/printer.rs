@@ -13,7 +13,7 @@ struct Quoted<'a>(&'a str);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        gantry_prom_model::write_quoted(f, self.0)
+        f.write_str(&crate::parser::lexer::quote(self.0))
     }
 }
 
@@ -241,7 +241,7 @@ impl Display for MatrixSelector {
 
 impl Subquery {
     /// `[1h:5m] @ 10.000 offset 1m`
-    fn write_suffix(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn write_suffix(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[")?;
         write_whole_duration(f, &self.window)?;
         f.write_str(":")?;

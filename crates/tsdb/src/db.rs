@@ -18,12 +18,19 @@ pub struct DbOptions {
     pub retention_ms: i64,
     /// The head is truncated when its oldest sample is older than the retention by this much.
     pub truncate_every_ms: i64,
+    /// When the head holds more bytes than this, its oldest samples go before their time.
+    pub max_head_bytes: usize,
 }
 
 impl Default for DbOptions {
     fn default() -> DbOptions {
         let hour = 60 * 60 * 1000;
-        DbOptions { head: HeadOptions::default(), retention_ms: 15 * 24 * hour, truncate_every_ms: hour / 2 }
+        DbOptions {
+            head: HeadOptions::default(),
+            retention_ms: 15 * 24 * hour,
+            truncate_every_ms: hour / 2,
+            max_head_bytes: 4 << 30,
+        }
     }
 }
 
@@ -84,18 +91,40 @@ impl Db {
     /// # Errors
     /// When the log cannot be shortened; the samples in memory are gone all the same.
     pub fn maintain(&self, now_ms: i64) -> Result<Option<Truncation>, TsdbError> {
+        let over = self.over_budget();
         let last = self.truncated_at_ms.load(Ordering::Acquire);
-        if now_ms.saturating_sub(last) < self.options.truncate_every_ms {
+        if over.is_none() && now_ms.saturating_sub(last) < self.options.truncate_every_ms {
             return Ok(None);
         }
         self.truncated_at_ms.store(now_ms, Ordering::Release);
-        let bound = now_ms.saturating_sub(self.options.retention_ms);
+        let bound = now_ms.saturating_sub(self.options.retention_ms).max(over.unwrap_or(i64::MIN));
         if self.head.time_range().is_none_or(|(oldest, _)| oldest >= bound) {
             return Ok(None);
         }
         let mut done = self.head.truncate_memory(bound)?;
         done.checkpoint = self.head.truncate_wal(bound)?;
         Ok(Some(done))
+    }
+
+    /// The time before which samples have to go when the head is too large: a quarter of its range, but never its
+    /// newest hour, so that queries about now always have an answer.
+    fn over_budget(&self) -> Option<i64> {
+        let bytes = self.head.stats().heap_bytes;
+        if bytes <= self.options.max_head_bytes {
+            return None;
+        }
+        let (oldest, newest) = self.head.time_range()?;
+        let bound = (oldest + (newest - oldest) / 4).min(newest.saturating_sub(60 * 60 * 1000));
+        if bound <= oldest {
+            return None;
+        }
+        tracing::warn!(
+            head_bytes = bytes,
+            limit = self.options.max_head_bytes,
+            dropped_before_ms = bound,
+            "the head is larger than allowed: its oldest samples go before their retention ends"
+        );
+        Some(bound)
     }
 
     /// Makes everything durable; the store can be used afterwards.

@@ -8,7 +8,10 @@
 mod claim;
 mod deployment;
 mod endpoints;
+mod gc;
 pub mod health;
+mod inventory;
+mod namespace;
 mod pods;
 mod replicaset;
 mod scheduler;
@@ -50,7 +53,25 @@ impl Controllers {
         if config.scheduler {
             scheduler::register(operator);
         }
+        register_housekeeping(operator);
     }
+}
+
+/// Garbage collection and the end of namespaces, which hear of every object of every kind.
+fn register_housekeeping(operator: &Operator) {
+    let inventory = inventory::Inventory::new(operator.informers());
+    let collector = gc::register(operator, &inventory);
+    let namespaces = namespace::register(operator, &inventory);
+    operator.task("inventory", move |cancel| async move {
+        let hear = Arc::new(move |id: &inventory::ObjectId, change: gantry_operator::MetaChange<'_>| {
+            collector.hear(id, change);
+            namespaces.hear(id, change);
+        });
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = inventory.follow(hear) => {}
+        }
+    });
 }
 
 /// Runs the controllers alone until `cancel`.

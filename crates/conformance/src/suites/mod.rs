@@ -1,44 +1,60 @@
 //! Every suite by name, and the one thing a suite does.
 
-pub mod kustomize;
+pub(crate) mod autoscaling;
+pub(crate) mod kopf;
+pub(crate) mod kong;
+pub(crate) mod kustomize;
+pub(crate) mod promql;
 
 use std::path::Path;
 
 /// What became of one case.
-pub struct Case {
-    pub name: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
     /// Why it failed; `None` when it passed.
-    pub failure: Option<String>,
+    pub(crate) failure: Option<String>,
 }
 
 impl Case {
-    pub fn new(name: impl Into<String>, outcome: Result<(), String>) -> Case {
+    pub(crate) fn new(name: impl Into<String>, outcome: Result<(), String>) -> Case {
         Case { name: name.into(), failure: outcome.err() }
     }
 }
 
 /// A suite: runs all cases below the data folder. `None` when its data is not there.
-pub struct Suite {
-    pub name: &'static str,
-    pub run: fn(data: &Path) -> Option<Vec<Case>>,
+pub(crate) struct Suite {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(data: &Path) -> Option<Vec<Case>>,
 }
 
 /// The suites in the order of the table.
-pub const SUITES: &[Suite] = &[
+pub(crate) const SUITES: &[Suite] = &[
+    Suite { name: "autoscaling-behavior", run: autoscaling::behavior },
+    Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
+    Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
+    Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
+    Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
+    Suite { name: "promql/promqltest", run: promql::scripts },
+    Suite { name: "promql/openmetrics", run: promql::open_metrics },
+    Suite { name: "kong-router", run: kong::router_traditional },
+    Suite { name: "kong-router-paths", run: kong::router_path_handling },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
-pub const NOT_RUN: &[&str] = &[
-    "autoscaling",
+pub(crate) const NOT_RUN: &[&str] = &[
+    "autoscaling-keda",
+    "autoscaling-vpa",
     "dashboards",
     "gateway-api",
     "kic-golden",
     "kong",
+    "kong-admin",
     "kopf",
     "kubernetes-api",
     "locust",
-    "promql",
+    "promql/compliance",
+    "promql/remotewrite",
     "thanos",
 ];

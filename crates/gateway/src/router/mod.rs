@@ -125,7 +125,7 @@ struct Entry {
 }
 
 /// An immutable set of routes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Router {
     flavour: Flavour,
     rules: Vec<Rules>,
@@ -144,7 +144,8 @@ impl Router {
             let compiled = Rules::compile(route)?;
             let paths = route.paths.as_deref().unwrap_or_default();
             if compiled.mask == 0 && paths.is_empty() {
-                let reason = "at least one of methods, hosts, headers, paths, snis, sources, destinations is needed";
+                let reason =
+                    "at least one of methods, hosts, headers, paths, snis, sources, destinations is needed";
                 return Err(RouterError::new(route.label(), "paths".into(), reason.into()));
             }
             let entry = |path: Option<PathRule>| Entry {

@@ -13,16 +13,18 @@ pub(super) fn packed_priority(entry: &Entry, route: &Route, rules: &Rules) -> u6
     let plain_hosts = !rules.plain_hosts.is_empty() && rules.wildcard_hosts.is_empty();
     let headers = (rules.headers.len() as u64).min(255);
     let (pattern, priority, length) = match &entry.path {
-        Some(PathRule::Pattern { .. }) => {
-            (1, route.regex_priority.clamp(0, i64::from(u32::MAX)) as u64, 0)
-        }
+        Some(PathRule::Pattern { .. }) => (1, route.regex_priority.clamp(0, i64::from(u32::MAX)) as u64, 0),
         Some(PathRule::Prefix(prefix)) => (0, 0, (prefix.len() as u64).min((1 << 19) - 1)),
         None => (0, 0, 0),
     };
     fields << 61 | u64::from(plain_hosts) << 60 | headers << 52 | pattern << 51 | priority << 19 | length
 }
 
-pub(super) fn by_packed_priority(mut entries: Vec<Entry>, routes: &[Route], all_rules: &[Rules]) -> Vec<Entry> {
+pub(super) fn by_packed_priority(
+    mut entries: Vec<Entry>,
+    routes: &[Route],
+    all_rules: &[Rules],
+) -> Vec<Entry> {
     entries.sort_by_cached_key(|entry| {
         let route = &routes[entry.route as usize];
         let priority = packed_priority(entry, route, &all_rules[entry.route as usize]);

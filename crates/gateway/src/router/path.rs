@@ -125,11 +125,7 @@ pub fn escape_into(path: &[u8], out: &mut Vec<u8>) {
         if PLAIN[byte as usize] {
             out.push(byte);
         } else {
-            out.extend_from_slice(&[
-                b'%',
-                DIGITS[(byte >> 4) as usize],
-                DIGITS[(byte & 15) as usize],
-            ]);
+            out.extend_from_slice(&[b'%', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]);
         }
     }
 }

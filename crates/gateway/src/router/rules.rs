@@ -128,8 +128,7 @@ fn lower(values: &[String]) -> Vec<Vec<u8>> {
 
 impl Rules {
     pub(crate) fn compile(route: &Route) -> Result<Rules, RouterError> {
-        let error =
-            |field: &str, reason: String| RouterError::new(route.label(), field.to_owned(), reason);
+        let error = |field: &str, reason: String| RouterError::new(route.label(), field.to_owned(), reason);
         let mut rules = Rules {
             plain_hosts: Vec::new(),
             wildcard_hosts: Vec::new(),
@@ -172,22 +171,22 @@ impl Rules {
             rules.snis.push(name.to_owned());
             rules.mask |= SNI;
         }
-        let endpoints = |field: &str, list: &Option<Vec<Endpoint>>| -> Result<Vec<EndpointRule>, RouterError> {
-            let mut out = Vec::new();
-            for endpoint in list.iter().flatten() {
-                let ip = match &endpoint.ip {
-                    None => None,
-                    Some(text) => {
-                        let range = text
-                            .parse::<IpRange>()
-                            .map_err(|reason| error(field, reason.to_string()))?;
-                        Some((text.clone(), range))
-                    }
-                };
-                out.push(EndpointRule { ip, port: endpoint.port });
-            }
-            Ok(out)
-        };
+        let endpoints =
+            |field: &str, list: &Option<Vec<Endpoint>>| -> Result<Vec<EndpointRule>, RouterError> {
+                let mut out = Vec::new();
+                for endpoint in list.iter().flatten() {
+                    let ip = match &endpoint.ip {
+                        None => None,
+                        Some(text) => {
+                            let range =
+                                text.parse::<IpRange>().map_err(|reason| error(field, reason.to_string()))?;
+                            Some((text.clone(), range))
+                        }
+                    };
+                    out.push(EndpointRule { ip, port: endpoint.port });
+                }
+                Ok(out)
+            };
         rules.sources = endpoints("sources", &route.sources)?;
         rules.destinations = endpoints("destinations", &route.destinations)?;
         if !rules.sources.is_empty() {

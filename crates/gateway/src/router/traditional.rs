@@ -59,8 +59,7 @@ fn compare(a: &Entry, b: &Entry, routes: &[Route], all_rules: &[Rules]) -> Order
         let is_pattern = matches!(entry.path, Some(PathRule::Pattern { .. }));
         let wildcard_with_port = rules.wildcard_hosts.iter().any(|(_, wildcard)| wildcard.has_port);
         let only_plain = route.hosts.is_some() && rules.wildcard_hosts.is_empty();
-        let sub_weight =
-            u8::from(wildcard_with_port) << 2 | u8::from(only_plain) << 1 | u8::from(is_pattern);
+        let sub_weight = u8::from(wildcard_with_port) << 2 | u8::from(only_plain) << 1 | u8::from(is_pattern);
         let regex_priority = if is_pattern { route.regex_priority } else { 0 };
         let length = match &entry.path {
             Some(PathRule::Prefix(prefix)) => prefix.len(),
@@ -153,7 +152,12 @@ impl Tables {
     }
 
     /// The first wildcard that fits a host no route names.
-    pub(super) fn wildcard_hit(&self, flavour: Flavour, index: &Index, request: &Request<'_>) -> Option<String> {
+    pub(super) fn wildcard_hit(
+        &self,
+        flavour: Flavour,
+        index: &Index,
+        request: &Request<'_>,
+    ) -> Option<String> {
         if flavour != Flavour::Traditional {
             return None;
         }
@@ -218,7 +222,10 @@ impl Router {
             (METHOD, tables.methods.contains(method)),
             (SNI, tables.snis.contains(request.sni.unwrap_or_default())),
             (SRC, tables.has_sources && any(|rules| &rules.sources, request.src_ip, request.src_port)),
-            (DST, tables.has_destinations && any(|rules| &rules.destinations, request.dst_ip, request.dst_port)),
+            (
+                DST,
+                tables.has_destinations && any(|rules| &rules.destinations, request.dst_ip, request.dst_port),
+            ),
         ];
         for (bit, hit) in bits {
             reachable |= if hit { bit } else { 0 };
@@ -227,7 +234,8 @@ impl Router {
             return None;
         }
         let start = tables.categories.iter().position(|category| category.mask == reachable).unwrap_or(0);
-        let of_start = candidates.partition_point(|&id| (self.entries[id as usize].category as usize) < start);
+        let of_start =
+            candidates.partition_point(|&id| (self.entries[id as usize].category as usize) < start);
         let mut rest = &candidates[of_start..];
         while let Some(&first) = rest.first() {
             let number = self.entries[first as usize].category;
@@ -261,7 +269,8 @@ impl Router {
     fn is_preferred(&self, id: u32, preferred: &Preferred<'_>) -> bool {
         let entry = &self.entries[id as usize];
         let rules = &self.rules[entry.route as usize];
-        let has_key = |list: &[rules::EndpointRule], wanted: &str| endpoint_keys(list).any(|key| key == wanted);
+        let has_key =
+            |list: &[rules::EndpointRule], wanted: &str| endpoint_keys(list).any(|key| key == wanted);
         match preferred {
             Preferred::Nothing => false,
             Preferred::Header(name) => rules.headers.iter().any(|header| header.name == *name),
@@ -323,10 +332,11 @@ impl Category {
         {
             offer(self.by_sni.get(sni), Preferred::Sni(sni));
         }
-        let endpoint_key = |table: &HashMap<String, usize>, ip: Option<std::net::IpAddr>, port: Option<u16>| {
-            let ip = ip.map(|ip| ip.to_string()).filter(|ip| table.contains_key(ip));
-            ip.or_else(|| port.map(|port| port.to_string()).filter(|port| table.contains_key(port)))
-        };
+        let endpoint_key =
+            |table: &HashMap<String, usize>, ip: Option<std::net::IpAddr>, port: Option<u16>| {
+                let ip = ip.map(|ip| ip.to_string()).filter(|ip| table.contains_key(ip));
+                ip.or_else(|| port.map(|port| port.to_string()).filter(|port| table.contains_key(port)))
+            };
         if self.mask & SRC != 0
             && let Some(key) = endpoint_key(&self.by_source, request.src_ip, request.src_port)
         {

@@ -39,6 +39,34 @@ pub fn path(container_dir: &Path, attempt: u32) -> PathBuf {
     container_dir.join("logs").join(format!("{attempt}.log"))
 }
 
+/// The runs of a container that have a log, oldest first.
+pub fn attempts(container_dir: &Path) -> Vec<u32> {
+    let entries = std::fs::read_dir(container_dir.join("logs")).into_iter().flatten().flatten();
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok();
+    let mut attempts: Vec<u32> = entries.filter_map(number).collect();
+    attempts.sort_unstable();
+    attempts
+}
+
+pub fn latest_attempt(container_dir: &Path) -> Option<u32> {
+    attempts(container_dir).last().copied()
+}
+
+/// Removes the logs of all runs but the newest `keep`.
+pub fn prune(container_dir: &Path, keep: usize) {
+    let attempts = attempts(container_dir);
+    for attempt in attempts.iter().take(attempts.len().saturating_sub(keep)) {
+        let log = path(container_dir, *attempt);
+        let mut file = log.clone();
+        let mut n = 0;
+        // What cannot be removed now is tried again with the next start.
+        while std::fs::remove_file(&file).is_ok() {
+            n += 1;
+            file = rotated(&log, n);
+        }
+    }
+}
+
 /// The `n`-th older file of `log`.
 fn rotated(log: &Path, n: usize) -> PathBuf {
     let mut name = log.as_os_str().to_owned();

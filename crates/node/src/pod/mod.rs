@@ -7,6 +7,8 @@ mod recover;
 mod slot;
 mod start;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

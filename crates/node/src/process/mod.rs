@@ -36,6 +36,8 @@ use tree::Tree;
 /// How long the pipes of an ended container may keep delivering.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Runs of a container whose logs are kept: this one, and the one that `kubectl logs --previous` shows.
+const LOGS_KEPT: usize = 2;
 const EXEC_OUTPUT_BYTES: usize = 10 * 1024;
 /// Exit code shown for a container whose status nobody collected.
 const UNKNOWN_EXIT_CODE: i32 = 137;
@@ -169,6 +171,7 @@ impl Runtime for ProcessRuntime {
         let dir = spec.container_dir.clone();
         let prepare = |source| RuntimeError::Prepare { path: dir.clone(), source };
         let (pipes, capture) = self.prepare(&dir, spec.key.attempt).map_err(prepare)?;
+        logs::prune(&dir, LOGS_KEPT);
         std::fs::create_dir_all(&spec.working_dir).map_err(prepare)?;
         let (stdout, stderr) = pipes.writers().map_err(prepare)?;
         let mut record = Record {

@@ -9,10 +9,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 /// The files of a volume: relative path → content and permission bits.
-pub type Payload = BTreeMap<String, File>;
+pub(crate) type Payload = BTreeMap<String, File>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
+pub(crate) struct File {
     pub content: Vec<u8>,
     pub mode: u32,
 }
@@ -22,7 +22,7 @@ const NEXT: &str = "..data_tmp";
 
 /// Makes `dir` hold exactly `payload`; `stamp` names the new directory and must differ between calls.
 /// Returns whether anything changed.
-pub fn write(dir: &Path, payload: &Payload, stamp: &str) -> io::Result<bool> {
+pub(super) fn write(dir: &Path, payload: &Payload, stamp: &str) -> io::Result<bool> {
     for path in payload.keys() {
         check(path)?;
     }

@@ -13,15 +13,15 @@ use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 
-pub use atomic::{File, Payload};
-pub use payload::PayloadError;
+pub(crate) use atomic::{File, Payload};
+pub(crate) use payload::PayloadError;
 
 use crate::downward::Facts;
 use crate::env::References;
 
 /// Why a volume could not be made; shown as `FailedMount`.
 #[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
+pub(crate) enum VolumeError {
     #[error("MountVolume.SetUp failed for volume \"{volume}\": {source}")]
     Payload { volume: String, source: PayloadError },
     #[error("volume \"{volume}\": {source}")]
@@ -37,7 +37,7 @@ pub enum VolumeError {
 }
 
 /// Writes or updates every volume of the pod under `dir` (`<pod>/volumes`). Returns the names of those that changed.
-pub fn materialise(
+pub(crate) fn materialise(
     volumes: &[Volume],
     facts: &Facts<'_>,
     references: &References,
@@ -94,13 +94,13 @@ fn relink(target: &Path, link: &Path) -> io::Result<()> {
         std::fs::create_dir_all(parent)?;
     }
     match std::fs::remove_file(link) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => symlink(target, link),
     }
 }
 
 /// Reproduces the container's mounts beneath `root` and returns `GANTRY_MOUNT_*` variables.
-pub fn mount(
+pub(crate) fn mount(
     container: &Container,
     expand_sub_path: impl Fn(&str) -> String,
     volumes_dir: &Path,

@@ -12,7 +12,7 @@ const DEFAULT_MODE: i32 = 0o644;
 
 /// Why a volume's files cannot be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PayloadError {
+pub(crate) enum PayloadError {
     #[error("{kind} \"{name}\" not found")]
     NotFound { kind: &'static str, name: String },
     #[error("references non-existent {kind} key: {key}")]

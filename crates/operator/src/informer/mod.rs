@@ -118,6 +118,8 @@ pub trait AnyInformer: Send + Sync {
     /// Objects that could not be decoded since the start.
     fn decode_errors(&self) -> u64;
     fn object_count(&self) -> usize;
+    /// True when the store has an object in `namespace`.
+    fn has_any_in(&self, namespace: &str) -> bool;
     fn metadata(&self, key: &Key) -> Option<ObjectMeta>;
     fn for_each_metadata(&self, visit: &mut dyn FnMut(&ObjectMeta));
     /// Hears of every change, first of all objects already there, until the subscription is dropped.
@@ -367,6 +369,10 @@ impl<K: Object> AnyInformer for Shared<K> {
 
     fn object_count(&self) -> usize {
         self.store.len()
+    }
+
+    fn has_any_in(&self, namespace: &str) -> bool {
+        self.store.has_any_in(namespace)
     }
 
     fn metadata(&self, key: &Key) -> Option<ObjectMeta> {

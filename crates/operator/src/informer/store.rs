@@ -128,6 +128,11 @@ impl<K: Object> Store<K> {
             .collect()
     }
 
+    pub(crate) fn has_any_in(&self, namespace: &str) -> bool {
+        let objects = self.inner.objects.read();
+        objects.range(Key::new(namespace, "")..).next().is_some_and(|(key, _)| key.namespace() == namespace)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.inner.objects.read().len()
     }

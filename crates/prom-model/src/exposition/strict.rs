@@ -143,10 +143,9 @@ impl Checker {
         family.check_group(&group, line.timestamp_ms)?;
         if matches!(family.kind(), MetricKind::Histogram | MetricKind::GaugeHistogram) {
             let key = (group, line.timestamp_ms);
-            if family.histogram.as_ref().is_none_or(|check| check.key != key) {
-                if let Some(finished) = family.histogram.replace(HistogramCheck::of(key)) {
-                    finished.finish()?;
-                }
+            let is_next = family.histogram.as_ref().is_none_or(|check| check.key != key);
+            if is_next && let Some(finished) = family.histogram.replace(HistogramCheck::of(key)) {
+                finished.finish()?;
             }
             if let Some(check) = &mut family.histogram {
                 check.sample(&suffix, labels, line.value)?;

@@ -1,12 +1,8 @@
 //! Whether the types of an expression fit together.
 
 use super::ParseError;
-use crate::ast::{AggregateOp, Binary, Call, Expr, ExprKind, Extension, ValueType};
-
-/// Functions that `anchored` range selectors may stand in.
-const ANCHORED_FUNCTIONS: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
-/// Functions that `smoothed` range selectors may stand in.
-const SMOOTHED_FUNCTIONS: [&str; 3] = ["delta", "increase", "rate"];
+use crate::ast::{AggregateOp, Binary, Call, Expr, ExprKind, Extension, ValueType, VectorSelector};
+use gantry_prom_model::Matcher;
 
 /// # Errors
 /// At the first node whose operands have the wrong type.
@@ -15,7 +11,11 @@ pub(super) fn check_types(query: &str, expr: &Expr) -> Result<(), ParseError> {
     let mut pending = vec![expr];
     while let Some(node) = pending.pop() {
         check_node(query, node)?;
-        node.kind.visit_children(&mut |child| pending.push(child));
+        match &node.kind {
+            // The second argument of `info` only names labels; it may match anything.
+            ExprKind::Call(call) if call.function.name == "info" => pending.extend(call.args.first()),
+            kind => kind.visit_children(&mut |child| pending.push(child)),
+        }
     }
     Ok(())
 }
@@ -31,6 +31,13 @@ fn expect(query: &str, expr: &Expr, wanted: ValueType, context: &str) -> Result<
     }
     let message = format!("expected type {} in {context}, got {}", wanted.documented(), found.documented());
     Err(error(query, expr, message))
+}
+
+const EVERYTHING: &str = "vector selector must contain at least one non-empty matcher";
+
+/// Whether a selector would take every series there is.
+fn selects_everything(selector: &VectorSelector) -> bool {
+    selector.matchers.iter().all(Matcher::matches_empty)
 }
 
 fn check_node(query: &str, expr: &Expr) -> Result<(), ParseError> {
@@ -70,6 +77,12 @@ fn check_node(query: &str, expr: &Expr) -> Result<(), ParseError> {
                 Err(error(query, expr, message))
             }
         },
+        ExprKind::Vector(selector) if selects_everything(selector) => {
+            Err(error(query, expr, EVERYTHING.to_owned()))
+        }
+        ExprKind::Matrix(matrix) if selects_everything(&matrix.selector) => {
+            Err(error(query, expr, EVERYTHING.to_owned()))
+        }
         ExprKind::Vector(selector) if selector.extension == Extension::Anchored => Err(error(
             query,
             expr,
@@ -132,7 +145,6 @@ fn check_call(query: &str, expr: &Expr, call: &Call) -> Result<(), ParseError> {
         if let Some(wanted) = wanted {
             expect(query, arg, *wanted, &format!("call to function {name:?}"))?;
         }
-        check_extension(query, arg, name)?;
     }
     if name == "info" && given > 1 {
         let selector = call.args.get(1).map(|arg| &arg.kind);
@@ -141,19 +153,4 @@ fn check_call(query: &str, expr: &Expr, call: &Call) -> Result<(), ParseError> {
         }
     }
     Ok(())
-}
-
-fn check_extension(query: &str, arg: &Expr, function: &str) -> Result<(), ParseError> {
-    let ExprKind::Matrix(matrix) = &arg.unwrap_parens().kind else { return Ok(()) };
-    let (modifier, allowed): (&str, &[&str]) = match matrix.selector.extension {
-        Extension::None => return Ok(()),
-        Extension::Anchored => ("anchored", &ANCHORED_FUNCTIONS),
-        Extension::Smoothed => ("smoothed", &SMOOTHED_FUNCTIONS),
-    };
-    if allowed.contains(&function) {
-        return Ok(());
-    }
-    let message =
-        format!("{modifier} modifier can only be used with: {} - not with {function}", allowed.join(", "));
-    Err(error(query, arg, message))
 }

@@ -278,6 +278,47 @@ pub(crate) fn scan_duration(text: &str) -> Option<(usize, Option<f64>)> {
     Some((index, milliseconds.map(|ms| ms as f64 / 1000.0)))
 }
 
+/// Where bytes that are no UTF-8 are kept: Go's texts may hold any byte, ours may not, and such a text must be
+/// told from every valid one. These characters are for private use.
+const STRAY_BYTES: u32 = 0x0010_FE00;
+
+fn stray_byte(byte: u8) -> char {
+    char::from_u32(STRAY_BYTES + u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+/// The byte that a character of a text stands for, if it is not a character.
+pub(crate) fn as_stray_byte(c: char) -> Option<u8> {
+    u32::from(c)
+        .checked_sub(STRAY_BYTES)
+        .and_then(|byte| u8::try_from(byte).ok())
+        .filter(|byte| *byte >= 0x80)
+}
+
+/// Whether a text can be a label's name: not empty, and UTF-8 throughout.
+pub(crate) fn is_label_name(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(|c| as_stray_byte(c).is_some())
+}
+
+/// A text in quotes as queries and messages show it.
+pub(crate) fn quote(text: &str) -> String {
+    let mut quoted = String::new();
+    for piece in text.split_inclusive(|c| as_stray_byte(c).is_some()) {
+        let stray = piece.chars().next_back().and_then(as_stray_byte);
+        let valid = match stray {
+            Some(_) => piece.char_indices().next_back().map_or("", |(end, _)| &piece[..end]),
+            None => piece,
+        };
+        let mut part = String::new();
+        // Writing to a string cannot fail.
+        let _ = gantry_prom_model::write_quoted(&mut part, valid);
+        quoted.push_str(part.get(1..part.len().saturating_sub(1)).unwrap_or(""));
+        if let Some(byte) = stray {
+            quoted.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    format!("\"{quoted}\"")
+}
+
 /// Reads the quoted text at the start of `text`; returns it and the length with its quotes.
 pub(crate) fn unquote(text: &str, quote: char) -> Result<(String, usize), String> {
     let mut out = String::new();
@@ -285,7 +326,10 @@ pub(crate) fn unquote(text: &str, quote: char) -> Result<(String, usize), String
     let mut bytes = Vec::new();
     let mut chars = text.char_indices().skip(1);
     let flush = |bytes: &mut Vec<u8>, out: &mut String| {
-        out.push_str(&String::from_utf8_lossy(bytes));
+        for chunk in bytes.utf8_chunks() {
+            out.push_str(chunk.valid());
+            out.extend(chunk.invalid().iter().map(|byte| stray_byte(*byte)));
+        }
         bytes.clear();
     };
     while let Some((index, c)) = chars.next() {

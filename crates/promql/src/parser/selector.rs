@@ -48,9 +48,6 @@ impl Parser<'_> {
             // The name comes last, as the printer and other tools expect.
             selector.matchers.push(Matcher::equal(METRIC_NAME, &selector.name));
         }
-        if selector.matchers.iter().all(Matcher::matches_empty) {
-            return Err(self.error_at(range, "vector selector must contain at least one non-empty matcher"));
-        }
         Ok(Expr::new(ExprKind::Vector(selector), range))
     }
 

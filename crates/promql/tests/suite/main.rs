@@ -1,3 +1,6 @@
-//! Parsing and printing of whole queries.
+//! Whole queries: parsing, printing, evaluation, limits.
 
+mod limits;
 mod parse_print;
+mod robustness;
+mod scripts;

@@ -86,7 +86,7 @@ fn a_reference_saves_the_look_up_and_a_stale_one_does_no_harm() {
 
 fn options(retention_ms: i64) -> DbOptions {
     let head = HeadOptions { wal_segment_bytes: 256 * 1024, ..HeadOptions::default() };
-    DbOptions { head, retention_ms, truncate_every_ms: 60_000 }
+    DbOptions { head, retention_ms, truncate_every_ms: 60_000, ..DbOptions::default() }
 }
 
 #[test]
@@ -125,6 +125,24 @@ fn memory_and_log_stay_bounded_and_a_restart_agrees() {
         let kept = &after[series];
         assert!(samples.iter().all(|sample| sample.0 < last - 2 * HOUR || kept.contains(sample)), "{series}");
     }
+}
+
+#[test]
+fn a_head_over_its_budget_gives_up_its_oldest_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DbOptions { max_head_bytes: 200_000, ..options(i64::MAX / 4) };
+    let db = Db::open(dir.path(), options, T0).unwrap();
+    let mut most = 0;
+    for step in 0..1500 {
+        append(&db, 20, T0 + step * 60_000, |id| (id as f64 + 0.1).sqrt() * step as f64);
+        if step % 10 == 0 {
+            db.maintain(T0 + step * 60_000).unwrap();
+        }
+        most = most.max(db.head().stats().heap_bytes);
+    }
+    assert!(most < 300_000, "{most} bytes at once");
+    let (oldest, newest) = db.head().time_range().unwrap();
+    assert!(newest - oldest >= HOUR && newest == T0 + 1499 * 60_000);
 }
 
 fn walk(dir: &std::path::Path) -> u64 {

@@ -170,7 +170,7 @@ impl<'a> Scanner<'a> {
                 Ok(())
             }
             b'-' if blank_next => self.fetch_block_entry(),
-            b'?' if in_flow && blank_next || blank_next => self.fetch_key(),
+            b'?' if blank_next => self.fetch_key(),
             b':' if in_flow || blank_next => self.fetch_value(),
             b'*' => self.fetch_anchor(true),
             b'&' => self.fetch_anchor(false),

@@ -1,5 +1,13 @@
 //! The native histogram: exponential buckets of eight resolutions, or custom bounds.
 
+mod arithmetic;
+mod layout;
+mod reset;
+
+pub use arithmetic::{HistogramError, HistogramSum, Reconciled};
+pub use layout::HistogramBucket;
+
+use std::fmt;
 use std::sync::Arc;
 
 /// The schema number of histograms with custom bounds.
@@ -65,5 +73,18 @@ impl FloatHistogram {
     /// Whether this sample says that the series ended.
     pub fn is_stale(&self) -> bool {
         crate::is_stale_nan(self.sum)
+    }
+}
+
+impl fmt::Display for FloatHistogram {
+    /// `{count:4, sum:5, [-0.5,0.5]:1, (0.5,1]:3}`, only buckets that hold something.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{count:{}, sum:{}", crate::format_float(self.count), crate::format_float(self.sum))?;
+        for bucket in self.buckets_unclipped() {
+            if bucket.count != 0.0 {
+                write!(f, ", {bucket}")?;
+            }
+        }
+        f.write_str("}")
     }
 }

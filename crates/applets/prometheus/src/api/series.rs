@@ -1,0 +1,213 @@
+//! `series`, `labels` and `label/<name>/values`, and the federation of series.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use gantry_prom_model::{
+    Labels, METRIC_NAME, Matcher, Querier, Queryable, SampleBuffer, SelectHints, StorageError, format_float,
+    is_stale_nan,
+};
+use gantry_promql::parse_selector;
+use http::header::CONTENT_TYPE;
+
+use super::PrometheusApi;
+use super::answer::{Answer, ApiError, ErrorKind, TRUNCATED, push_labels};
+use super::params::Params;
+
+/// Earliest and latest time that a request without one means.
+const MIN_TIME_MS: i64 = i64::MIN / 4;
+const MAX_TIME_MS: i64 = i64::MAX / 4;
+
+fn selectors(params: &Params, name: &str) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    params
+        .all(name)
+        .map(|text| parse_selector(text).map_err(|error| ApiError::invalid(name, &error.to_string())))
+        .collect()
+}
+
+fn times(params: &Params) -> Result<(i64, i64), ApiError> {
+    let start = params.time("start")?.unwrap_or(MIN_TIME_MS);
+    let end = params.time("end")?.unwrap_or(MAX_TIME_MS);
+    if end < start {
+        return Err(ApiError::invalid("end", "end timestamp must not be before start time"));
+    }
+    Ok((start, end))
+}
+
+/// Runs a read of the storage on a blocking thread.
+async fn read<T: Send + 'static>(
+    api: &PrometheusApi,
+    (start, end): (i64, i64),
+    work: impl FnOnce(&dyn Querier) -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let permit = api.shared.queries.clone().acquire_owned().await;
+    let permit = permit.map_err(|_| ApiError::new(ErrorKind::Unavailable, "the server is shutting down"))?;
+    let shared = api.shared.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let querier = shared.storage.querier(start, end)?;
+        work(&*querier)
+    })
+    .await;
+    match done {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(ApiError::new(ErrorKind::Internal, format!("the read failed: {error}"))),
+    }
+}
+
+pub(super) async fn series(State(api): State<PrometheusApi>, params: Params) -> Result<Answer, ApiError> {
+    let selectors = selectors(&params, "match[]")?;
+    if selectors.is_empty() {
+        return Err(ApiError::bad("no match[] parameter provided"));
+    }
+    let limit = params.limit()?;
+    let (start, end) = times(&params)?;
+    let found = read(&api, (start, end), move |querier| {
+        let hints = SelectHints { function: Some("series"), ..SelectHints::range(start, end) };
+        let mut found: BTreeSet<Labels> = BTreeSet::new();
+        for matchers in &selectors {
+            let mut series = querier.select(true, &hints, matchers)?;
+            while series.advance()? {
+                found.insert(series.labels().clone());
+                if limit > 0 && found.len() > limit {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    })
+    .await?;
+    let mut answer = Answer::default();
+    let shown = if limit == 0 { found.len() } else { limit };
+    if found.len() > shown {
+        answer.warnings.push(TRUNCATED.into());
+    }
+    answer.data.push('[');
+    for (index, labels) in found.iter().take(shown).enumerate() {
+        if index > 0 {
+            answer.data.push(',');
+        }
+        push_labels(&mut answer.data, labels);
+    }
+    answer.data.push(']');
+    Ok(answer)
+}
+
+/// Calls `list` for each selector, or once without matchers, and joins what it finds.
+async fn union(
+    api: &PrometheusApi,
+    params: &Params,
+    list: impl Fn(&dyn Querier, &[Matcher], usize) -> Result<Vec<String>, StorageError> + Send + 'static,
+) -> Result<Answer, ApiError> {
+    let mut selectors = selectors(params, "match[]")?;
+    if selectors.is_empty() {
+        selectors.push(Vec::new());
+    }
+    let limit = params.limit()?;
+    let found = read(api, times(params)?, move |querier| {
+        // One more than asked for, to know whether there are more.
+        let asked = if limit == 0 { 0 } else { limit + 1 };
+        let mut found = BTreeSet::new();
+        for matchers in &selectors {
+            found.extend(list(querier, matchers, asked)?);
+        }
+        Ok(found)
+    })
+    .await?;
+    Ok(Answer::list(found.into_iter().collect(), limit))
+}
+
+pub(super) async fn labels(State(api): State<PrometheusApi>, params: Params) -> Result<Answer, ApiError> {
+    union(&api, &params, |querier, matchers, limit| querier.label_names(matchers, limit)).await
+}
+
+pub(super) async fn label_values(
+    State(api): State<PrometheusApi>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Answer, ApiError> {
+    let name = unescape_name(&name);
+    if name.is_empty() {
+        return Err(ApiError::bad(format!("invalid label name: {name:?}")));
+    }
+    union(&api, &params, move |querier, matchers, limit| querier.label_values(&name, matchers, limit)).await
+}
+
+/// Undoes the `U__` escaping, in which `_2e_` stands for a dot and `__` for an underscore.
+fn unescape_name(name: &str) -> String {
+    let Some(mut rest) = name.strip_prefix("U__") else { return name.to_owned() };
+    let mut plain = String::new();
+    while let Some(at) = rest.find('_') {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let Some(end) = rest.find('_') else { return name.to_owned() };
+        if end == 0 {
+            plain.push('_');
+        } else {
+            let Some(c) = u32::from_str_radix(&rest[..end], 16).ok().and_then(char::from_u32) else {
+                return name.to_owned();
+            };
+            plain.push(c);
+        }
+        rest = &rest[end + 1..];
+    }
+    plain.push_str(rest);
+    plain
+}
+
+pub(super) async fn federate(State(api): State<PrometheusApi>, params: Params) -> Result<Response, Response> {
+    let plain = |error: ApiError| (http::StatusCode::BAD_REQUEST, error.message).into_response();
+    let selectors = selectors(&params, "match[]").map_err(plain)?;
+    let end = api.shared.clock.now_ms();
+    let start = end - i64::try_from(api.shared.engine.options().lookback.as_millis()).unwrap_or(300_000);
+    let found = read(&api, (start, end), move |querier| {
+        let mut found: BTreeSet<(Labels, i64, u64)> = BTreeSet::new();
+        let mut buffer = SampleBuffer::default();
+        for matchers in &selectors {
+            let mut series = querier.select(true, &SelectHints::range(start, end), matchers)?;
+            while series.advance()? {
+                buffer.clear();
+                series.fill(start, end, &mut buffer)?;
+                if let (Some(t), Some(v)) = (buffer.timestamps.last(), buffer.values.last())
+                    && !is_stale_nan(*v)
+                {
+                    found.insert((series.labels().clone(), *t, v.to_bits()));
+                }
+            }
+        }
+        Ok(found)
+    })
+    .await
+    .map_err(plain)?;
+    let mut text = String::new();
+    let mut last = None;
+    for (labels, t, bits) in &found {
+        let Some(name) = labels.get(METRIC_NAME) else { continue };
+        if last != Some(name) {
+            let _ = writeln!(text, "# TYPE {name} untyped");
+            last = Some(name);
+        }
+        text.push_str(name);
+        let rest = labels.without_name();
+        if !rest.is_empty() {
+            text.push_str(&rest.to_string().replace("\", ", "\","));
+        }
+        let _ = writeln!(text, " {} {t}", format_float(f64::from_bits(*bits)));
+    }
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape_name;
+
+    #[test]
+    fn escaped_names() {
+        assert_eq!(unescape_name("U__http_2e_status__code"), "http.status_code");
+        assert_eq!(unescape_name("job"), "job");
+        assert_eq!(unescape_name("U__bad_zz_"), "U__bad_zz_");
+        assert_eq!(unescape_name("U__bad_2e"), "U__bad_2e");
+    }
+}

@@ -1,0 +1,199 @@
+//! The command line, with the names and defaults of Prometheus' own flags.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use gantry_clock::parse_prometheus_duration;
+
+/// What the flags say.
+#[derive(Debug, Clone)]
+pub(crate) struct Flags {
+    pub(crate) config_file: PathBuf,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) retention_ms: i64,
+    pub(crate) snappy: bool,
+    pub(crate) enable_lifecycle: bool,
+    pub(crate) query_timeout: Duration,
+    pub(crate) query_concurrency: usize,
+    pub(crate) query_max_samples: usize,
+    pub(crate) lookback: Duration,
+    pub(crate) log_level: String,
+    pub(crate) log_json: bool,
+    /// All flags as `status/flags` shows them.
+    pub(crate) all: BTreeMap<String, String>,
+}
+
+/// Flags with a value: name, default, what it is for.
+const VALUES: [(&str, &str, &str); 12] = [
+    (
+        "config.file",
+        "prometheus.yml",
+        "The configuration: what is scraped, how often, and how it is relabelled",
+    ),
+    (
+        "storage.tsdb.path",
+        "data/",
+        "The folder of the samples; Prometheus can be started on it, and we on its",
+    ),
+    ("storage.tsdb.retention.time", "15d", "How long samples are kept, such as 6h, 15d or 1y"),
+    ("web.listen-address", "127.0.0.1:9090", "Where the API is served; loopback unless you ask for more"),
+    ("web.max-connections", "512", "Connections at the same time"),
+    ("web.external-url", "", "Accepted; links are relative"),
+    ("query.timeout", "2m", "A query that takes longer is ended"),
+    ("query.max-concurrency", "20", "Queries that run at the same time; others wait"),
+    ("query.max-samples", "50000000", "A query that would hold more samples is refused"),
+    ("query.lookback-delta", "5m", "How old a sample may be and still count as the current one"),
+    ("log.level", "info", "debug, info, warn or error"),
+    ("log.format", "logfmt", "logfmt or json"),
+];
+
+/// Flags that are on or off.
+const SWITCHES: [(&str, &str); 4] = [
+    ("web.enable-lifecycle", "Allow reload and quit over HTTP"),
+    ("web.enable-admin-api", "Accepted; the admin API is not served yet"),
+    ("storage.tsdb.no-lockfile", "Accepted; the folder is always locked"),
+    ("storage.tsdb.wal-compression", "Compress the log (on by default; --no-storage.tsdb.wal-compression)"),
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  gantry prometheus --config.file=prometheus.yml
+  gantry prometheus --config.file=prometheus.yml --storage.tsdb.path=data --web.listen-address=127.0.0.1:9090
+  promtool query instant http://127.0.0.1:9090 up
+
+The configuration is read again on SIGHUP, and on POST /-/reload with --web.enable-lifecycle.
+The data folder is in Prometheus' own format: either of the two can be started on it.";
+
+pub(crate) fn command() -> Command {
+    let mut command = Command::new("prometheus")
+        .about("Scrape, store and query metrics: Prometheus' configuration, API, language and files")
+        .after_help(EXAMPLES);
+    for (name, default, help) in VALUES {
+        let arg = Arg::new(name).long(name).value_name("VALUE").help(help);
+        let arg = if name == "web.listen-address" { arg.action(ArgAction::Append) } else { arg };
+        command = command.arg(if default.is_empty() { arg } else { arg.default_value(default) });
+    }
+    for (name, help) in SWITCHES {
+        command = command.arg(Arg::new(name).long(name).action(ArgAction::SetTrue).help(help));
+    }
+    let off = "no-storage.tsdb.wal-compression";
+    command.arg(Arg::new(off).long(off).action(ArgAction::SetTrue).hide(true)).arg(
+        Arg::new("enable-feature")
+            .long("enable-feature")
+            .value_name("NAMES")
+            .action(ArgAction::Append)
+            .help("Accepted; features are on where they are built"),
+    )
+}
+
+fn duration(matches: &ArgMatches, name: &str) -> Result<i64, String> {
+    let text = value(matches, name);
+    let parsed = parse_prometheus_duration(&text).map_err(|error| format!("--{name}: {error}"))?;
+    if parsed <= 0 { Err(format!("--{name} must be greater than 0, it is {text:?}")) } else { Ok(parsed) }
+}
+
+fn number(matches: &ArgMatches, name: &str) -> Result<usize, String> {
+    let text = value(matches, name);
+    match text.parse::<usize>() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("--{name} must be a number above 0, it is {text:?}")),
+    }
+}
+
+fn value(matches: &ArgMatches, name: &str) -> String {
+    matches.get_one::<String>(name).cloned().unwrap_or_default()
+}
+
+fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
+    // `:9090` means every address, as it does for Prometheus.
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    let found = full.to_socket_addrs().map_err(|error| format!("--web.listen-address {text:?}: {error}"))?;
+    found.into_iter().next().map(|address| vec![address]).ok_or_else(|| format!("{text:?} has no address"))
+}
+
+impl Flags {
+    pub(crate) fn read(matches: &ArgMatches) -> Result<Flags, String> {
+        let mut all = BTreeMap::new();
+        for (name, _, _) in VALUES {
+            let values = matches.get_many::<String>(name).into_iter().flatten().cloned().collect::<Vec<_>>();
+            all.insert(name.to_owned(), values.join(","));
+        }
+        for (name, _) in SWITCHES {
+            all.insert(name.to_owned(), matches.get_flag(name).to_string());
+        }
+        let snappy = !matches.get_flag("no-storage.tsdb.wal-compression");
+        all.insert("storage.tsdb.wal-compression".into(), snappy.to_string());
+        let mut listen = Vec::new();
+        for text in matches.get_many::<String>("web.listen-address").into_iter().flatten() {
+            listen.extend(addresses(text)?);
+        }
+        let log_json = match value(matches, "log.format").as_str() {
+            "json" => true,
+            "logfmt" => false,
+            other => return Err(format!("--log.format must be logfmt or json, it is {other:?}")),
+        };
+        let log_level = value(matches, "log.level");
+        if !matches!(log_level.as_str(), "debug" | "info" | "warn" | "error") {
+            return Err(format!("--log.level must be debug, info, warn or error, it is {log_level:?}"));
+        }
+        let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+        Ok(Flags {
+            config_file: value(matches, "config.file").into(),
+            data_dir: value(matches, "storage.tsdb.path").into(),
+            listen,
+            retention_ms: duration(matches, "storage.tsdb.retention.time")?,
+            snappy,
+            enable_lifecycle: matches.get_flag("web.enable-lifecycle"),
+            query_timeout: ms(duration(matches, "query.timeout")?),
+            query_concurrency: number(matches, "query.max-concurrency")?,
+            query_max_samples: number(matches, "query.max-samples")?,
+            lookback: ms(duration(matches, "query.lookback-delta")?),
+            log_level,
+            log_json,
+            all,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Flags, String> {
+        let matches =
+            command().try_get_matches_from([&["prometheus"], args].concat()).map_err(|e| e.to_string())?;
+        Flags::read(&matches)
+    }
+
+    #[test]
+    fn defaults_and_upstream_spelling() {
+        let flags = read(&[]).unwrap();
+        assert_eq!(flags.retention_ms, 15 * 86_400_000);
+        assert!(flags.snappy && !flags.enable_lifecycle);
+        let flags = read(&[
+            "--config.file=a.yml",
+            "--storage.tsdb.path",
+            "d",
+            "--web.listen-address=:9091",
+            "--web.enable-lifecycle",
+            "--query.timeout=5s",
+            "--no-storage.tsdb.wal-compression",
+        ])
+        .unwrap();
+        assert_eq!(flags.listen, ["0.0.0.0:9091".parse().unwrap()]);
+        assert_eq!(flags.query_timeout, Duration::from_secs(5));
+        assert!(!flags.snappy && flags.enable_lifecycle);
+        assert_eq!(flags.all["query.timeout"], "5s");
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        assert!(read(&["--query.timeout=x"]).unwrap_err().contains("--query.timeout"));
+        assert!(read(&["--query.max-concurrency=0"]).unwrap_err().contains("above 0"));
+        assert!(read(&["--log.level=loud"]).unwrap_err().contains("log.level"));
+    }
+}

@@ -1,0 +1,6 @@
+//! The server's suites.
+
+mod api;
+mod common;
+mod peer;
+mod promtool;

@@ -1,0 +1,58 @@
+//! From a `scaleTargetRef` to the resource whose `scale` is read and written.
+
+use std::collections::HashMap;
+
+use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
+use kube::Client;
+use kube::api::{Api, ApiResource, PostParams};
+use kube::core::{DynamicObject, GroupVersionKind};
+use parking_lot::Mutex;
+
+/// Finds scale subresources and remembers where kinds are served.
+pub(crate) struct Targets {
+    client: Client,
+    known: Mutex<HashMap<(String, String), ApiResource>>,
+}
+
+impl Targets {
+    pub(crate) fn new(client: Client) -> Targets {
+        Targets { client, known: Mutex::default() }
+    }
+
+    /// The target's scale and the way to write it.
+    pub(crate) async fn scale(
+        &self,
+        namespace: &str,
+        reference: &CrossVersionObjectReference,
+    ) -> Result<(Api<DynamicObject>, Scale), kube::Error> {
+        let resource = self.resource(reference).await?;
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let scale = api.get_scale(&reference.name).await?;
+        Ok((api, scale))
+    }
+
+    async fn resource(&self, reference: &CrossVersionObjectReference) -> Result<ApiResource, kube::Error> {
+        let api_version = reference.api_version.clone().unwrap_or_else(|| "apps/v1".into());
+        let key = (api_version.clone(), reference.kind.clone());
+        if let Some(known) = self.known.lock().get(&key) {
+            return Ok(known.clone());
+        }
+        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+        let kind = GroupVersionKind::gvk(group, version, &reference.kind);
+        let (resource, _) = kube::discovery::pinned_kind(&self.client, &kind).await?;
+        self.known.lock().insert(key, resource.clone());
+        Ok(resource)
+    }
+}
+
+/// Writes the size; the scale's resourceVersion makes a concurrent change a conflict.
+pub(crate) async fn resize(
+    api: &Api<DynamicObject>,
+    mut scale: Scale,
+    replicas: i32,
+) -> Result<Scale, kube::Error> {
+    let name = scale.metadata.name.clone().unwrap_or_default();
+    scale.spec.get_or_insert_default().replicas = Some(replicas);
+    api.replace_scale(&name, &PostParams::default(), &scale).await
+}

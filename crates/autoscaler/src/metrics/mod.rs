@@ -1,0 +1,10 @@
+//! What pods and nodes use: rates from cumulative readings, and the API that shows them.
+
+mod api;
+mod store;
+
+pub use api::{Answer, GROUP, MetricsApi, RESOURCES, ServedResource, VERSION};
+pub use store::{
+    ContainerPoint, Cumulative, MetricsStore, NodeMetrics, PodMetrics, PodPoint, ResourceMetrics,
+    StoreSettings, UsagePoint, Use,
+};

@@ -1,0 +1,3 @@
+//! The autoscaler against the API server, the controllers and a node that runs real processes.
+
+mod scaling;

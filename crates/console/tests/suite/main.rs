@@ -1,0 +1,6 @@
+//! The service over invented data, and the page in a real browser.
+
+mod browser;
+mod http;
+#[path = "../../examples/demo/source.rs"]
+mod source;

@@ -1,0 +1,30 @@
+//! Connections whose bytes are passed on without being understood.
+
+use crate::http1::connection::Accepted;
+use crate::node::{Mode, Worker};
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// Connects `client` with a target of its listener's service until both sides are done.
+pub(crate) async fn serve(mut client: TcpStream, accepted: Accepted, worker: Arc<Worker>) {
+    let Mode::Stream { service } = &*accepted.mode else { return };
+    let service = {
+        let snapshot = worker.shared.current.load();
+        let Some(service) = snapshot.service(service) else { return };
+        Arc::clone(service)
+    };
+    let mut tried = Vec::new();
+    for _ in 0..=service.retries {
+        let Some(lease) = service.upstream.lease(&tried) else { return };
+        let address = lease.target.address;
+        let connected = tokio::time::timeout(service.connect_timeout, TcpStream::connect(address)).await;
+        let Ok(Ok(mut upstream)) = connected else {
+            service.upstream.penalise(&lease.target);
+            tried.push(address);
+            continue;
+        };
+        let _ = upstream.set_nodelay(true);
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+        return;
+    }
+}

@@ -1,0 +1,98 @@
+//! The order of the output: as read, or by kind.
+
+use std::cmp::Ordering;
+
+use crate::id::ResId;
+use crate::resource::Resource;
+
+/// Kinds that come first in the legacy order, in this order.
+const FIRST: &[&str] = &[
+    "Namespace",
+    "ResourceQuota",
+    "StorageClass",
+    "CustomResourceDefinition",
+    "ServiceAccount",
+    "PodSecurityPolicy",
+    "Role",
+    "ClusterRole",
+    "RoleBinding",
+    "ClusterRoleBinding",
+    "ConfigMap",
+    "Secret",
+    "Endpoints",
+    "Service",
+    "LimitRange",
+    "PriorityClass",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "Deployment",
+    "StatefulSet",
+    "CronJob",
+    "PodDisruptionBudget",
+];
+/// Kinds that come last in the legacy order.
+const LAST: &[&str] = &["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
+
+/// Sorts by kind rank, then by kind, then by identity. The lists replace the default ones.
+pub(crate) fn legacy(resources: &mut [Resource], lists: Option<(&[String], &[String])>) {
+    let rank = |kind: &str| -> i64 {
+        let (first, last): (Option<i64>, Option<i64>) = match lists {
+            Some((first, last)) => (
+                first.iter().position(|name| name == kind).map(|place| place as i64 - first.len() as i64),
+                last.iter().position(|name| name == kind).map(|place| place as i64),
+            ),
+            None => (
+                FIRST.iter().position(|name| *name == kind).map(|place| place as i64 - FIRST.len() as i64),
+                LAST.iter().position(|name| *name == kind).map(|place| place as i64),
+            ),
+        };
+        match (last, first) {
+            (Some(last), _) => last + 1,
+            (None, Some(first)) => first,
+            (None, None) => 0,
+        }
+    };
+    resources.sort_by_cached_key(|resource| {
+        let id = resource.current_id();
+        let own_group = id.gvk.kind == "Namespace" && !id.gvk.group.is_empty();
+        Key { rank: rank(&id.gvk.kind), own_group, kind: kind_text(&id), identity: identity_text(&id) }
+    });
+}
+
+#[derive(PartialEq, Eq)]
+struct Key {
+    rank: i64,
+    /// A kind that others call Namespace too comes after the core one.
+    own_group: bool,
+    kind: String,
+    identity: String,
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        let key = |key: &Key| (key.rank, key.own_group);
+        key(self)
+            .cmp(&key(other))
+            .then_with(|| self.kind.cmp(&other.kind))
+            .then_with(|| self.identity.cmp(&other.identity))
+    }
+}
+
+fn or<'a>(text: &'a str, none: &'a str) -> &'a str {
+    if text.is_empty() { none } else { text }
+}
+
+fn kind_text(id: &ResId) -> String {
+    format!("{}_{}_{}", or(&id.gvk.group, "~G"), or(&id.gvk.version, "~V"), or(&id.gvk.kind, "~K"))
+}
+
+/// The text by which equal kinds are ordered: kind again, then namespace and name with placeholders.
+fn identity_text(id: &ResId) -> String {
+    format!("{}|{}|{}", kind_text(id), or(&id.namespace, "~X"), or(&id.name, "~N"))
+}

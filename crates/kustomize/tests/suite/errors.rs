@@ -1,0 +1,93 @@
+//! A refused build says what is wrong, in which file, line and column.
+
+use super::run;
+
+#[track_caller]
+fn refused(files: &[(&str, &str)], message: &str, place: &str) {
+    let error = run(files).expect_err("an error");
+    assert!(error.message().contains(message), "{error}");
+    assert!(error.place().is_some_and(|found| found.starts_with(place)), "{error}");
+}
+
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n";
+
+#[test]
+fn a_misspelt_field_is_named_with_the_right_one() {
+    refused(
+        &[("kustomization.yaml", "resources: []\nnamePrefx: a-\n")],
+        "unknown field `namePrefx`, did you mean `namePrefix`?",
+        "/app/kustomization.yaml:2:1\n",
+    );
+}
+
+#[test]
+fn a_missing_file_points_at_its_entry() {
+    refused(
+        &[("kustomization.yaml", "resources:\n- here.yaml\n- gone.yaml\n"), ("here.yaml", POD)],
+        "'/app/gone.yaml' doesn't exist",
+        "/app/kustomization.yaml:3:3\n",
+    );
+}
+
+#[test]
+fn a_file_outside_the_root_is_refused() {
+    refused(
+        &[("over/kustomization.yaml", "resources: [../pod.yaml]\n"), ("pod.yaml", POD)],
+        "security; file '/app/pod.yaml' is not in or below '/app/over'",
+        "/app/over/kustomization.yaml:1:13\n",
+    );
+}
+
+#[test]
+fn malformed_yaml_is_shown_where_it_is() {
+    refused(
+        &[("kustomization.yaml", "resources: [pod.yaml]\n"), ("pod.yaml", "kind: Pod\n bad: x\n")],
+        "MalformedYAMLError",
+        "/app/pod.yaml:2:",
+    );
+}
+
+#[test]
+fn the_same_object_twice_is_refused() {
+    refused(
+        &[("kustomization.yaml", "resources: [a.yaml, b.yaml]\n"), ("a.yaml", POD), ("b.yaml", POD)],
+        "may not add resource with an already registered id: Pod.v1.[noGrp]/p.[noNs]",
+        "/app/b.yaml:1:1\n",
+    );
+}
+
+#[test]
+fn a_patch_without_its_target_is_refused() {
+    refused(
+        &[
+            ("kustomization.yaml", "resources: [pod.yaml]\npatches:\n- path: patch.yaml\n"),
+            ("pod.yaml", POD),
+            ("patch.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: q}\n"),
+        ],
+        "failed to find unique target for patch Pod.v1.[noGrp]/q.[noNs]",
+        "/app/patch.yaml:1:1\n",
+    );
+}
+
+#[test]
+fn what_is_not_supported_says_so() {
+    refused(
+        &[("kustomization.yaml", "helmCharts:\n- name: x\n")],
+        "field 'helmCharts' is not supported",
+        "/app/kustomization.yaml:2:1\n",
+    );
+    refused(
+        &[("kustomization.yaml", "resources:\n- https://example.com/x.yaml\n")],
+        "remote",
+        "/app/kustomization.yaml:2:3\n",
+    );
+}
+
+#[test]
+fn directories_may_not_go_in_circles() {
+    let error = run(&[
+        ("over/kustomization.yaml", "resources: [../base]\n"),
+        ("base/kustomization.yaml", "resources: [../over]\n"),
+    ]);
+    assert!(error.expect_err("a cycle").message().contains("cycle detected"));
+}

@@ -1,0 +1,8 @@
+//! The framework against the API server, in process.
+
+mod handlers;
+#[allow(dead_code, reason = "`main` is the example's own")]
+#[path = "../../../../examples/operator-quickstart/src/main.rs"]
+mod quickstart;
+mod stage;
+mod watching;

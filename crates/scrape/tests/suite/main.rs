@@ -1,0 +1,6 @@
+//! The scraper's suites.
+
+mod common;
+mod config;
+mod ingest;
+mod live;

@@ -1,0 +1,5 @@
+//! The controllers against the API server, in process.
+
+mod cluster;
+mod collection;
+mod rollouts;
