@@ -518,7 +518,10 @@ mod tests {
         let text = format!("{{{},\"k5\":0,\"k900\":0}}", keys.join(","));
         let value: Value = serde_json::from_str(&text).unwrap();
         let map = value.as_object().unwrap();
-        assert_eq!((map.len(), map.get("k5"), map.get("k900")), (1000, Some(&0i64.into()), Some(&0i64.into())));
+        assert_eq!(
+            (map.len(), map.get("k5"), map.get("k900")),
+            (1000, Some(&0i64.into()), Some(&0i64.into()))
+        );
         let reversed: Map = map.clone().into_iter().collect::<Vec<_>>().into_iter().rev().collect();
         assert_eq!(*map, reversed);
     }

@@ -21,7 +21,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let config = Config { data_dir: Some(folder.into()), ..Config::ephemeral(Arc::new(SystemClock::new())) };
     let server = ApiServer::open(config).await?;
-    println!("start to serving {:.1} ms; resident {} kB", start.elapsed().as_secs_f64() * 1000.0, resident_kb());
+    println!(
+        "start to serving {:.1} ms; resident {} kB",
+        start.elapsed().as_secs_f64() * 1000.0,
+        resident_kb()
+    );
     let service = server.service_as(UserInfo::admin());
     writes(&service).await;
     pods(&service).await;
@@ -36,8 +40,18 @@ async fn writes(service: &ApiService) {
         let service = service.clone();
         tasks.push(tokio::spawn(async move {
             for number in 0..WRITES_EACH {
-                let body = format!(r#"{{"metadata":{{"name":"c-{writer}-{number}"}},"data":{{"k":"{}"}}}}"#, "x".repeat(1000));
-                send(&service, Method::POST, "/api/v1/namespaces/default/configmaps", "application/json", &body).await;
+                let body = format!(
+                    r#"{{"metadata":{{"name":"c-{writer}-{number}"}},"data":{{"k":"{}"}}}}"#,
+                    "x".repeat(1000)
+                );
+                send(
+                    &service,
+                    Method::POST,
+                    "/api/v1/namespaces/default/configmaps",
+                    "application/json",
+                    &body,
+                )
+                .await;
             }
         }));
     }
@@ -47,7 +61,11 @@ async fn writes(service: &ApiService) {
     }
     let total = (WRITERS * WRITES_EACH) as f64;
     let seconds = start.elapsed().as_secs_f64();
-    println!("{total} creates of 1 KB, {WRITERS} writers, synced: {:.0}/s, {:.3} ms CPU each", total / seconds, (cpu_ms() - cpu) / total);
+    println!(
+        "{total} creates of 1 KB, {WRITERS} writers, synced: {:.0}/s, {:.3} ms CPU each",
+        total / seconds,
+        (cpu_ms() - cpu) / total
+    );
 }
 
 async fn pods(service: &ApiService) {

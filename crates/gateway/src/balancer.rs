@@ -260,6 +260,13 @@ impl Balancer {
         known.filter_map(Weak::upgrade).any(|target| target.is_open())
     }
 
+    /// Requests that are at some target now.
+    pub(crate) fn in_flight(&self) -> usize {
+        let by_address = self.by_address.lock();
+        let targets = by_address.values().flatten().filter_map(Weak::upgrade);
+        targets.map(|target| target.in_flight.load(Ordering::SeqCst)).sum()
+    }
+
     /// Resolves when a target has left or become idle after leaving.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;

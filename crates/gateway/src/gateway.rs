@@ -136,6 +136,11 @@ impl Gateway {
         self.inner.shared.balancer.has_open(target)
     }
 
+    /// Requests that are at some target now.
+    pub fn in_flight(&self) -> usize {
+        self.inner.shared.balancer.in_flight()
+    }
+
     /// Starts to listen; returns the address, its port filled in.
     pub fn listen(&self, listener: Listener) -> Result<SocketAddr, ListenError> {
         let socket = listen::bind(listener.address)?;

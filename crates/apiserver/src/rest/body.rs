@@ -84,7 +84,10 @@ pub(crate) fn decode(call: &Call, kind: &str) -> Result<Value, Failure> {
         )));
     }
     if largest_map(&object) > call.server.limits.map_keys {
-        return Err(Failure::bad_request(format!("a map in the object has more than {} keys", call.server.limits.map_keys)));
+        return Err(Failure::bad_request(format!(
+            "a map in the object has more than {} keys",
+            call.server.limits.map_keys
+        )));
     }
     match object.kind {
         Kind::Object(_) => Ok(object),

@@ -1,16 +1,22 @@
 //! `catalog`: the shop's products, made from their number, so that every replica gives the same answer.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use crate::service::{Answer, Handler, busy, error, is_read, method_not_allowed, not_found, query_value};
+use crate::service::{
+    Answer, Handler, RunError, busy, error, is_read, method_not_allowed, not_found, query_value,
+};
 use crate::{service, work::Workers};
 
 /// How many products the shop has.
 const PRODUCTS: u64 = 1000;
 const LARGEST_PAGE: u64 = 100;
+/// Without a file.
+const KINDS: [&str; 8] = ["mug", "lamp", "chair", "kettle", "notebook", "blanket", "clock", "vase"];
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -23,21 +29,37 @@ pub(crate) struct Options {
     /// Products on a page.
     #[arg(long, env = "PAGE_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=LARGEST_PAGE))]
     page_size: u64,
+    /// File with the kinds of product there are, one a line.
+    #[arg(long, env = "KINDS_FILE", value_name = "FILE")]
+    kinds_file: Option<PathBuf>,
 }
 
 pub(crate) struct Catalog {
     options: Options,
+    kinds: Vec<String>,
     workers: Workers,
 }
 
 impl Catalog {
-    pub(crate) fn new(options: Options, workers: Workers) -> Catalog {
-        Catalog { options, workers }
+    /// Reads the file of kinds, if there is one.
+    pub(crate) fn new(options: Options, workers: Workers) -> Result<Catalog, RunError> {
+        let kinds = match &options.kinds_file {
+            None => KINDS.map(str::to_owned).to_vec(),
+            Some(file) => {
+                let text = std::fs::read_to_string(file)
+                    .map_err(|error| RunError::Config(format!("{}: {error}", file.display())))?;
+                text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+            }
+        };
+        if kinds.is_empty() {
+            return Err(RunError::Config("the file of kinds has no line".to_owned()));
+        }
+        Ok(Catalog { options, kinds, workers })
     }
 
     fn product(&self, id: u64) -> Value {
-        let names = ["mug", "lamp", "chair", "kettle", "notebook", "blanket", "clock", "vase"];
-        let name = names[(id % names.len() as u64) as usize];
+        let kind = usize::try_from(id).unwrap_or(0) % self.kinds.len();
+        let name = self.kinds.get(kind).map(String::as_str).unwrap_or_default();
         let cents = 199 + id.wrapping_mul(7919) % 9800;
         json!({ "id": id, "name": format!("{name} {id}"), "price_cents": cents, "currency": self.options.currency })
     }

@@ -102,7 +102,7 @@ async fn serve(which: Which) -> Result<(), RunError> {
     match which {
         Which::Catalog { common, catalog } => {
             let server = Server::new("catalog", &common.server_options())?;
-            let handler = catalog::Catalog::new(catalog, server.workers());
+            let handler = catalog::Catalog::new(catalog, server.workers())?;
             server.run(handler).await
         }
         Which::Checkout { common, checkout } => {

@@ -75,13 +75,17 @@ fn matched(case: &Value, set: &Value) -> Result<(), String> {
     }
     let given = &case["request"];
     let text = |name: &str| given.get(name).and_then(Value::as_str);
-    let number = |name: &str| given.get(name).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+    let number =
+        |name: &str| given.get(name).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
     let address = |name: &str| text(name).and_then(|ip| ip.parse().ok());
     let is_whole = case["call"] == "exec";
     let raw = if is_whole { text("request_uri") } else { text("path") }.unwrap_or_default();
     let without_query = raw.split_once('?').map_or(raw, |(path, _)| path);
-    let request_path =
-        if is_whole { path::normalize(without_query.as_bytes()).into_owned() } else { raw.as_bytes().to_vec() };
+    let request_path = if is_whole {
+        path::normalize(without_query.as_bytes()).into_owned()
+    } else {
+        raw.as_bytes().to_vec()
+    };
     let headers = Recorded(headers(given, is_whole));
     let host = if is_whole { text("http_host") } else { text("host") };
     let request = Request {
@@ -166,7 +170,8 @@ fn explained(found: &Explanation, expected: &Value) -> Result<(), String> {
         }
     }
     for (name, pairs) in [("headers", &found.headers), ("uri_captures", &found.captures)] {
-        let found: BTreeMap<&str, &str> = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let found: BTreeMap<&str, &str> =
+            pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let expected = of(name);
         let wanted: BTreeMap<&str, &str> = expected
             .as_object()
@@ -194,10 +199,12 @@ fn path_row(row: &Value) -> Result<(), String> {
         hosts: Some(vec!["host".to_owned()]),
         paths: text("route_path").map(|path| vec![path.to_owned()]),
         strip_path: row["strip_path"].as_bool().unwrap_or_default(),
-        path_handling: serde_json::from_value(row["path_handling"].clone()).map_err(|error| error.to_string())?,
+        path_handling: serde_json::from_value(row["path_handling"].clone())
+            .map_err(|error| error.to_string())?,
         ..Route::default()
     };
-    let router = Router::new(std::slice::from_ref(&route), Flavour::Traditional).map_err(|error| error.to_string())?;
+    let router =
+        Router::new(std::slice::from_ref(&route), Flavour::Traditional).map_err(|error| error.to_string())?;
     let request_path = path::normalize(text("request_path").unwrap_or_default().as_bytes()).into_owned();
     let headers = Recorded(Vec::new());
     let request = Request {

@@ -1,8 +1,8 @@
 //! Every suite by name, and the one thing a suite does.
 
 pub(crate) mod autoscaling;
-pub(crate) mod kopf;
 pub(crate) mod kong;
+pub(crate) mod kopf;
 pub(crate) mod kustomize;
 pub(crate) mod promql;
 

@@ -18,21 +18,28 @@ impl Default for Ports {
     }
 }
 
+impl Ports {
+    /// Four free ports.
+    pub const AUTOMATIC: Ports = Ports { apiserver: 0, gateway: 0, metrics: 0, console: 0 };
+}
+
 impl FromStr for Ports {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Ports, String> {
         if text == "auto" {
-            return Ok(Ports { apiserver: 0, gateway: 0, metrics: 0, console: 0 });
+            return Ok(Ports::AUTOMATIC);
         }
         let mut ports = Ports::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
-            let (name, value) = part
-                .split_once('=')
-                .ok_or_else(|| format!("{part:?} is not NAME=PORT (or write just `auto` for four free ports)"))?;
+            let (name, value) = part.split_once('=').ok_or_else(|| {
+                format!("{part:?} is not NAME=PORT (or write just `auto` for four free ports)")
+            })?;
             let port = match value {
                 "auto" => 0,
-                number => number.parse().map_err(|_| format!("{value:?} is not a port (0 to 65535, or auto)"))?,
+                number => {
+                    number.parse().map_err(|_| format!("{value:?} is not a port (0 to 65535, or auto)"))?
+                }
             };
             match name {
                 "apiserver" => ports.apiserver = port,

@@ -37,7 +37,8 @@ pub enum ProjectError {
 impl LoadedProject {
     /// The nearest `gantry.yaml` at or above `dir`; none is an empty project.
     pub fn find(dir: &Path) -> Result<LoadedProject, ProjectError> {
-        let Some(file) = dir.ancestors().map(|folder| folder.join(FILE_NAME)).find(|file| file.is_file()) else {
+        let Some(file) = dir.ancestors().map(|folder| folder.join(FILE_NAME)).find(|file| file.is_file())
+        else {
             return Ok(LoadedProject { project: Project::default(), file: None });
         };
         let text = std::fs::read_to_string(&file)
@@ -49,18 +50,8 @@ impl LoadedProject {
         Ok(LoadedProject { project, file: Some(file) })
     }
 
-    /// Commands ready to run: `gantry` becomes this program, a path with a slash is taken from the file's folder.
-    pub fn commands(&self, own_program: &Path) -> BTreeMap<String, Vec<String>> {
-        let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
-        let program = |word: &str| match word {
-            "gantry" => own_program.display().to_string(),
-            path if path.contains('/') => folder.join(path).display().to_string(),
-            name => name.to_owned(),
-        };
-        let command = |words: &Vec<String>| {
-            let (first, rest) = words.split_first().expect("an empty command was refused when the file was read");
-            std::iter::once(program(first)).chain(rest.iter().cloned()).collect()
-        };
-        self.project.images.iter().map(|(image, words)| (image.clone(), command(words))).collect()
+    /// The folder that relative commands start from.
+    pub fn folder(&self) -> PathBuf {
+        self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(".")).to_owned()
     }
 }

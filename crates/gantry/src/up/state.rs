@@ -132,7 +132,9 @@ impl StateDir {
             file.read_to_string(&mut pid).map_err(failed("cannot read"))?;
             return Err(StateError::Held { root: self.root.clone(), pid: pid.trim().parse().unwrap_or(0) });
         }
-        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)).map(|_| ())).map_err(failed("cannot write"))?;
+        file.set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)).map(|_| ()))
+            .map_err(failed("cannot write"))?;
         writeln!(file, "{}", std::process::id()).map_err(failed("cannot write"))?;
         Ok(Lock { _file: file })
     }

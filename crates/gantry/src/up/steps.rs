@@ -14,8 +14,14 @@ pub enum Output {
     Json,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    Aloud(Output),
+    Silent,
+}
+
 pub struct Steps {
-    output: Output,
+    voice: Voice,
     colour: bool,
     began: Instant,
     step_began: Instant,
@@ -24,11 +30,12 @@ pub struct Steps {
 impl Steps {
     pub fn new(output: Output) -> Steps {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Steps { output, colour, began: Instant::now(), step_began: Instant::now() }
+        Steps { voice: Voice::Aloud(output), colour, began: Instant::now(), step_began: Instant::now() }
     }
 
-    pub fn output(&self) -> Output {
-        self.output
+    /// Says nothing: for cleaning up after an error that is about to be told.
+    pub fn silent() -> Steps {
+        Steps { voice: Voice::Silent, colour: false, began: Instant::now(), step_began: Instant::now() }
     }
 
     /// Time since the command began.
@@ -40,9 +47,12 @@ impl Steps {
     pub fn done(&mut self, what: &str, detail: &str) {
         let took = self.step_began.elapsed();
         self.step_began = Instant::now();
-        match self.output {
-            Output::Json => self.line(&json!({"step": what, "detail": detail, "ms": millis(took)}).to_string()),
-            Output::Text => {
+        match self.voice {
+            Voice::Silent => {}
+            Voice::Aloud(Output::Json) => {
+                self.line(&json!({"step": what, "detail": detail, "ms": millis(took)}).to_string())
+            }
+            Voice::Aloud(Output::Text) => {
                 let mark = self.paint("32", "✓");
                 let time = self.paint("2", &format!("{:>7}", human(took)));
                 self.line(&format!("{mark} {what:<14} {time}  {detail}"));
@@ -52,17 +62,28 @@ impl Steps {
 
     /// Something the user should know that stops nothing.
     pub fn warn(&self, message: &str) {
-        match self.output {
-            Output::Json => self.line(&json!({"warning": message}).to_string()),
-            Output::Text => self.line(&format!("{} {message}", self.paint("33", "!"))),
+        match self.voice {
+            Voice::Silent => {}
+            Voice::Aloud(Output::Json) => self.line(&json!({"warning": message}).to_string()),
+            Voice::Aloud(Output::Text) => self.line(&format!("{} {message}", self.paint("33", "!"))),
         }
     }
 
     /// A closing block: in JSON the value, as text the lines.
     pub fn report(&self, value: &serde_json::Value, text: &str) {
-        match self.output {
-            Output::Json => self.line(&value.to_string()),
-            Output::Text => self.line(text),
+        match self.voice {
+            Voice::Silent => {}
+            Voice::Aloud(Output::Json) => self.line(&value.to_string()),
+            Voice::Aloud(Output::Text) => self.line(text),
+        }
+    }
+
+    /// A line that the next one replaces; only where someone watches. `None` clears it.
+    pub fn progress(&self, line: Option<&str>) {
+        if self.voice == Voice::Aloud(Output::Text) && std::io::stdout().is_terminal() {
+            let mut out = std::io::stdout().lock();
+            let _ = write!(out, "\r\x1b[2K{}", line.unwrap_or_default());
+            let _ = out.flush();
         }
     }
 

@@ -1,0 +1,260 @@
+//! `gantry up`: the one place where all engines meet. Builds, starts, applies, waits, and ends everything again.
+
+pub mod control;
+pub mod detach;
+mod doors;
+pub mod logs;
+pub mod metrics;
+mod network;
+mod page;
+pub mod ports;
+mod preflight;
+mod project;
+mod scaling;
+pub mod signals;
+pub mod stack;
+pub mod state;
+mod state_metrics;
+pub mod status;
+pub mod steps;
+mod wake;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gantry_apimachinery::Value;
+use gantry_kustomize::{Build, Disk};
+use gantry_operator::apply::{Applier, Change, ObjectRef};
+use gantry_workloads::health::{Workload, survey};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use self::control::VerbResult;
+use self::ports::Ports;
+use self::stack::{Stack, StackConfig};
+use self::state::{Addresses, Lock, State, StateDir, process_start_time};
+use self::steps::{Output, Steps};
+
+/// A workload that is not ready by then is an error; nothing in a laptop's loop takes longer.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+
+pub type Error = Box<dyn std::error::Error>;
+
+#[derive(Clone, Debug)]
+pub struct UpOptions {
+    pub dir: PathBuf,
+    pub data_dir: PathBuf,
+    pub ports: Ports,
+    pub output: Output,
+}
+
+/// Everything that runs, and the folder it holds.
+pub struct RunningUp {
+    pub stack: Stack,
+    pub addresses: Addresses,
+    state_dir: StateDir,
+    _lock: Lock,
+}
+
+/// `gantry up DIR`, until a signal ends it.
+pub fn run_in_foreground(options: &UpOptions) -> VerbResult {
+    logging();
+    // One thread for requests and one for everything else is what a small machine has to give.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut steps = Steps::new(options.output);
+    runtime.block_on(async {
+        let ended = CancellationToken::new();
+        let signal = ended.clone();
+        tokio::spawn(async move {
+            signals::ended_by_user().await;
+            signal.cancel();
+        });
+        let Some(running) = ended.run_until_cancelled(RunningUp::start(options, &mut steps, &ended)).await
+        else {
+            return Err("interrupted before everything was ready; what had been started is ended".into());
+        };
+        let running = running?;
+        announce(&running, &steps);
+        ended.cancelled().await;
+        running.end(&mut steps).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Logs go to standard error, so that standard output stays what `--output` says. `RUST_LOG` chooses how much.
+pub fn logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An embedding program may have chosen its own.
+    let _ = subscriber.try_init();
+}
+
+// === impl RunningUp ===
+
+impl RunningUp {
+    /// Brings everything up, or ends what it had started and says why.
+    pub async fn start(
+        options: &UpOptions,
+        steps: &mut Steps,
+        ended: &CancellationToken,
+    ) -> Result<RunningUp, Error> {
+        let build = build(&options.dir)?;
+        for warning in &build.warnings {
+            steps.warn(warning);
+        }
+        steps.done("built", &format!("{}: {} objects", options.dir.display(), build.objects.len()));
+
+        let state_dir = StateDir::open(&options.data_dir)?;
+        let lock = state_dir.lock()?;
+        let config = StackConfig::new(&state_dir, &options.dir, options.ports)?;
+        preflight::check(&build.objects, &config.node, |value| place_of(&build, value))?;
+
+        let stack = Stack::start(config, steps).await?;
+        let addresses = stack.addresses();
+        let mut state = State {
+            pid: std::process::id(),
+            pid_start_time: process_start_time(std::process::id()).unwrap_or(0),
+            dir: options.dir.clone(),
+            ready: false,
+            addresses: Some(addresses.clone()),
+            kubeconfig: state_dir.kubeconfig(),
+        };
+        let running = RunningUp { stack, addresses, state_dir, _lock: lock };
+        let brought = async {
+            running.state_dir.write_state(&state)?;
+            running.apply(&build.objects, steps).await?;
+            running.wait_until_ready(steps, ended).await?;
+            state.ready = true;
+            running.state_dir.write_state(&state)?;
+            Ok::<_, Error>(())
+        };
+        match brought.await {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                running.end(&mut Steps::silent()).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn apply(&self, objects: &[Value], steps: &mut Steps) -> Result<(), Error> {
+        let previous: Vec<ObjectRef> = self.state_dir.read_applied()?;
+        let mut applier = Applier::new(self.stack.client(), "gantry-up");
+        let mut current = Vec::with_capacity(objects.len());
+        let mut counts = [0_usize; 3];
+        for (index, object) in objects.iter().enumerate() {
+            let (id, change) = applier.apply(object, index).await?;
+            counts[match change {
+                Change::Created => 0,
+                Change::Configured => 1,
+                Change::Unchanged | Change::Pruned => 2,
+            }] += 1;
+            current.push(id);
+        }
+        let pruned = applier.prune(&previous, &current).await?;
+        self.state_dir.write_applied(&current)?;
+        let [created, configured, unchanged] = counts;
+        let mut detail = format!("{created} created, {configured} configured, {unchanged} unchanged");
+        if !pruned.is_empty() {
+            detail.push_str(&format!(", {} pruned", pruned.len()));
+        }
+        steps.done("applied", &detail);
+        Ok(())
+    }
+
+    async fn wait_until_ready(&self, steps: &mut Steps, ended: &CancellationToken) -> Result<(), Error> {
+        let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
+        let mut change = self.stack.changes();
+        loop {
+            let workloads = survey(&self.stack.client()).await?;
+            let waiting: Vec<&Workload> = workloads.iter().filter(|workload| !workload.healthy).collect();
+            if waiting.is_empty() && self.stack.routes_are_ready() {
+                let pods: i32 = workloads.iter().map(|workload| workload.ready).sum();
+                steps.done("pods ready", &format!("{pods} in {} workloads", workloads.len()));
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline || ended.is_cancelled() {
+                return Err(not_ready(&waiting).into());
+            }
+            // Woken by whatever changed, and looked at again soon in any case.
+            let _ = tokio::time::timeout(Duration::from_millis(100), change.changed()).await;
+        }
+    }
+
+    /// Drains, ends every process that was started, and closes the stores.
+    pub async fn end(self, steps: &mut Steps) {
+        self.stack.end().await;
+        self.state_dir.clear_state();
+        steps.done("ended", "requests drained, every process that was started has ended");
+    }
+}
+
+fn not_ready(waiting: &[&Workload]) -> String {
+    let mut text = format!("not ready after {} s:", READY_TIMEOUT.as_secs());
+    for workload in waiting {
+        let Workload { kind, namespace, name, ready, desired, reason, .. } = workload;
+        text.push_str(&format!(
+            "\n  {}/{name} in {namespace}: {ready} of {desired} ready; {reason}",
+            kind.to_lowercase()
+        ));
+    }
+    text
+}
+
+fn announce(running: &RunningUp, steps: &Steps) {
+    let addresses = &running.addresses;
+    let kubeconfig = running.state_dir.kubeconfig();
+    let mut text = format!("\nready in {:.2} s\n\n", steps.elapsed().as_secs_f64());
+    text.push_str(&address_lines(addresses, &kubeconfig));
+    text.push_str("\ntry next:\n");
+    for command in next_commands(running, &kubeconfig) {
+        text.push_str(&format!("  {command}\n"));
+    }
+    let value = json!({
+        "ready": true,
+        "seconds": steps.elapsed().as_secs_f64(),
+        "addresses": addresses,
+        "kubeconfig": kubeconfig,
+        "next": next_commands(running, &kubeconfig),
+    });
+    steps.report(&value, text.trim_end());
+}
+
+/// The four addresses, one a line, as `up` and `status` show them.
+pub fn address_lines(addresses: &Addresses, kubeconfig: &Path) -> String {
+    format!(
+        "  API server   https://{}   KUBECONFIG={}\n  gateway      http://{}\n  metrics      http://{}\n  console      http://{}\n",
+        addresses.api_server,
+        kubeconfig.display(),
+        addresses.gateway,
+        addresses.metrics,
+        addresses.console
+    )
+}
+
+fn next_commands(running: &RunningUp, kubeconfig: &Path) -> Vec<String> {
+    let mut commands = vec![format!("kubectl --kubeconfig {} get pods -A", kubeconfig.display())];
+    let gateway = running.addresses.gateway;
+    commands.push(match running.stack.first_route() {
+        Some((host, path)) => format!("curl -H 'Host: {host}' http://{gateway}{path}"),
+        None => format!("curl http://{gateway}/"),
+    });
+    commands.push(format!(
+        "curl 'http://{}/api/v1/query?query=sum(rate(kong_http_requests_total[1m]))'",
+        running.addresses.metrics
+    ));
+    commands
+}
+
+fn build(dir: &Path) -> Result<Build, gantry_kustomize::Error> {
+    gantry_kustomize::build(&Disk, dir, &gantry_kustomize::Options::default())
+}
+
+/// `file:line:col` of a value that was read from a file.
+fn place_of(build: &Build, value: &Value) -> Option<String> {
+    let span = value.span;
+    let file = build.files.path(span.file()).filter(|_| !span.is_none())?.display();
+    Some(format!("{file}:{}:{}", span.line(), span.column()))
+}

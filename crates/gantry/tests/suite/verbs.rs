@@ -1,0 +1,41 @@
+//! `up --detach`, `status`, `logs`, `down`: the same from another terminal.
+
+use crate::harness::{Shop, gantry, processes_below};
+
+#[test]
+fn a_detached_up_is_seen_and_ended_from_elsewhere() {
+    let shop = Shop::copy();
+    let data_dir = shop.data_dir();
+    let run = |verb: &str, args: &[&str]| {
+        let output = gantry().arg(verb).args(args).arg("--data-dir").arg(&data_dir).output().expect("starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+
+    let (code, text) = run("status", &[]);
+    assert_eq!(code, Some(1), "{text}");
+
+    let overlay = shop.overlay();
+    let (code, text) = run("up", &[overlay.to_str().expect("UTF-8"), "--detach", "--ports", "auto"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("gantry down"), "{text}");
+
+    let (code, text) = run("status", &["--output", "json"]);
+    assert_eq!(code, Some(0), "{text}");
+    let status: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
+    assert_eq!(status["running"], true);
+
+    let output = shop.up_command().output().expect("starts");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("is in use by pid"),
+        "a second up took the folder"
+    );
+
+    let (code, text) = run("logs", &["catalog"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("catalog"), "{text}");
+
+    let (code, text) = run("down", &["--purge"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!data_dir.exists());
+    assert_eq!(processes_below(&data_dir), Vec::<u32>::new());
+}
