@@ -12,7 +12,7 @@ use serde::de::{self, Deserializer};
 /// The `prove:` key. Everything in it is optional; what is absent is not judged.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Assertions {
+pub(super) struct Assertions {
     #[serde(default)]
     pub replicas: Vec<ReplicaPath>,
     #[serde(default)]
@@ -22,7 +22,7 @@ pub struct Assertions {
 /// The counts of replicas an object must have passed through, in this order. Others may lie between.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ReplicaPath {
+pub(super) struct ReplicaPath {
     /// `deployment/NAME`, in any namespace of the build.
     pub target: String,
     /// `1`, `>=3`, `<=2` …
@@ -32,14 +32,14 @@ pub struct ReplicaPath {
 /// After the load every replica path must reach its last count and everything must be ready again.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Recover {
+pub(super) struct Recover {
     #[serde(deserialize_with = "go_duration")]
     pub within: Duration,
 }
 
 /// A comparison with a number: `== 0`, `<0.25`, or a bare number for equality.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Condition {
+pub(super) struct Condition {
     operator: Operator,
     number: f64,
 }
@@ -65,7 +65,7 @@ const OPERATORS: [(&str, Operator); 6] = [
 
 /// One assertion with its outcome, as both reports show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub(super) struct Verdict {
     pub name: String,
     /// What was observed, in one line.
     pub observed: String,
@@ -75,7 +75,7 @@ pub struct Verdict {
 // === impl Condition ===
 
 impl Condition {
-    pub fn holds(self, value: f64) -> bool {
+    pub(super) fn holds(self, value: f64) -> bool {
         match self.operator {
             Operator::Equal => value == self.number,
             Operator::NotEqual => value != self.number,
@@ -150,7 +150,7 @@ fn go_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D
 // === judgement ===
 
 /// The counts an object had, oldest first, against the path it should have taken.
-pub fn judge_path(assertion: &ReplicaPath, counts: &[i64]) -> Verdict {
+pub(super) fn judge_path(assertion: &ReplicaPath, counts: &[i64]) -> Verdict {
     let mut wanted = assertion.path.iter().peekable();
     for count in counts {
         // A count may satisfy two conditions in a row (`1`, `>=1`), but each needs a count of its own.
@@ -168,7 +168,7 @@ pub fn judge_path(assertion: &ReplicaPath, counts: &[i64]) -> Verdict {
 }
 
 /// How long it took after the load; `None` when it did not come back at all.
-pub fn judge_recovery(assertion: &Recover, took: Option<Duration>) -> Verdict {
+pub(super) fn judge_recovery(assertion: &Recover, took: Option<Duration>) -> Verdict {
     Verdict {
         name: format!("recovered within {} s of the load's end", assertion.within.as_secs_f64()),
         observed: match took {

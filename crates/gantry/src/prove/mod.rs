@@ -27,7 +27,7 @@ const DEFAULT_RECOVERY: Duration = Duration::from_secs(120);
 /// The step of range queries for thresholds that must hold `always` or `once`.
 const QUERY_STEP: Duration = Duration::from_secs(1);
 
-pub struct ProveOptions {
+pub(crate) struct ProveOptions {
     pub dir: PathBuf,
     pub scenario: PathBuf,
     pub context: Option<String>,
@@ -41,7 +41,7 @@ pub struct ProveOptions {
 
 type Error = Box<dyn std::error::Error>;
 
-pub fn prove(options: &ProveOptions) -> VerbResult {
+pub(crate) fn prove(options: &ProveOptions) -> VerbResult {
     // Everything that can be wrong in files is found before anything is started.
     let (scenario, assertions) = read_scenario(&options.scenario)?;
     crate::up::logging();

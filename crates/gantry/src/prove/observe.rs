@@ -15,7 +15,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 /// One moment at which a workload's counts changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
+pub(super) struct Counts {
     pub at_ms: i64,
     pub desired: i32,
     pub ready: i32,
@@ -23,7 +23,7 @@ pub struct Counts {
 
 /// The changes of every workload since the observation began, oldest first.
 #[derive(Clone, Default)]
-pub struct Observed {
+pub(super) struct Observed {
     /// By `deployment/NAME`, with the namespace before it where two share a name.
     workloads: Arc<Mutex<BTreeMap<(String, String), Vec<Counts>>>>,
     latest: Arc<Mutex<Vec<Workload>>>,
@@ -31,7 +31,7 @@ pub struct Observed {
 
 impl Observed {
     /// Samples until `cancel`; a failed sample is left out.
-    pub async fn run(self, client: Client, clock: Arc<dyn Clock>, cancel: CancellationToken) {
+    pub(super) async fn run(self, client: Client, clock: Arc<dyn Clock>, cancel: CancellationToken) {
         while !cancel.is_cancelled() {
             if let Ok(workloads) = survey(&client).await {
                 self.record(clock.now_ms(), workloads);
@@ -55,7 +55,7 @@ impl Observed {
     }
 
     /// The ready counts of `kind/name` in the order they came, each once.
-    pub fn path(&self, target: &str) -> Vec<i64> {
+    pub(super) fn path(&self, target: &str) -> Vec<i64> {
         let mut path: Vec<i64> = Vec::new();
         for ((name, _), changes) in self.workloads.lock().iter() {
             if name.eq_ignore_ascii_case(target) {
@@ -67,12 +67,12 @@ impl Observed {
     }
 
     /// The newest sample.
-    pub fn latest(&self) -> Vec<Workload> {
+    pub(super) fn latest(&self) -> Vec<Workload> {
         self.latest.lock().clone()
     }
 
     /// A lane with the ready (solid) and wanted (dashed) replicas of everything that changed, or of all when nothing did.
-    pub fn lane(&self, until_ms: i64) -> Lane {
+    pub(super) fn lane(&self, until_ms: i64) -> Lane {
         let workloads = self.workloads.lock();
         let any_changed = workloads.values().any(|changes| changes.len() > 1);
         let mut series = Vec::new();

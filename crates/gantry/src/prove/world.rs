@@ -22,13 +22,13 @@ use crate::up::{RunningUp, UpOptions};
 const READY_TIMEOUT: Duration = Duration::from_secs(300);
 const MOST_ANSWER_BYTES: usize = 64 << 20;
 
-pub enum World {
+pub(super) enum World {
     Up { up: Box<RunningUp>, _temporary: Option<TemporaryFolder> },
     Cluster { client: Client, prometheus: Option<String>, registry: Registry },
 }
 
 /// A state folder that goes when the proof is over.
-pub struct TemporaryFolder(std::path::PathBuf);
+pub(super) struct TemporaryFolder(std::path::PathBuf);
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
@@ -37,7 +37,7 @@ impl Drop for TemporaryFolder {
 }
 
 impl World {
-    pub async fn make(
+    pub(super) async fn make(
         options: &ProveOptions,
         steps: &mut Steps,
         interrupted: &CancellationToken,
@@ -94,7 +94,7 @@ impl World {
         Ok(World::Cluster { client, prometheus: options.prometheus.clone(), registry: Registry::new() })
     }
 
-    pub fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         match self {
             World::Up { up, .. } => up.stack.client(),
             World::Cluster { client, .. } => client.clone(),
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// Where the load's own series are counted.
-    pub fn load_registry(&self) -> Registry {
+    pub(super) fn load_registry(&self) -> Registry {
         match self {
             World::Up { up, .. } => up.stack.metrics.registry(),
             World::Cluster { registry, .. } => registry.clone(),
@@ -110,7 +110,7 @@ impl World {
     }
 
     /// Where the load goes. In our own `up` that is its gateway, asked for the host that the scenario names.
-    pub fn target(&self, scenario: &mut Scenario) -> Result<Target, Error> {
+    pub(super) fn target(&self, scenario: &mut Scenario) -> Result<Target, Error> {
         let World::Up { up, .. } = self else {
             return scenario
                 .target
@@ -128,7 +128,7 @@ impl World {
     }
 
     /// The values of an instant query.
-    pub async fn query(&self, expr: &str, at_ms: i64) -> Result<Vec<f64>, String> {
+    pub(super) async fn query(&self, expr: &str, at_ms: i64) -> Result<Vec<f64>, String> {
         match self {
             World::Up { up, .. } => {
                 Ok(up.stack.metrics.query(expr, at_ms).await?.into_iter().map(|(_, value)| value).collect())
@@ -147,7 +147,7 @@ impl World {
     }
 
     /// At how many of the steps the query gave something, and how many steps there were.
-    pub async fn count_steps(
+    pub(super) async fn count_steps(
         &self,
         expr: &str,
         from_ms: i64,
@@ -182,7 +182,7 @@ impl World {
     }
 
     /// What the autoscaler decided and why.
-    pub fn events(&self) -> Vec<Event> {
+    pub(super) fn events(&self) -> Vec<Event> {
         let World::Up { up, .. } = self else { return Vec::new() };
         let decisions = up.stack.decisions();
         let event = |decision: &crate::up::stack::ScaleDecision| Event {
@@ -195,7 +195,7 @@ impl World {
         decisions.iter().map(event).collect()
     }
 
-    pub async fn end(self, steps: &mut Steps) {
+    pub(super) async fn end(self, steps: &mut Steps) {
         if let World::Up { up, .. } = self {
             up.end(steps).await;
         }

@@ -13,14 +13,14 @@ use super::steps::{Output, Steps};
 const DOWN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The `up` that runs on the folder, if one does.
-pub fn running(data_dir: &Path) -> Result<Option<(StateDir, State)>, StateError> {
+pub(crate) fn running(data_dir: &Path) -> Result<Option<(StateDir, State)>, StateError> {
     let Some(dir) = StateDir::existing(data_dir) else { return Ok(None) };
     let state = dir.read_state()?.filter(State::is_alive);
     Ok(state.map(|state| (dir, state)))
 }
 
 /// Ends a running `up` and waits for it; with `purge`, forgets everything it kept.
-pub fn down(data_dir: &Path, purge: bool, output: Output) -> VerbResult {
+pub(crate) fn down(data_dir: &Path, purge: bool, output: Output) -> VerbResult {
     let mut steps = Steps::new(output);
     match running(data_dir)? {
         None => steps.done("down", &format!("nothing runs on {}", data_dir.display())),
@@ -60,11 +60,11 @@ fn end(state: &State) -> Result<(), String> {
     Ok(())
 }
 
-pub fn not_running(data_dir: &Path, steps: &Steps) -> ExitCode {
+pub(crate) fn not_running(data_dir: &Path, steps: &Steps) -> ExitCode {
     let text = format!("nothing runs on {}; start with `gantry up DIR`", data_dir.display());
     steps.report(&json!({"running": false}), &text);
     ExitCode::from(1)
 }
 
 /// The result of a verb: an exit code, or an error for standard error.
-pub type VerbResult = Result<ExitCode, Box<dyn std::error::Error>>;
+pub(crate) type VerbResult = Result<ExitCode, Box<dyn std::error::Error>>;

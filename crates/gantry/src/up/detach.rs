@@ -14,7 +14,7 @@ use super::steps::Output;
 const POLL: Duration = Duration::from_millis(20);
 
 /// Starts `up` in the background, shows its steps, and returns when it is ready (or has failed: then with its code).
-pub fn detach(options: &UpOptions) -> VerbResult {
+pub(crate) fn detach(options: &UpOptions) -> VerbResult {
     let state_dir = StateDir::open(&options.data_dir)?;
     // Fail here, in the user's terminal, when the folder is taken.
     drop(state_dir.lock()?);

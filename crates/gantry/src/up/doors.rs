@@ -19,26 +19,26 @@ use k8s_openapi::jiff::Timestamp;
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// Before a pod's processes are told to stop: wait until the gateway sends it nothing more.
-pub struct DrainFirst {
+pub(super) struct DrainFirst {
     pods: Informer<Pod>,
     gateway: Gateway,
     closed: AtomicBool,
 }
 
 /// `kubectl logs` for pods of the node in this process.
-pub struct PodLogs {
+pub(super) struct PodLogs {
     node: Node,
 }
 
 // === impl DrainFirst ===
 
 impl DrainFirst {
-    pub fn new(operator: &Operator, gateway: Gateway) -> DrainFirst {
+    pub(super) fn new(operator: &Operator, gateway: Gateway) -> DrainFirst {
         DrainFirst { pods: operator.informer(), gateway, closed: AtomicBool::new(false) }
     }
 
     /// The gateway has ended: there is nothing to wait for any more.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
@@ -74,7 +74,7 @@ impl BeforeStop for DrainFirst {
 // === impl PodLogs ===
 
 impl PodLogs {
-    pub fn new(node: Node) -> PodLogs {
+    pub(super) fn new(node: Node) -> PodLogs {
         PodLogs { node }
     }
 
@@ -117,7 +117,7 @@ fn refuse(code: u16, message: &str) -> Response<ResponseBody> {
 }
 
 /// The families of what counts for itself, for a scrape that never leaves the process.
-pub struct NodeUsage(pub Node);
+pub(super) struct NodeUsage(pub Node);
 
 impl gantry_prom_model::Gather for NodeUsage {
     fn gather(&self) -> Vec<gantry_prom_model::MetricFamily> {

@@ -18,7 +18,7 @@ const WAITING_LINES: usize = 1024;
 /// Colours (of the terminal's palette) that tell pods apart.
 const COLOURS: [&str; 6] = ["36", "33", "35", "32", "34", "31"];
 
-pub struct LogsOptions {
+pub(crate) struct LogsOptions {
     pub data_dir: PathBuf,
     /// Only pods whose name starts with this.
     pub name: String,
@@ -37,7 +37,7 @@ struct Source {
     colour: Option<&'static str>,
 }
 
-pub fn logs(options: &LogsOptions) -> VerbResult {
+pub(crate) fn logs(options: &LogsOptions) -> VerbResult {
     let Some((_, state)) = running(&options.data_dir)? else {
         return Ok(not_running(&options.data_dir, &Steps::new(Output::Text)));
     };

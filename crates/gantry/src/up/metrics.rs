@@ -25,11 +25,11 @@ const MOST_BYTES: usize = 48 << 20;
 const IN_PROCESS_JOB: &str = "gantry";
 const PODS_JOB: &str = "pods";
 
-pub type SeriesPoints = (Labels, Vec<(i64, f64)>);
+pub(crate) type SeriesPoints = (Labels, Vec<(i64, f64)>);
 
 /// Cheap to clone; all clones are the same store.
 #[derive(Clone)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     prometheus: Arc<Prometheus>,
     clock: Arc<dyn Clock>,
     maintenance: CancellationToken,
@@ -38,7 +38,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Opens the store. Nothing is scraped yet.
-    pub fn open(folder: PathBuf, clock: Arc<dyn Clock>) -> Result<Metrics, Error> {
+    pub(crate) fn open(folder: PathBuf, clock: Arc<dyn Clock>) -> Result<Metrics, Error> {
         let registry = Registry::new();
         let mut settings = Settings::new(folder);
         settings.storage.retention_ms = RETENTION_MS;
@@ -49,7 +49,7 @@ impl Metrics {
 
     /// Begins to scrape: what in this process counts for itself (by the `instance` it is scraped as), and the pods.
     /// Must be called before the operator runs, since it registers the informers it reads.
-    pub fn scrape(
+    pub(crate) fn scrape(
         &self,
         operator: &Operator,
         in_process: Vec<(String, Arc<dyn Gather>)>,
@@ -76,12 +76,12 @@ impl Metrics {
     }
 
     /// The Prometheus HTTP API.
-    pub fn router(&self) -> axum::Router {
+    pub(crate) fn router(&self) -> axum::Router {
         self.prometheus.api().router()
     }
 
     /// The series of an instant query, now; nothing when it cannot be answered. For expressions of our own.
-    pub fn instant(&self, expr: &str) -> Vec<(Labels, f64)> {
+    pub(crate) fn instant(&self, expr: &str) -> Vec<(Labels, f64)> {
         let now_ms = self.clock.now_ms();
         match self.prometheus.engine().instant(self.prometheus.db().as_ref(), expr, now_ms) {
             Ok(result) => series(result.value).unwrap_or_default(),
@@ -93,7 +93,7 @@ impl Metrics {
     }
 
     /// The series of an instant query; a scalar has no labels.
-    pub async fn query(&self, expr: &str, at_ms: i64) -> Result<Vec<(Labels, f64)>, String> {
+    pub(crate) async fn query(&self, expr: &str, at_ms: i64) -> Result<Vec<(Labels, f64)>, String> {
         let (prometheus, expr) = (self.prometheus.clone(), expr.to_owned());
         let task = tokio::task::spawn_blocking(move || {
             prometheus.engine().instant(prometheus.db().as_ref(), &expr, at_ms)
@@ -103,7 +103,7 @@ impl Metrics {
     }
 
     /// The series of a range query.
-    pub async fn range(
+    pub(crate) async fn range(
         &self,
         expr: &str,
         from_ms: i64,
@@ -127,11 +127,11 @@ impl Metrics {
     }
 
     /// Where whatever joins later counts, such as a load.
-    pub fn registry(&self) -> Registry {
+    pub(crate) fn registry(&self) -> Registry {
         self.registry.clone()
     }
 
-    pub async fn end(&self) {
+    pub(crate) async fn end(&self) {
         self.maintenance.cancel();
         if let Err(error) = self.prometheus.shutdown().await {
             tracing::error!(%error, "the metric store's log could not be synced");

@@ -1,22 +1,22 @@
 //! `gantry up`: the one place where all engines meet. Builds, starts, applies, waits, and ends everything again.
 
-pub mod control;
-pub mod detach;
+pub(crate) mod control;
+pub(crate) mod detach;
 mod doors;
-pub mod logs;
-pub mod metrics;
+pub(crate) mod logs;
+pub(crate) mod metrics;
 mod network;
 mod page;
-pub mod ports;
+pub(crate) mod ports;
 mod preflight;
 mod project;
 mod scaling;
-pub mod signals;
-pub mod stack;
-pub mod state;
+pub(crate) mod signals;
+pub(crate) mod stack;
+pub(crate) mod state;
 mod state_metrics;
-pub mod status;
-pub mod steps;
+pub(crate) mod status;
+pub(crate) mod steps;
 mod wake;
 
 use std::path::{Path, PathBuf};
@@ -39,10 +39,10 @@ use self::steps::{Output, Steps};
 /// A workload that is not ready by then is an error; nothing in a laptop's loop takes longer.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
-pub type Error = Box<dyn std::error::Error>;
+pub(crate) type Error = Box<dyn std::error::Error>;
 
 #[derive(Clone, Debug)]
-pub struct UpOptions {
+pub(crate) struct UpOptions {
     pub dir: PathBuf,
     pub data_dir: PathBuf,
     pub ports: Ports,
@@ -50,7 +50,7 @@ pub struct UpOptions {
 }
 
 /// Everything that runs, and the folder it holds.
-pub struct RunningUp {
+pub(crate) struct RunningUp {
     pub stack: Stack,
     pub addresses: Addresses,
     state_dir: StateDir,
@@ -58,7 +58,7 @@ pub struct RunningUp {
 }
 
 /// `gantry up DIR`, until a signal ends it.
-pub fn run_in_foreground(options: &UpOptions) -> VerbResult {
+pub(crate) fn run_in_foreground(options: &UpOptions) -> VerbResult {
     logging();
     // One thread for requests and one for everything else is what a small machine has to give.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -83,7 +83,7 @@ pub fn run_in_foreground(options: &UpOptions) -> VerbResult {
 }
 
 /// Logs go to standard error, so that standard output stays what `--output` says. `RUST_LOG` chooses how much.
-pub fn logging() {
+pub(crate) fn logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -95,7 +95,7 @@ pub fn logging() {
 
 impl RunningUp {
     /// Brings everything up, or ends what it had started and says why.
-    pub async fn start(
+    pub(crate) async fn start(
         options: &UpOptions,
         steps: &mut Steps,
         ended: &CancellationToken,
@@ -184,7 +184,7 @@ impl RunningUp {
     }
 
     /// Drains, ends every process that was started, and closes the stores.
-    pub async fn end(self, steps: &mut Steps) {
+    pub(crate) async fn end(self, steps: &mut Steps) {
         self.stack.end().await;
         self.state_dir.clear_state();
         steps.done("ended", "requests drained, every process that was started has ended");
@@ -223,7 +223,7 @@ fn announce(running: &RunningUp, steps: &Steps) {
 }
 
 /// The four addresses, one a line, as `up` and `status` show them.
-pub fn address_lines(addresses: &Addresses, kubeconfig: &Path) -> String {
+pub(crate) fn address_lines(addresses: &Addresses, kubeconfig: &Path) -> String {
     format!(
         "  API server   https://{}   KUBECONFIG={}\n  gateway      http://{}\n  metrics      http://{}\n  console      http://{}\n",
         addresses.api_server,

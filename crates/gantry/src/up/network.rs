@@ -10,18 +10,18 @@ use sha2::{Digest, Sha256};
 
 /// Both are /18 networks: 16,384 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
+pub(super) struct Network {
     pub pods: Ipv4Addr,
     pub services: Ipv4Addr,
 }
 
-pub const PREFIX: u8 = 18;
+pub(super) const PREFIX: u8 = 18;
 
 /// The low and the high end are left to what people bind by hand.
 const SECOND_OCTETS: std::ops::RangeInclusive<u8> = 16..=250;
 
 impl Network {
-    pub fn of(state_dir: &Path) -> Network {
+    pub(super) fn of(state_dir: &Path) -> Network {
         let digest = Sha256::digest(state_dir.as_os_str().as_encoded_bytes());
         let span = SECOND_OCTETS.end() - SECOND_OCTETS.start() + 1;
         let second = SECOND_OCTETS.start() + digest[0] % span;

@@ -31,7 +31,7 @@ const KEPT_EVENTS: usize = 2000;
 const OWN_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// Implements the console's [`Source`] for a running stack.
-pub struct Page {
+pub(super) struct Page {
     name: String,
     started_ms: i64,
     clock: Arc<dyn Clock>,
@@ -53,7 +53,7 @@ struct Timeline {
     changed: watch::Sender<u64>,
 }
 
-pub struct PageConfig {
+pub(super) struct PageConfig {
     pub name: String,
     pub clock: Arc<dyn Clock>,
     pub addresses: Addresses,
@@ -63,7 +63,7 @@ pub struct PageConfig {
 
 impl Page {
     /// Must be made before the operator runs, since it registers the informers it reads.
-    pub fn new(config: PageConfig, operator: &Operator) -> Arc<Page> {
+    pub(super) fn new(config: PageConfig, operator: &Operator) -> Arc<Page> {
         let timeline = Arc::new(Timeline {
             events: Mutex::default(),
             next_id: AtomicU64::new(1),
@@ -90,7 +90,7 @@ impl Page {
     }
 
     /// Shows a decision of the autoscaler in the scaling lane.
-    pub fn decided(&self, decision: &ScaleDecision) {
+    pub(super) fn decided(&self, decision: &ScaleDecision) {
         self.timeline.push(Event {
             id: 0,
             at_ms: decision.at_ms,

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 /// Loopback ports; 0 lets the system choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
+pub(crate) struct Ports {
     pub apiserver: u16,
     pub gateway: u16,
     pub metrics: u16,
@@ -20,7 +20,7 @@ impl Default for Ports {
 
 impl Ports {
     /// Four free ports.
-    pub const AUTOMATIC: Ports = Ports { apiserver: 0, gateway: 0, metrics: 0, console: 0 };
+    pub(crate) const AUTOMATIC: Ports = Ports { apiserver: 0, gateway: 0, metrics: 0, console: 0 };
 }
 
 impl FromStr for Ports {

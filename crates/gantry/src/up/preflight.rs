@@ -9,7 +9,7 @@ use gantry_node::command::{CommandError, Wanted, locate, resolve};
 /// Every container of `objects` that this machine cannot run, all at once, each with the place of its image.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", describe(.0))]
-pub struct Unrunnable(Vec<Problem>);
+pub(super) struct Unrunnable(Vec<Problem>);
 
 #[derive(Debug)]
 struct Problem {
@@ -42,7 +42,7 @@ const POD_TEMPLATES: [(&str, &[&str]); 8] = [
 ];
 
 /// `place_of` says where a value stood in its file.
-pub fn check(
+pub(super) fn check(
     objects: &[Value],
     config: &gantry_node::Config,
     place_of: impl Fn(&Value) -> Option<String>,

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub const FILE_NAME: &str = "gantry.yaml";
+pub(super) const FILE_NAME: &str = "gantry.yaml";
 
 /// The file's content. Unknown fields are refused with their place.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Project {
+pub(super) struct Project {
     /// Image (with or without tag) → the local command that stands for its entry point.
     #[serde(default)]
     pub images: BTreeMap<String, Vec<String>>,
@@ -18,14 +18,14 @@ pub struct Project {
 
 /// A project and the folder that its relative commands start from.
 #[derive(Clone, Debug)]
-pub struct LoadedProject {
+pub(super) struct LoadedProject {
     pub project: Project,
     /// The file, when there is one.
     pub file: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum ProjectError {
+pub(super) enum ProjectError {
     #[error("cannot read {path}: {error}", path = path.display())]
     Read { path: PathBuf, error: std::io::Error },
     #[error("{0}")]
@@ -36,7 +36,7 @@ pub enum ProjectError {
 
 impl LoadedProject {
     /// The nearest `gantry.yaml` at or above `dir`; none is an empty project.
-    pub fn find(dir: &Path) -> Result<LoadedProject, ProjectError> {
+    pub(super) fn find(dir: &Path) -> Result<LoadedProject, ProjectError> {
         let Some(file) = dir.ancestors().map(|folder| folder.join(FILE_NAME)).find(|file| file.is_file())
         else {
             return Ok(LoadedProject { project: Project::default(), file: None });
@@ -51,7 +51,7 @@ impl LoadedProject {
     }
 
     /// The folder that relative commands start from.
-    pub fn folder(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> PathBuf {
         self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(".")).to_owned()
     }
 }

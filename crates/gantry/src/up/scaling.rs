@@ -26,7 +26,7 @@ const RATE_WINDOW_MS: i64 = 1_500;
 /// Readings come once a second, so a young container has a rate as soon as there are two.
 const FRESH_FROM_MS: i64 = 1_000;
 
-pub struct Scaling {
+pub(super) struct Scaling {
     autoscaler: Autoscaler,
     store: Arc<MetricsStore>,
     node: Node,
@@ -34,7 +34,11 @@ pub struct Scaling {
 
 impl Scaling {
     /// Must be made before the operator runs. Gives the metrics API as well, for the API server to serve.
-    pub fn new(operator: &Operator, node: Node, metrics: Metrics) -> (Scaling, Arc<dyn AggregatedApi>) {
+    pub(super) fn new(
+        operator: &Operator,
+        node: Node,
+        metrics: Metrics,
+    ) -> (Scaling, Arc<dyn AggregatedApi>) {
         let settings = StoreSettings {
             least_window_ms: RATE_WINDOW_MS,
             fresh_from_ms: FRESH_FROM_MS,
@@ -51,12 +55,12 @@ impl Scaling {
         (Scaling { autoscaler, store, node }, api)
     }
 
-    pub fn decisions(&self) -> &gantry_autoscaler::Decisions {
+    pub(super) fn decisions(&self) -> &gantry_autoscaler::Decisions {
         self.autoscaler.decisions()
     }
 
     /// Feeds readings and computes until `cancel`.
-    pub async fn run(self, cancel: CancellationToken) {
+    pub(super) async fn run(self, cancel: CancellationToken) {
         let computing = tokio::spawn({
             let (autoscaler, cancel) = (self.autoscaler.clone(), cancel.clone());
             async move { autoscaler.run(cancel).await }
@@ -97,7 +101,7 @@ fn usage_point(node: &str, snapshot: &UsageSnapshot) -> UsagePoint {
 }
 
 /// `deployment/NAME` and one line that says why.
-pub fn in_words(decision: &Decision) -> (String, String) {
+pub(super) fn in_words(decision: &Decision) -> (String, String) {
     let mut reason = decision.reason.clone();
     if !decision.metric.is_empty() {
         reason = format!("{} is {}, wanted {}; {reason}", decision.metric, decision.value, decision.wanted);

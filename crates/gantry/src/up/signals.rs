@@ -3,7 +3,7 @@
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Resolves when the user (or a supervisor) asks the process to end. A second request ends it at once.
-pub async fn ended_by_user() {
+pub(crate) async fn ended_by_user() {
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {

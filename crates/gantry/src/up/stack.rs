@@ -44,7 +44,7 @@ const FIRST_RESTART: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(10);
 const WATCH_DRAIN: Duration = Duration::from_millis(300);
 
-pub struct StackConfig {
+pub(crate) struct StackConfig {
     pub node: gantry_node::Config,
     name: String,
     network: Network,
@@ -53,7 +53,7 @@ pub struct StackConfig {
 }
 
 /// Everything that runs. Ended by [`Stack::end`]; dropped, its tasks are aborted with the runtime.
-pub struct Stack {
+pub(crate) struct Stack {
     client: Client,
     operator: Operator,
     gateway: Gateway,
@@ -74,7 +74,7 @@ struct Part {
 }
 
 impl StackConfig {
-    pub fn new(state_dir: &StateDir, dir: &Path, ports: Ports) -> Result<StackConfig, Error> {
+    pub(crate) fn new(state_dir: &StateDir, dir: &Path, ports: Ports) -> Result<StackConfig, Error> {
         let name = dir.display().to_string();
         let dir = std::path::absolute(dir)?;
         let project = LoadedProject::find(&dir)?;
@@ -103,7 +103,7 @@ fn host_environment() -> BTreeMap<String, String> {
 
 impl Stack {
     /// Starts everything; when a part cannot be started, those before it are ended again.
-    pub async fn start(config: StackConfig, steps: &mut Steps) -> Result<Stack, Error> {
+    pub(crate) async fn start(config: StackConfig, steps: &mut Steps) -> Result<Stack, Error> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         // All addresses first: a taken port is the likeliest failure, and nothing has been started yet.
         let sockets = Sockets::bind(&config).await?;
@@ -194,21 +194,21 @@ impl Stack {
         })
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
-    pub fn addresses(&self) -> Addresses {
+    pub(crate) fn addresses(&self) -> Addresses {
         self.addresses.clone()
     }
 
     /// Changes whenever a pod does.
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.operator.informer::<Pod>().changes()
     }
 
     /// Whether every ready endpoint of every Service can be reached through the gateway.
-    pub fn routes_are_ready(&self) -> bool {
+    pub(crate) fn routes_are_ready(&self) -> bool {
         let slices = self.operator.informer::<EndpointSlice>().list();
         slices
             .iter()
@@ -217,7 +217,7 @@ impl Stack {
     }
 
     /// Host and path of one of the Ingresses' routes, to try.
-    pub fn first_route(&self) -> Option<(String, String)> {
+    pub(crate) fn first_route(&self) -> Option<(String, String)> {
         let ingresses = self.operator.informer::<Ingress>().list();
         let rules = ingresses.iter().filter_map(|ingress| ingress.spec.as_ref()?.rules.as_ref()).flatten();
         rules.into_iter().find_map(|rule| {
@@ -227,12 +227,12 @@ impl Stack {
     }
 
     /// What the autoscaler changed, oldest first.
-    pub fn decisions(&self) -> Vec<ScaleDecision> {
+    pub(crate) fn decisions(&self) -> Vec<ScaleDecision> {
         self.decisions.recent().iter().map(ScaleDecision::of).collect()
     }
 
     /// Ends everything: no new request, those in flight answered, every pod's processes ended, stores closed.
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.gateway.unlisten(self.addresses.gateway);
         // Services may still call one another to answer what is under way.
         let deadline = tokio::time::Instant::now() + DRAIN;
@@ -366,7 +366,7 @@ fn in_process_targets(
 
 /// A change of replicas that the autoscaler made, in the words of the report and the console.
 #[derive(Clone, Debug)]
-pub struct ScaleDecision {
+pub(crate) struct ScaleDecision {
     pub at_ms: i64,
     pub namespace: String,
     /// `deployment/NAME`.

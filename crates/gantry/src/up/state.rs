@@ -14,20 +14,20 @@ use serde::{Deserialize, Serialize};
 
 /// The names of what lies in the folder.
 #[derive(Clone, Debug)]
-pub struct StateDir {
+pub(crate) struct StateDir {
     root: PathBuf,
 }
 
 /// Held for as long as the process works on the folder.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 /// `state.json`: what `status`, `down` and `logs` need to find a running `up`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct State {
+pub(crate) struct State {
     pub pid: u32,
     /// Clock ticks since boot, from /proc/PID/stat: with the pid it names one process, whatever reuses the number.
     pub pid_start_time: u64,
@@ -40,7 +40,7 @@ pub struct State {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Addresses {
+pub(crate) struct Addresses {
     pub api_server: SocketAddr,
     pub gateway: SocketAddr,
     pub metrics: SocketAddr,
@@ -48,7 +48,7 @@ pub struct Addresses {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum StateError {
+pub(crate) enum StateError {
     #[error("{what} {path}: {error}", path = path.display())]
     Io { what: &'static str, path: PathBuf, error: io::Error },
     #[error(
@@ -64,7 +64,7 @@ pub enum StateError {
 // === impl StateDir ===
 
 impl StateDir {
-    pub fn open(root: &Path) -> Result<StateDir, StateError> {
+    pub(crate) fn open(root: &Path) -> Result<StateDir, StateError> {
         let builder = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         builder(root).map_err(|error| StateError::Io { what: "cannot create", path: root.into(), error })?;
         let root = fs::canonicalize(root).map_err(|error| StateError::Io {
@@ -76,31 +76,31 @@ impl StateDir {
     }
 
     /// The folder if it is there; does not make one.
-    pub fn existing(root: &Path) -> Option<StateDir> {
+    pub(crate) fn existing(root: &Path) -> Option<StateDir> {
         fs::canonicalize(root).ok().map(|root| StateDir { root })
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    pub fn api_server(&self) -> PathBuf {
+    pub(crate) fn api_server(&self) -> PathBuf {
         self.root.join("apiserver")
     }
 
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.root.join("kubeconfig")
     }
 
-    pub fn metrics(&self) -> PathBuf {
+    pub(crate) fn metrics(&self) -> PathBuf {
         self.root.join("tsdb")
     }
 
-    pub fn node(&self) -> PathBuf {
+    pub(crate) fn node(&self) -> PathBuf {
         self.root.join("node")
     }
 
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.root.join("gantry.log")
     }
 
@@ -113,7 +113,7 @@ impl StateDir {
     }
 
     /// Takes the folder, or says who has it.
-    pub fn lock(&self) -> Result<Lock, StateError> {
+    pub(crate) fn lock(&self) -> Result<Lock, StateError> {
         let path = self.root.join("lock");
         let failed = |what: &'static str| {
             let path = path.clone();
@@ -139,24 +139,24 @@ impl StateDir {
         Ok(Lock { _file: file })
     }
 
-    pub fn read_state(&self) -> Result<Option<State>, StateError> {
+    pub(crate) fn read_state(&self) -> Result<Option<State>, StateError> {
         self.read_json(&self.state_file())
     }
 
-    pub fn write_state(&self, state: &State) -> Result<(), StateError> {
+    pub(crate) fn write_state(&self, state: &State) -> Result<(), StateError> {
         self.write_json(&self.state_file(), state)
     }
 
-    pub fn clear_state(&self) {
+    pub(crate) fn clear_state(&self) {
         let _ = fs::remove_file(self.state_file());
     }
 
     /// The objects that the last `up` applied, for pruning what is gone from the files.
-    pub fn read_applied<T: for<'de> Deserialize<'de> + Default>(&self) -> Result<T, StateError> {
+    pub(crate) fn read_applied<T: for<'de> Deserialize<'de> + Default>(&self) -> Result<T, StateError> {
         Ok(self.read_json(&self.applied_file())?.unwrap_or_default())
     }
 
-    pub fn write_applied<T: Serialize>(&self, applied: &T) -> Result<(), StateError> {
+    pub(crate) fn write_applied<T: Serialize>(&self, applied: &T) -> Result<(), StateError> {
         self.write_json(&self.applied_file(), applied)
     }
 
@@ -185,13 +185,13 @@ impl StateDir {
 
 impl State {
     /// Whether the process that wrote this still runs.
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         process_start_time(self.pid) == Some(self.pid_start_time)
     }
 }
 
 /// The process' start in clock ticks since boot; `None` when it is gone or a zombie.
-pub fn process_start_time(pid: u32) -> Option<u64> {
+pub(crate) fn process_start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name may hold spaces and parentheses; the fields after it do not.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();

@@ -8,13 +8,13 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-pub struct StateMetrics {
+pub(super) struct StateMetrics {
     deployments: Informer<Deployment>,
     pods: Informer<Pod>,
 }
 
 impl StateMetrics {
-    pub fn new(operator: &Operator) -> StateMetrics {
+    pub(super) fn new(operator: &Operator) -> StateMetrics {
         StateMetrics { deployments: operator.informer(), pods: operator.informer() }
     }
 }

@@ -10,7 +10,7 @@ use super::control::{VerbResult, not_running, running};
 use super::state::State;
 use super::steps::{Output, Steps};
 
-pub fn status(data_dir: &Path, output: Output) -> VerbResult {
+pub(crate) fn status(data_dir: &Path, output: Output) -> VerbResult {
     let steps = Steps::new(output);
     let Some((_, state)) = running(data_dir)? else { return Ok(not_running(data_dir, &steps)) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

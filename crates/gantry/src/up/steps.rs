@@ -7,7 +7,7 @@ use serde_json::json;
 
 /// How a command talks on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// Lines for a person; colour only on a terminal.
     Text,
     /// One JSON object a line.
@@ -20,7 +20,7 @@ enum Voice {
     Silent,
 }
 
-pub struct Steps {
+pub(crate) struct Steps {
     voice: Voice,
     colour: bool,
     began: Instant,
@@ -28,23 +28,23 @@ pub struct Steps {
 }
 
 impl Steps {
-    pub fn new(output: Output) -> Steps {
+    pub(crate) fn new(output: Output) -> Steps {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Steps { voice: Voice::Aloud(output), colour, began: Instant::now(), step_began: Instant::now() }
     }
 
     /// Says nothing: for cleaning up after an error that is about to be told.
-    pub fn silent() -> Steps {
+    pub(crate) fn silent() -> Steps {
         Steps { voice: Voice::Silent, colour: false, began: Instant::now(), step_began: Instant::now() }
     }
 
     /// Time since the command began.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// Says that the work since the last call is done: `what` in a few words, `detail` with the facts.
-    pub fn done(&mut self, what: &str, detail: &str) {
+    pub(crate) fn done(&mut self, what: &str, detail: &str) {
         let took = self.step_began.elapsed();
         self.step_began = Instant::now();
         match self.voice {
@@ -61,7 +61,7 @@ impl Steps {
     }
 
     /// Something the user should know that stops nothing.
-    pub fn warn(&self, message: &str) {
+    pub(crate) fn warn(&self, message: &str) {
         match self.voice {
             Voice::Silent => {}
             Voice::Aloud(Output::Json) => self.line(&json!({"warning": message}).to_string()),
@@ -70,7 +70,7 @@ impl Steps {
     }
 
     /// A closing block: in JSON the value, as text the lines.
-    pub fn report(&self, value: &serde_json::Value, text: &str) {
+    pub(crate) fn report(&self, value: &serde_json::Value, text: &str) {
         match self.voice {
             Voice::Silent => {}
             Voice::Aloud(Output::Json) => self.line(&value.to_string()),
@@ -79,7 +79,7 @@ impl Steps {
     }
 
     /// A line that the next one replaces; only where someone watches. `None` clears it.
-    pub fn progress(&self, line: Option<&str>) {
+    pub(crate) fn progress(&self, line: Option<&str>) {
         if self.voice == Voice::Aloud(Output::Text) && std::io::stdout().is_terminal() {
             let mut out = std::io::stdout().lock();
             let _ = write!(out, "\r\x1b[2K{}", line.unwrap_or_default());
@@ -87,7 +87,7 @@ impl Steps {
         }
     }
 
-    pub fn paint(&self, code: &str, text: &str) -> String {
+    pub(crate) fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 

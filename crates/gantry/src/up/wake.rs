@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 const WAITING: usize = 256;
 
 /// The gateway's side: only passes on who waits.
-pub struct Waker {
+pub(super) struct Waker {
     waiting: mpsc::Sender<Key>,
 }
 
 /// The cluster's side: finds the Deployment behind a Service and gives it its first replica.
-pub struct Wakening {
+pub(super) struct Wakening {
     waiting: mpsc::Receiver<Key>,
     client: Client,
     services: Informer<Service>,
@@ -31,7 +31,7 @@ pub struct Wakening {
 
 impl Waker {
     /// Both sides. Must be made before the operator runs, since informers are registered.
-    pub fn pair(operator: &Operator) -> (Waker, Wakening) {
+    pub(super) fn pair(operator: &Operator) -> (Waker, Wakening) {
         let (sender, receiver) = mpsc::channel(WAITING);
         let wakening = Wakening {
             waiting: receiver,
@@ -55,7 +55,7 @@ impl Activator for Waker {
 
 impl Wakening {
     /// Until the gateway is gone.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         while let Some(service) = self.waiting.recv().await {
             let Some(deployment) = self.sleeping(&service) else { continue };
             let namespace = deployment.namespace().unwrap_or_default();

@@ -10,21 +10,21 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Generous: it only ends a test that hangs.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
-pub fn gantry() -> Command {
+pub(crate) fn gantry() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
     command.env_remove("GANTRY_DATA_DIR").env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }
 
 /// A copy of `examples/shop` that a test may change.
-pub struct Shop {
+pub(crate) struct Shop {
     folder: tempfile::TempDir,
 }
 
 /// A `gantry up` that is ready. Dropping it kills it and what it left.
-pub struct Up {
+pub(crate) struct Up {
     process: Child,
     pub addresses: Value,
     pub kubeconfig: PathBuf,
@@ -34,34 +34,34 @@ pub struct Up {
 // === impl Shop ===
 
 impl Shop {
-    pub fn copy() -> Shop {
+    pub(crate) fn copy() -> Shop {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop");
         copy_tree(&source, &folder.path().join("shop"));
         Shop { folder }
     }
 
-    pub fn file(&self, path: &str) -> PathBuf {
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
         self.folder.path().join("shop").join(path)
     }
 
-    pub fn overlay(&self) -> PathBuf {
+    pub(crate) fn overlay(&self) -> PathBuf {
         self.file("overlays/dev")
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
     /// Replaces text in a file; a text that is not there is the test's mistake.
-    pub fn edit(&self, path: &str, from: &str, to: &str) {
+    pub(crate) fn edit(&self, path: &str, from: &str, to: &str) {
         let path = self.file(path);
         let text = std::fs::read_to_string(&path).expect("the example has this file");
         assert!(text.contains(from), "{} does not contain {from:?}", path.display());
         std::fs::write(&path, text.replace(from, to)).expect("the copy is writable");
     }
 
-    pub fn up_command(&self) -> Command {
+    pub(crate) fn up_command(&self) -> Command {
         let mut command = gantry();
         command.arg("up").arg(self.overlay()).arg("--data-dir").arg(self.data_dir());
         command.args(["--ports", "auto", "--output", "json"]);
@@ -69,7 +69,7 @@ impl Shop {
     }
 
     /// Starts `up` and waits until it says that everything is ready.
-    pub fn up(&self) -> Up {
+    pub(crate) fn up(&self) -> Up {
         let mut process = self
             .up_command()
             .stdout(Stdio::piped())
@@ -119,19 +119,19 @@ fn copy_tree(from: &Path, to: &Path) {
 // === impl Up ===
 
 impl Up {
-    pub fn address(&self, name: &str) -> SocketAddr {
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
         let text =
             self.addresses[name].as_str().unwrap_or_else(|| panic!("no address {name}: {}", self.addresses));
         text.parse().expect("an address")
     }
 
     /// A GET of one path; the status code and the body.
-    pub fn get(&self, listener: &str, host: &str, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, listener: &str, host: &str, path: &str) -> (u16, String) {
         get(self.address(listener), host, path)
     }
 
     /// The value of an instant query whose result has exactly one element.
-    pub fn query(&self, promql: &str, at_seconds: Option<f64>) -> Option<f64> {
+    pub(crate) fn query(&self, promql: &str, at_seconds: Option<f64>) -> Option<f64> {
         let mut path = format!("/api/v1/query?query={}", percent_encode(promql));
         if let Some(at) = at_seconds {
             path.push_str(&format!("&time={at}"));
@@ -145,7 +145,7 @@ impl Up {
     }
 
     /// `kubectl` against this server, if it is on PATH.
-    pub fn kubectl(&self, args: &[&str]) -> Option<Output> {
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Option<Output> {
         match Command::new("kubectl").arg("--kubeconfig").arg(&self.kubeconfig).args(args).output() {
             Ok(output) => Some(output),
             Err(_) => {
@@ -155,25 +155,25 @@ impl Up {
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// Processes (other than `up` itself) that work below the state folder.
-    pub fn pods_processes(&self) -> Vec<u32> {
+    pub(crate) fn pods_processes(&self) -> Vec<u32> {
         processes_below(&self.data_dir).into_iter().filter(|pid| *pid != self.pid()).collect()
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid().cast_signed()).expect("a pid");
         kill_process(pid, signal).expect("the process is there");
     }
 
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         wait_until("the process ends", || self.process.try_wait().expect("wait")).expect("checked")
     }
 
-    pub fn kill_9(mut self) -> PathBuf {
+    pub(crate) fn kill_9(mut self) -> PathBuf {
         self.process.kill().expect("kill");
         self.process.wait().expect("wait");
         self.data_dir.clone()
@@ -198,7 +198,7 @@ impl Drop for Up {
 }
 
 /// Polls until `probe` gives something; panics with `what` when it never does.
-pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = probe() {
@@ -210,7 +210,7 @@ pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> Option
 }
 
 /// Living processes whose working directory lies in or below `folder`.
-pub fn processes_below(folder: &Path) -> Vec<u32> {
+pub(crate) fn processes_below(folder: &Path) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -224,11 +224,11 @@ pub fn processes_below(folder: &Path) -> Vec<u32> {
     found
 }
 
-pub fn get(addr: SocketAddr, host: &str, path: &str) -> (u16, String) {
+pub(crate) fn get(addr: SocketAddr, host: &str, path: &str) -> (u16, String) {
     try_get(addr, host, path).unwrap_or_else(|error| panic!("GET http://{addr}{path}: {error}"))
 }
 
-pub fn try_get(addr: SocketAddr, host: &str, path: &str) -> std::io::Result<(u16, String)> {
+pub(crate) fn try_get(addr: SocketAddr, host: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
