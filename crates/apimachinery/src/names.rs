@@ -83,9 +83,7 @@ pub fn qualified_name_error(text: &str) -> Option<String> {
     let name = match text.split_once('/') {
         None => text,
         Some((_, name)) if name.contains('/') => {
-            return Some(format!(
-                "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-            ).replacen("a valid label key", "a qualified name", 1));
+            return Some("a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')".to_string().replacen("a valid label key", "a qualified name", 1));
         }
         Some((prefix, name)) => {
             if prefix.is_empty() {

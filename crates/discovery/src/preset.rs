@@ -49,11 +49,9 @@ mod tests {
             "status": {"phase": "Running", "podIP": "127.1.0.5"}
         }))
         .unwrap();
-        let mut config = ScrapeConfig {
-            job_name: "pods".into(),
-            relabel_configs: annotated_pods().unwrap(),
-            ..ScrapeConfig::default()
-        };
+        let mut config = ScrapeConfig::default();
+        config.job_name = "pods".into();
+        config.relabel_configs = annotated_pods().unwrap();
         config.complete(&GlobalConfig::default()).unwrap();
         let group = crate::pod::group(&pod);
         let mut found: Vec<_> = group

@@ -148,9 +148,9 @@ fn check_type(object: &mut Value, kind: &str, api_version: &str) -> Result<(), F
 }
 
 fn mismatch(given_kind: &str, given_version: &str, kind: &str, api_version: &str) -> Failure {
-    let (given_group, given) = given_version.split_once('/').unwrap_or(("", given_version));
+    let (_, given) = given_version.split_once('/').unwrap_or(("", given_version));
     let (group, _) = api_version.split_once('/').unwrap_or(("", api_version));
-    if given_kind == kind && given_group != group || given_kind == kind {
+    if given_kind == kind {
         return Failure::bad_request(format!(
             "the API version in the data ({given_version}) does not match the expected API version ({api_version})"
         ));

@@ -35,10 +35,11 @@ fn child_writer() {
     let store = Arc::new(Store::open(folder.as_ref()).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let writers: Vec<_> = (0..8)
+        // Each works until the process is killed; the first to end has failed.
+        let writers: tokio::task::JoinSet<()> = (0..8)
             .map(|writer| {
                 let store = store.clone();
-                tokio::spawn(async move {
+                async move {
                     let name = format!("w{writer}");
                     let mut number =
                         store.get("/configmaps", &key(&name)).map_or(0, |object| written(&object.value()));
@@ -50,12 +51,10 @@ fn child_writer() {
                         let object = store.commit(put(&name, expect, number)).await.unwrap();
                         println!("ack {writer} {number} {}", object.revision);
                     }
-                })
+                }
             })
             .collect();
-        for writer in writers {
-            writer.await.unwrap();
-        }
+        writers.join_all().await;
     });
 }
 

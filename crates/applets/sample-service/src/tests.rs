@@ -21,7 +21,7 @@ async fn start(arguments: &[&str], stop: CancellationToken) -> (SocketAddr, toki
     match cli.service {
         Which::Catalog { common, catalog } => {
             let server = Server::new("catalog", &common.server_options()).unwrap();
-            let handler = catalog::Catalog::new(catalog, server.workers());
+            let handler = catalog::Catalog::new(catalog, server.workers()).unwrap();
             let listener = server.listen().await.unwrap();
             (listener.local_addr(), tokio::spawn(service::serve(listener, handler, stopped)))
         }

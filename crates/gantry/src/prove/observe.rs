@@ -21,11 +21,13 @@ pub(super) struct Counts {
     pub ready: i32,
 }
 
+/// By `deployment/NAME` and namespace.
+type Changes = BTreeMap<(String, String), Vec<Counts>>;
+
 /// The changes of every workload since the observation began, oldest first.
 #[derive(Clone, Default)]
 pub(super) struct Observed {
-    /// By `deployment/NAME`, with the namespace before it where two share a name.
-    workloads: Arc<Mutex<BTreeMap<(String, String), Vec<Counts>>>>,
+    workloads: Arc<Mutex<Changes>>,
     latest: Arc<Mutex<Vec<Workload>>>,
 }
 

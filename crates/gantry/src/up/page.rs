@@ -274,7 +274,7 @@ impl Page {
                     .sum(),
                 cpu_cores: cpu.get(&key).copied(),
                 memory_bytes: memory.get(&key).map(|bytes| *bytes as u64),
-                started_ms: status.and_then(|status| status.start_time.as_ref()).map(|time| to_ms(time)),
+                started_ms: status.and_then(|status| status.start_time.as_ref()).map(to_ms),
                 service: service.map(|service| service.name_any()).unwrap_or_default(),
                 namespace,
                 name,
@@ -296,7 +296,7 @@ impl Page {
                 health: if found.healthy { Health::Good } else { Health::Progressing },
                 status: format!("{}/{} ready", found.ready, found.desired),
                 message: found.reason,
-                created_ms: deployment.creation_timestamp().as_ref().map(|time| to_ms(time)),
+                created_ms: deployment.creation_timestamp().as_ref().map(to_ms),
             });
         }
         for service in self.services.list() {
@@ -401,11 +401,11 @@ fn as_event(event: &KubernetesEvent) -> Event {
     let kind = about.kind.clone().unwrap_or_default().to_lowercase();
     let reason = event.reason.clone().unwrap_or_default();
     let level = if event.type_.as_deref() == Some("Warning") { Level::Warning } else { Level::Normal };
-    let at = event.last_timestamp.as_ref().map(|time| to_ms(time));
+    let at = event.last_timestamp.as_ref().map(to_ms);
     let at = at.or_else(|| event.event_time.as_ref().map(|time| time.0.as_millisecond()));
     Event {
         id: 0,
-        at_ms: at.or_else(|| event.creation_timestamp().as_ref().map(|time| to_ms(time))).unwrap_or(0),
+        at_ms: at.or_else(|| event.creation_timestamp().as_ref().map(to_ms)).unwrap_or(0),
         level,
         lane: if kind == "pod" { "pods".to_owned() } else { "objects".to_owned() },
         object: format!("{kind}/{}", about.name.clone().unwrap_or_default()),
@@ -479,7 +479,7 @@ fn plain<K: ResourceExt>(kind: &str, object: &K, status: String) -> Object {
         health: Health::Good,
         status,
         message: String::new(),
-        created_ms: object.creation_timestamp().as_ref().map(|time| to_ms(time)),
+        created_ms: object.creation_timestamp().as_ref().map(to_ms),
     }
 }
 

@@ -32,7 +32,7 @@ impl Gather for StateMetrics {
                 })
                 .collect()
         };
-        let restarts = self.pods.list().iter().flat_map(|pod| restarts(pod)).collect();
+        let restarts = self.pods.list().iter().flat_map(restarts).collect();
         vec![
             family(
                 "kube_deployment_spec_replicas",

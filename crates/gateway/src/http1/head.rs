@@ -363,10 +363,8 @@ impl Head {
                 }
                 self.is_chunked = true;
             }
-            Kind::Host => {
-                if self.host.replace(self.fields.len()).is_some() {
-                    return Err(HeadError::Malformed("host"));
-                }
+            Kind::Host if self.host.replace(self.fields.len()).is_some() => {
+                return Err(HeadError::Malformed("host"));
             }
             Kind::Connection => self.read_connection(value),
             Kind::Expect => self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),

@@ -15,11 +15,11 @@ fn is_digits(text: &str) -> bool {
 
 /// Splits `host[:port]`. More than one colon without brackets is an IPv6 address and has no port.
 pub(crate) fn split_port(host: &str) -> HostParts<'_> {
-    if host.starts_with('[') {
-        if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    if let Some(rest) = host.strip_prefix('[') {
+        if let Some(inner) = rest.strip_suffix(']') {
             return HostParts { bare: inner, port: None };
         }
-        if let Some((inner, port)) = host[1..].split_once("]:") {
+        if let Some((inner, port)) = rest.split_once("]:") {
             if port.is_empty() {
                 return HostParts { bare: inner, port: None };
             }

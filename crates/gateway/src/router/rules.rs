@@ -221,11 +221,11 @@ impl Rules {
             || self.destinations.iter().any(|rule| rule.matches(request.dst_ip, request.dst_port))
     }
 
-    pub(crate) fn matched_source<'a>(
-        list: &'a [EndpointRule],
+    pub(crate) fn matched_source(
+        list: &[EndpointRule],
         ip: Option<IpAddr>,
         port: Option<u16>,
-    ) -> Option<&'a EndpointRule> {
+    ) -> Option<&EndpointRule> {
         list.iter().find(|rule| rule.matches(ip, port))
     }
 }

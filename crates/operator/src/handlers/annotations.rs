@@ -101,9 +101,7 @@ pub(crate) fn ascii_json(value: &Value) -> String {
     }
     let mut text = String::with_capacity(compact.len() + 16);
     for letter in compact.chars() {
-        if letter.is_ascii() && letter != '\u{7f}' {
-            text.push(letter);
-        } else if letter == '\u{7f}' {
+        if letter.is_ascii() {
             text.push(letter);
         } else {
             let mut units = [0u16; 2];

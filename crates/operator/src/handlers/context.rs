@@ -146,6 +146,7 @@ impl<K> Ctx<K> {
     }
 
     /// The essence now, or the field's value in a field handler; null when there is none.
+    #[expect(clippy::new_ret_no_self, reason = "`old` and `new` are what every user of Kopf calls them")]
     pub fn new(&self) -> &Value {
         &self.inner.new
     }

@@ -197,7 +197,7 @@ pub(crate) fn push_time(out: &mut String, ms: i64) {
     }
     let ms = ms.unsigned_abs();
     out.push_str(&(ms / 1000).to_string());
-    if ms % 1000 != 0 {
+    if !ms.is_multiple_of(1000) {
         out.push_str(&format!(".{:03}", ms % 1000));
     }
 }
