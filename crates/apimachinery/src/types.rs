@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(unknown.unwrap(), ["spec.replica", "spec.template.spec.containers[0].x"]);
         assert_eq!(
             kept,
-            r#"{"metadata":{"name":"a"},"spec":{"template":{"spec":{"containers":[{"name":"c"}]}}}}"#
+            r#"{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"a"},"spec":{"template":{"spec":{"containers":[{"name":"c"}]}}}}"#
         );
     }
 

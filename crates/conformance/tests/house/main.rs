@@ -186,9 +186,10 @@ fn floor_0_is_pure() {
 
 #[test]
 fn only_serve_and_gateway_listen() {
-    let free = |room: &Room| ["serve", "gateway"].contains(&&*room.name);
+    // The node binds a pod's port for a moment, to say who has it before the pod fails on it.
+    let free = |room: &Room| ["serve", "gateway", "node"].contains(&&*room.name);
     for room in rooms().iter().filter(|room| !free(room)) {
-        let hits = lines_where(room, |line| line.contains("TcpListener::bind") && !line.contains("// probe"));
+        let hits = lines_where(room, |line| line.contains("TcpListener::bind"));
         assert!(hits.is_empty(), "{} must not open listening sockets: {hits:#?}", room.name);
     }
 }

