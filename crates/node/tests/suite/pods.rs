@@ -1,5 +1,6 @@
 //! A Deployment's pods become processes: ready, logged, measured, replaced, adopted, ended.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +33,10 @@ struct Life {
 }
 
 async fn cluster() -> Cluster {
-    let server = ApiServer::open(ServerConfig::ephemeral(Arc::new(SystemClock::new()))).await.unwrap();
+    let mut config = ServerConfig::ephemeral(Arc::new(SystemClock::new()));
+    // Two clusters on one machine must not share uids: a node ends what carries the uid of a pod that is gone.
+    config.seed = RandomState::new().build_hasher().finish();
+    let server = ApiServer::open(config).await.unwrap();
     let client = Client::new(server.service_as(UserInfo::admin()), "default");
     Cluster { client, server }
 }
@@ -132,7 +136,8 @@ async fn a_deployment_runs_logs_and_ends() {
     let cluster = cluster().await;
     let dir = tempfile::tempdir().unwrap();
     let life = cluster.live(dir.path(), Shutdown::StopPods { grace: Duration::from_secs(5) });
-    let script = "exec 2>/dev/null; echo $GREETING from $POD_IP; trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let script =
+        "exec 2>/dev/null; echo $GREETING from $POD_IP; trap 'exit 0' TERM; while :; do sleep 0.05; done";
     cluster.api::<Deployment>().create(&PostParams::default(), &deployment(2, script)).await.unwrap();
     eventually("an event about the missing ConfigMap", async || {
         let events = cluster.api::<Event>().list(&Default::default()).await.unwrap().items;
