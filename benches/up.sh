@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Time from starting the binary to "ready" on the example, and the resident memory of the process when idle.
-# usage: benches/up.sh [RUNS]       (default 5; prints the median and the spread)
+# usage: [GANTRY=BINARY] benches/up.sh [RUNS]     (default: the release build, 5 runs; prints the median and the spread)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-5}
-cargo build --release --quiet
-gantry=${CARGO_TARGET_DIR:-target}/release/gantry
+if [ -z "${GANTRY:-}" ]; then
+  cargo build --release --quiet
+  GANTRY=${CARGO_TARGET_DIR:-target}/release/gantry
+fi
+gantry=$GANTRY
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 - "$gantry" "$runs" "$work" <<'PY'
@@ -43,5 +46,5 @@ def row(what, values, unit, bound):
 row("up to ready, empty state", ready, "s ", "2 s")
 row("up to ready, state of the run before", again, "s ", "2 s")
 row("resident memory, everything on, idle 8 s", memory, "MB", "100 MB")
-print(f"{'release binary':<44} {os.path.getsize(gantry) / 2**20:8.2f} MB   (at most 80 MB)")
+print(f"{'binary':<44} {os.path.getsize(gantry) / 2**20:8.2f} MB   (at most 80 MB)")
 PY
