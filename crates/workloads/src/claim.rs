@@ -38,8 +38,13 @@ impl Labels {
             && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
         match Selector::try_from(selector.clone()) {
             Ok(selector) => Labels { selector, empty },
-            Err(_) => Labels { selector: Selector::default(), empty: true },
+            Err(_) => Labels::none(),
         }
+    }
+
+    /// Selects nothing.
+    pub(crate) fn none() -> Labels {
+        Labels { selector: Selector::default(), empty: true }
     }
 
     /// True when the selector has no requirement; such a selector matches nothing here.

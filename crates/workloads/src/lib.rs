@@ -1,21 +1,25 @@
-//! The controllers that make objects happen: Deployments, ReplicaSets, endpoints, scheduling, garbage
-//! collection, namespaces.
+//! The controllers that make objects happen: Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs, endpoints,
+//! scheduling, garbage collection, namespaces.
 //!
 //! Each follows its upstream controller's rules in a pure function from objects to writes; the rest reads the
 //! operator's shared stores and carries the writes out. None polls.
 #![forbid(unsafe_code)]
 
 mod claim;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod gc;
 pub mod health;
 mod inventory;
+mod job;
 mod namespace;
+mod pod_control;
 mod pods;
 mod replicaset;
 mod scheduler;
 mod service_account;
+mod statefulset;
 mod stores;
 
 use std::sync::Arc;
@@ -49,6 +53,9 @@ impl Controllers {
         deployment::register(operator, &stores);
         replicaset::register(operator, &stores);
         endpoints::register(operator, &stores);
+        job::register(operator, &stores);
+        statefulset::register(operator, &stores);
+        daemonset::register(operator, &stores);
         service_account::register(operator, config.root_ca);
         if config.scheduler {
             scheduler::register(operator);

@@ -64,9 +64,12 @@ fn is_schedulable(node: &Node) -> bool {
 }
 
 /// Why `pod` cannot run on `node`, in the words of the scheduler's message; nothing when it can.
-fn obstacle(pod: &Pod, node: &Node) -> Option<String> {
+///
+/// `must_be_ready` asks for a ready node as well.
+pub(crate) fn obstacle(pod: &Pod, node: &Node, must_be_ready: bool) -> Option<String> {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    if !conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True") {
+    let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    if must_be_ready && !ready {
         return Some("node(s) were not ready".to_owned());
     }
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
@@ -120,7 +123,7 @@ fn choose(pod: &Pod, nodes: &[Arc<Node>], pods_on: impl Fn(&str) -> usize) -> Re
     let mut reasons: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
     let mut best: Option<(usize, String)> = None;
     for node in nodes.iter().filter(|node| node.metadata.deletion_timestamp.is_none()) {
-        match obstacle(pod, node) {
+        match obstacle(pod, node, true) {
             Some(reason) => *reasons.entry(reason).or_insert(0) += 1,
             None => {
                 let name = node.name_any();

@@ -27,6 +27,12 @@ use crate::claim::{self, Claim, Labels};
 use crate::replicaset::{ignore_missing, message_of, orphan_of};
 use crate::stores::Stores;
 use sets::Step;
+pub(crate) use sets::scaled;
+
+/// A short name for a template, for controllers that tell their pods apart by it.
+pub(crate) fn template_hash(template: &k8s_openapi::api::core::v1::PodTemplateSpec) -> String {
+    template::hash(template, None)
+}
 
 struct Deployments {
     client: Client,

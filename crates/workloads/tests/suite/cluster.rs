@@ -51,7 +51,7 @@ impl Cluster {
         cluster
     }
 
-    async fn add_node(&self, name: &str) {
+    pub(crate) async fn add_node(&self, name: &str) {
         let node: Node = object(json!({ "metadata": { "name": name } }));
         let api: Api<Node> = Api::all(self.client.clone());
         let mut node = api.create(&PostParams::default(), &node).await.expect("a node");

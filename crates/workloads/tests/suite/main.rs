@@ -2,4 +2,5 @@
 
 mod cluster;
 mod collection;
+mod others;
 mod rollouts;
