@@ -81,9 +81,8 @@ pub(crate) fn plan(set: &DaemonSet, own: &[Arc<Pod>], nodes: &[String], revision
         // A pod that is of no use anyway may always go.
         let (unfit, fit): (Vec<_>, Vec<_>) =
             old.partition(|pod| !pods::is_available(pod, min_ready_seconds, now_ms));
-        plan.delete.extend(unfit.into_iter().map(|pod| Arc::clone(pod)));
-        plan.delete
-            .extend(fit.into_iter().take(usize::try_from(allowed).unwrap_or(0)).map(|pod| Arc::clone(pod)));
+        plan.delete.extend(unfit.into_iter().map(Arc::clone));
+        plan.delete.extend(fit.into_iter().take(usize::try_from(allowed).unwrap_or(0)).map(Arc::clone));
     }
     if set.metadata.deletion_timestamp.is_some() {
         plan.create.clear();
