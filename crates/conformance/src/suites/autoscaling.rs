@@ -564,7 +564,7 @@ async fn reconcile(case: &Value) -> Result<(), String> {
         });
     let fixed = Fixed {
         pods: levels.iter().enumerate().map(|(i, l)| Arc::new(pod_metrics(name(i), &[*l], "cpu"))).collect(),
-        // A case that reports no level stands for an API that cannot be read.
+        // Assumed, not taken from the data: a case that reports no level stands for an API that cannot be read.
         series: (!levels.is_empty()).then(|| series.collect()),
     };
     let annotations = [(format!("{QUERY_ANNOTATION}qps"), "qps".to_string())].into();

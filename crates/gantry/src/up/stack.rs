@@ -58,7 +58,7 @@ pub(crate) struct Stack {
     operator: Operator,
     gateway: Gateway,
     addresses: Addresses,
-    /// Kept: it closes the Services' listeners when it goes.
+    /// Where each Service port is served; not yet given to the pods' variables.
     _services: AddressTable,
     decisions: Decisions,
     drain: Arc<DrainFirst>,
