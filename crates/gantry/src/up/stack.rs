@@ -74,10 +74,13 @@ struct Part {
 }
 
 impl StackConfig {
-    pub(crate) fn new(state_dir: &StateDir, dir: &Path, ports: Ports) -> Result<StackConfig, Error> {
+    pub(crate) fn new(
+        state_dir: &StateDir,
+        dir: &Path,
+        project: &LoadedProject,
+        ports: Ports,
+    ) -> Result<StackConfig, Error> {
         let name = dir.display().to_string();
-        let dir = std::path::absolute(dir)?;
-        let project = LoadedProject::find(&dir)?;
         let network = Network::of(state_dir.root());
         let mut node = gantry_node::Config::new(NODE_NAME, state_dir.node());
         node.pod_cidr = gantry_node::Cidr { network: network.pods, prefix: network::PREFIX };

@@ -2,6 +2,9 @@
 
 mod errors;
 mod harness;
+mod hostile;
 mod prove;
+mod reload;
 mod survive;
 mod verbs;
+mod wake;
