@@ -63,10 +63,10 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-fn fail(error: &dyn std::error::Error) -> ExitCode {
+fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let label = if colour { "\x1b[31merror:\x1b[0m" } else { "error:" };
-    eprintln!("{label} {error}");
+    eprintln!("{label} {}", gantry_operator::explain(error));
     ExitCode::from(1)
 }
 

@@ -50,6 +50,7 @@
 mod connect;
 mod controller;
 mod events;
+mod explain;
 mod handlers;
 mod informer;
 mod key;
@@ -64,6 +65,7 @@ pub use gantry_clock::{Clock, SystemClock};
 pub use connect::{ConnectError, connect};
 pub use controller::{Action, Controller, ReconcileError, Trigger, controller_of, group_of};
 pub use events::{EventType, Recorder};
+pub use explain::explain;
 pub use handlers::{
     Ctx, Diff, DiffItem, Expect, Handler, HandlerError, HandlerResult, HandlerSettings, Index, IntoHandler,
     KeyNames, Lifecycle, Memo, On, Operation, Patch, Persistence, Reason, Subject, handler,
