@@ -82,7 +82,7 @@ fn prove_judges_a_cluster_that_exists() {
     assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("it is scraped") && text.contains("deployment/checkout"), "{text}");
     assert!(std::fs::read_to_string(&report).expect("the page is written").contains("checkout"));
-    assert_eq!(up.pods_processes().len(), 2, "the cluster goes on");
+    assert!(up.pods_processes().len() >= 2, "the cluster goes on");
 
     let output = prove("elsewhere");
     assert_eq!(output.status.code(), Some(1));
