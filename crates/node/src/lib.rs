@@ -1,5 +1,5 @@
 //! Runs pods as processes: probes, volumes, restarts, logs, resource usage.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod action;
 mod cluster;
