@@ -45,6 +45,10 @@
 //! ```
 //!
 //! A controller that counts objects notes its writes in [`Writes`] and waits until its stores show them.
+//!
+//! ## Several replicas
+//!
+//! [`Operator::run_as_leader`] works only while it holds a Lease; [`LeaderElection`] does so for anything else.
 #![forbid(unsafe_code)]
 
 mod connect;
@@ -53,6 +57,7 @@ mod events;
 mod handlers;
 mod informer;
 mod key;
+mod lease;
 mod metrics;
 mod moment;
 mod operator;
@@ -73,6 +78,7 @@ pub use informer::{
     Subscription,
 };
 pub use key::Key;
+pub use lease::{LeadEnd, LeaderElection, LeaseError, LeaseSettings};
 pub use moment::{micro_time_from_ms, time_from_ms, time_to_ms};
 pub use operator::{Operator, Settings};
 pub use queue::{RetryDelay, Work, WorkQueue};
