@@ -240,7 +240,7 @@ fn broken_encoding(text: &str) -> Option<String> {
 }
 
 fn path(text: &str) -> Result<(), String> {
-    let is_known = text.starts_with('/') && text.bytes().all(is_path_byte) && !text.contains('(');
+    let is_known = text.starts_with('/') && text.bytes().all(|byte| is_path_byte(byte) || byte >= 0x80);
     if !is_known {
         return Err(format!("invalid path: '{text}' (characters outside of the reserved list of RFC 3986 found)"));
     }

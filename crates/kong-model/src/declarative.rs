@@ -181,9 +181,14 @@ impl<'m> Declarative<'m> {
         self.flatten(migrated, generate).map_err(|faults| (faults, input))
     }
 
-    /// Whether the configuration is one, by its schemas alone.
+    /// Whether the configuration is one, by its schemas alone: references by name.
     pub fn validate(&self, input: &Value) -> Result<(), Faults> {
         self.check(input, References::Named)
+    }
+
+    /// The same for a configuration whose references are keys.
+    pub fn validate_keyed(&self, input: &Value) -> Result<(), Faults> {
+        self.check(input, References::Keyed)
     }
 
     fn check(&self, input: &Value, references: References) -> Result<(), Faults> {
@@ -266,8 +271,11 @@ impl<'m> Declarative<'m> {
         // A reference that is nested in its owner is an entity of its own.
         let mut faults = Faults::default();
         for (name, target, _) in self.schema(collection).into_iter().flat_map(Schema::references) {
-            let is_inline = references == References::Named && parent.is_none() && filled.get(name).is_some_and(Value::is_object);
-            if is_inline && target == "certificates" {
+            let is_inline = filled
+                .get(name)
+                .and_then(Value::as_object)
+                .is_some_and(|inline| inline.keys().any(|name| name != "id") || inline.is_empty());
+            if is_inline && parent.is_none() {
                 if let Some(inline) = filled.get(name)
                     && let Err(nested) = self.check_item(target, inline, None, references)
                 {
@@ -582,9 +590,9 @@ fn id_of(
         return None;
     }
     let text = |name: &str| item.get(name).and_then(Value::as_str);
-    if let Some(name) = schema.endpoint_key.as_deref().and_then(text) {
+    if schema.cache_key.is_empty() {
         let endpoint = schema.endpoint_key.as_deref()?;
-        let mut whole = name.to_owned();
+        let mut whole = text(endpoint)?.to_owned();
         if !schema.field(endpoint)?.unique {
             for (field, _, on_delete) in schema.references() {
                 if on_delete != Some("cascade") {
@@ -596,10 +604,8 @@ fn id_of(
         }
         return Some(ids::entity_id(&schema.name, &whole));
     }
-    if schema.cache_key.is_empty() {
-        return None;
-    }
-    let mut parts = vec![schema.name.clone()];
+    // The star stands for the workspace of an entity that names none.
+    let mut parts = vec![schema.name.clone(), "*".to_owned()];
     for name in &schema.cache_key {
         let field = schema.field(name)?;
         if field.auto {
@@ -607,7 +613,7 @@ fn id_of(
         }
         match item.get(name) {
             Some(Value::String(text)) => parts.push(text.clone()),
-            Some(Value::Null) | None if child_field == Some(name.as_str()) => parts.push(parent_id?.to_owned()),
+            None if child_field == Some(name.as_str()) => parts.push(parent_id?.to_owned()),
             None if field.is_required() => return None,
             None => parts.push(String::new()),
             Some(_) => {}

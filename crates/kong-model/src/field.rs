@@ -228,9 +228,14 @@ impl Field {
         Field::parse(&Value::Object(source))
     }
 
-    /// Whether a missing value is an error. Records are filled in unless said otherwise.
+    /// Whether a missing value is an error.
     pub fn is_required(&self) -> bool {
-        self.required.unwrap_or(self.kind == Kind::Record && !self.is_abstract)
+        self.required == Some(true)
+    }
+
+    /// Whether an absent record is completed from its own defaults.
+    pub(crate) fn is_expanded(&self) -> bool {
+        self.kind == Kind::Record && self.required != Some(false) && !self.is_abstract
     }
 
     /// The field below at a path of names.

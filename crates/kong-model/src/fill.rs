@@ -107,7 +107,9 @@ fn missing(field: &Field, name: &str, generate: &mut dyn Generate) -> Option<Val
     }
     if let Some(default) = &field.default {
         let mut value = default.clone();
-        complete(field, &mut value, Context::Insert, generate);
+        if field.kind == Kind::Record {
+            record(field, &mut value, Context::Insert, generate);
+        }
         return Some(value);
     }
     if field.is_abstract {
@@ -116,15 +118,12 @@ fn missing(field: &Field, name: &str, generate: &mut dyn Generate) -> Option<Val
     if field.transient {
         return None;
     }
-    if !field.is_required() {
-        return Some(Value::Null);
-    }
-    if field.kind == Kind::Record {
+    if field.is_expanded() {
         let mut value = Value::Object(Map::new());
         record(field, &mut value, Context::Insert, generate);
         return Some(value);
     }
-    None
+    (!field.is_required()).then_some(Value::Null)
 }
 
 /// Completes a value that is there.

@@ -158,7 +158,8 @@ impl Schema {
             && self.subschema(entity).is_none()
         {
             if let Some(field) = self.field(key)
-                && given.as_array().is_none()
+                && !matches!(given, Value::Array(_) | Value::String(_))
+                && !given.as_object().is_some_and(Map::is_empty)
                 && let Err(fault) = validate::value(field, given)
             {
                 return Err(Faults(vec![(crate::fault::Key::Name(key.clone()), fault)]));

@@ -114,6 +114,7 @@ pub(crate) fn declarative(data: &Path) -> Option<Vec<Case>> {
     cases(data, "declarative_cases.json", |case| {
         let input = case["input"].clone();
         let outcome = match case["op"].as_str() {
+            Some("validate") if has_keys(&input) => reader.validate_keyed(&input).map(|()| Value::Null),
             Some("validate") => reader.validate(&input).map(|()| Value::Null),
             _ => reader.flatten(input, &mut Seeded::new(1, 1_795_370_903)).map(|parsed| {
                 Value::Object(
@@ -127,6 +128,12 @@ pub(crate) fn declarative(data: &Path) -> Option<Vec<Case>> {
         }
         compare(case, outcome)
     })
+}
+
+/// Whether ids were put into the configuration to check it against keys: each entity has one.
+fn has_keys(input: &Value) -> bool {
+    let mut entities = input.as_object().into_iter().flat_map(Map::values).filter_map(Value::as_array).flatten().peekable();
+    entities.peek().is_some() && entities.all(|entity| entity.get("id").is_some())
 }
 
 fn flat_entities(expected: &Map<String, Value>, found: &Map<String, Value>) -> Result<(), String> {
