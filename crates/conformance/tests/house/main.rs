@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const FLOOR_0: &[&str] = &["yaml", "apimachinery", "prom-model", "clock", "gotemplate"];
+const FLOOR_0: &[&str] = &["yaml", "apimachinery", "prom-model", "clock", "gotemplate", "kong-model"];
 
 /// Rooms above floor 0 and the complete list of rooms each may use besides floor 0.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Floor 0 itself: only what is listed.
 const FLOOR_0_MAY_USE: &[(&str, &[&str])] =
-    &[("yaml", &[]), ("apimachinery", &["yaml"]), ("prom-model", &[]), ("clock", &[]), ("gotemplate", &[])];
+    &[("yaml", &[]), ("apimachinery", &["yaml"]), ("prom-model", &[]), ("clock", &[]), ("gotemplate", &[]), ("kong-model", &["yaml"])];
 
 /// Rooms that talk to an API server, and so may know the Kubernetes client.
 const FLOOR_2: &[&str] = &["operator", "workloads", "node", "discovery", "ingress", "autoscaler"];
