@@ -104,7 +104,9 @@ impl ManagedFields {
     /// Reads `metadata.managedFields`; `None` if it is not what this server or Kubernetes would have written.
     pub fn from_value(value: Option<&Value>) -> Option<ManagedFields> {
         let mut entries = Vec::new();
-        let Some(value) = value.filter(|value| !value.is_null()) else { return Some(ManagedFields::default()) };
+        let Some(value) = value.filter(|value| !value.is_null()) else {
+            return Some(ManagedFields::default());
+        };
         for entry in value.as_array()? {
             let text = |field: &str| SmolStr::new(entry.str_at(&[field]).unwrap_or_default());
             let operation = match entry.str_at(&["operation"]) {
@@ -124,7 +126,12 @@ impl ManagedFields {
                 None => FieldSet::default(),
             };
             entries.push(Entry {
-                manager: Manager { name: text("manager"), operation, api_version, subresource: text("subresource") },
+                manager: Manager {
+                    name: text("manager"),
+                    operation,
+                    api_version,
+                    subresource: text("subresource"),
+                },
                 time: entry.str_at(&["time"]).map(SmolStr::new),
                 fields,
             });
@@ -139,7 +146,13 @@ impl ManagedFields {
         }
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
         entries.sort_by(|a, b| {
-            (a.manager.operation as u8, &a.time, &a.manager.name, &a.manager.api_version, &a.manager.subresource)
+            (
+                a.manager.operation as u8,
+                &a.time,
+                &a.manager.name,
+                &a.manager.api_version,
+                &a.manager.subresource,
+            )
                 .cmp(&(
                     b.manager.operation as u8,
                     &b.time,
@@ -236,12 +249,14 @@ impl ManagedFields {
         let Apply { live, config, node, manager, .. } = apply;
         if self.entries.is_empty() && live.as_object().is_some_and(|map| !map.is_empty()) {
             let all = compare(&Value::object(), live, *node).map(apply.writable);
-            let before = Manager { name: BEFORE_FIRST_APPLY.into(), operation: Operation::Update, ..manager.clone() };
+            let before =
+                Manager { name: BEFORE_FIRST_APPLY.into(), operation: Operation::Update, ..manager.clone() };
             self.update(all, before, Some(apply.now.clone()));
         }
         let wanted = strip((apply.writable)(set_of(config, *node)?));
         let merged = fields::merge(live, config, *node)?;
-        let last = self.entries.iter().find(|entry| entry.manager.is(manager)).map(|entry| entry.fields.clone());
+        let last =
+            self.entries.iter().find(|entry| entry.manager.is(manager)).map(|entry| entry.fields.clone());
         let mut owners = self.clone();
         owners.entries.retain(|entry| !entry.manager.is(manager));
         let last_entry = self.entries.iter().find(|entry| entry.manager.is(manager)).cloned();
@@ -305,9 +320,9 @@ impl ManagedFields {
 
     /// The fields of the applier of this name, for the upgrade from client-side apply.
     pub fn has_applier(&self, name: &str) -> bool {
-        self.entries.iter().any(|entry| {
-            entry.manager.operation == Operation::Apply && entry.manager.name == name
-        })
+        self.entries
+            .iter()
+            .any(|entry| entry.manager.operation == Operation::Apply && entry.manager.name == name)
     }
 }
 
@@ -358,9 +373,11 @@ mod tests {
                     self.live = object;
                     Ok(())
                 }
-                Err(ApplyError::Conflicts(conflicts)) => {
-                    Err(conflicts.iter().map(|c| format!("{} {}", c.manager.name, c.path)).collect::<Vec<_>>().join(";"))
-                }
+                Err(ApplyError::Conflicts(conflicts)) => Err(conflicts
+                    .iter()
+                    .map(|c| format!("{} {}", c.manager.name, c.path))
+                    .collect::<Vec<_>>()
+                    .join(";")),
                 Err(error) => Err(error.to_string()),
             }
         }

@@ -25,11 +25,7 @@ impl Comparison {
 
     /// The comparison of only the fields that `keep` leaves of a set.
     pub fn map(self, keep: impl Fn(FieldSet) -> FieldSet) -> Comparison {
-        Comparison {
-            added: keep(self.added),
-            modified: keep(self.modified),
-            removed: keep(self.removed),
-        }
+        Comparison { added: keep(self.added), modified: keep(self.modified), removed: keep(self.removed) }
     }
 }
 
@@ -44,11 +40,7 @@ struct Place {
 /// Compares an older state with a newer one. Elements that a list has twice are compared as a whole list.
 pub fn compare(old: &Value, new: &Value, node: Node<'_>) -> Comparison {
     let place = at(Some(old), Some(new), node);
-    Comparison {
-        added: place.added.fields,
-        modified: place.modified.fields,
-        removed: place.removed.fields,
-    }
+    Comparison { added: place.added.fields, modified: place.modified.fields, removed: place.removed.fields }
 }
 
 fn at(old: Option<&Value>, new: Option<&Value>, node: Node<'_>) -> Place {

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use smol_str::SmolStr;
 
 use super::node::{Node, Ownership};
-use super::walk::{Error, elements};
 use super::shown_step;
+use super::walk::{Error, elements};
 use crate::value::{Kind, Map, Value};
 
 /// The live object with the configuration laid over it.
@@ -42,7 +42,13 @@ fn at(live: &Value, config: &Value, node: Node<'_>, path: &mut String) -> Result
     }
 }
 
-fn field(live: &Value, config: &Value, node: Node<'_>, name: &str, path: &mut String) -> Result<Value, Error> {
+fn field(
+    live: &Value,
+    config: &Value,
+    node: Node<'_>,
+    name: &str,
+    path: &mut String,
+) -> Result<Value, Error> {
     let length = path.len();
     path.push('.');
     path.push_str(name);

@@ -52,7 +52,10 @@ impl FieldSet {
 
     /// What is at a step such as `f:spec`.
     pub fn get(&self, step: &str) -> Option<&Below> {
-        self.steps.binary_search_by(|(known, _)| known.as_str().cmp(step)).ok().map(|index| &self.steps[index].1)
+        self.steps
+            .binary_search_by(|(known, _)| known.as_str().cmp(step))
+            .ok()
+            .map(|index| &self.steps[index].1)
     }
 
     /// Takes a step and all below it out of the set.
@@ -126,10 +129,7 @@ impl FieldSet {
                     std::cmp::Ordering::Equal => (ours, a, b),
                 },
             };
-            let below = Below {
-                member: keep(a.member, b.member),
-                fields: a.fields.combine(&b.fields, keep),
-            };
+            let below = Below { member: keep(a.member, b.member), fields: a.fields.combine(&b.fields, keep) };
             if !below.is_empty() {
                 out.steps.push((step.clone(), below));
             }

@@ -53,7 +53,8 @@ pub(crate) fn with_named_fields(set: &FieldSet, node: Node<'_>) -> FieldSet {
             Some(name) => node.field(name).unwrap_or((Node::Unknown, false)),
             None => (node.element(), false),
         };
-        let mut below = super::Below { member: below.member, fields: with_named_fields(&below.fields, child) };
+        let mut below =
+            super::Below { member: below.member, fields: with_named_fields(&below.fields, child) };
         below.member |= declared && !below.fields.is_empty();
         out.add(step.clone(), below);
     }

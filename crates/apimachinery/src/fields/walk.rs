@@ -13,7 +13,9 @@ use crate::value::{Kind, Map, Value};
 pub enum Error {
     #[error("{0}: field not declared in schema")]
     NotDeclared(String),
-    #[error("{path}: element {index}: associative list with keys has an element that omits key field {key:?} (and doesn't have default value)")]
+    #[error(
+        "{path}: element {index}: associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
+    )]
     NoKey { path: String, index: usize, key: String },
     #[error("{path}: element {index}: {why}")]
     NoMap { path: String, index: usize, why: &'static str },
@@ -36,8 +38,7 @@ fn below(value: &Value, node: Node<'_>, path: &mut String) -> Result<Below, Erro
                 let length = path.len();
                 path.push('.');
                 path.push_str(name);
-                let (child, declared) =
-                    node.field(name).ok_or_else(|| Error::NotDeclared(path.clone()))?;
+                let (child, declared) = node.field(name).ok_or_else(|| Error::NotDeclared(path.clone()))?;
                 let mut at = below(value, child, path)?;
                 let is_empty_map = value.as_object().is_some_and(Map::is_empty);
                 at.member |= value.is_null() || is_empty_map || !declared;
@@ -89,10 +90,8 @@ fn step_of(item: &Value, ownership: &Ownership<'_>, path: &str, index: usize) ->
         let why = "associative list with keys may not have non-map elements";
         return Err(Error::NoMap { path: path.to_owned(), index, why });
     }
-    let present: Vec<(&str, &Value)> = keys
-        .iter()
-        .filter_map(|(key, default)| Some((*key, item.get(key).or(default.as_ref())?)))
-        .collect();
+    let present: Vec<(&str, &Value)> =
+        keys.iter().filter_map(|(key, default)| Some((*key, item.get(key).or(default.as_ref())?))).collect();
     if !keys.iter().any(|(key, _)| item.get(key).is_some()) {
         let key = keys.first().map(|(key, _)| (*key).to_owned()).unwrap_or_default();
         return Err(Error::NoKey { path: path.to_owned(), index, key });
@@ -129,8 +128,11 @@ mod tests {
             ".spec.replica: field not declared in schema"
         );
         assert_eq!(
-            fields(deployment, r#"{"spec":{"template":{"spec":{"containers":[{"name":"a"},{"name":"a"}]}}}}"#)
-                .unwrap_err(),
+            fields(
+                deployment,
+                r#"{"spec":{"template":{"spec":{"containers":[{"name":"a"},{"name":"a"}]}}}}"#
+            )
+            .unwrap_err(),
             r#".spec.template.spec.containers: duplicate entries for key [name="a"]"#
         );
         assert!(

@@ -62,7 +62,12 @@ fn raw(object: &Value, api_version: &str, kind: &str) -> Option<Vec<u8>> {
         _ => Some(types.kind(group, version, item_kind)?),
     };
     let mut out = Vec::new();
-    encoder.nested(&mut out, 1, map.get("metadata").unwrap_or(&Value::NULL), types.named("meta.v1.ListMeta")?);
+    encoder.nested(
+        &mut out,
+        1,
+        map.get("metadata").unwrap_or(&Value::NULL),
+        types.named("meta.v1.ListMeta")?,
+    );
     for object in map.get("items").and_then(Value::as_array).into_iter().flatten() {
         let mut message = Vec::new();
         match item {
@@ -303,7 +308,8 @@ mod tests {
     #[test]
     fn a_watch_frame_says_its_length() {
         let object: Value =
-            serde_json::from_str(r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}}"#).unwrap();
+            serde_json::from_str(r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}}"#)
+                .unwrap();
         let frame = watch_frame("ADDED", &object).unwrap();
         let length = u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize;
         assert_eq!(length, frame.len() - 4);

@@ -176,8 +176,7 @@ impl Decoder {
                 continue;
             }
             // Numbers that the table does not know belong to newer versions.
-            let Some(field) =
-                fields.iter().find(|field| field.number == number && field.outer == outer)
+            let Some(field) = fields.iter().find(|field| field.number == number && field.outer == outer)
             else {
                 continue;
             };

@@ -144,7 +144,14 @@ mod tests {
         );
         assert_eq!(
             unknown,
-            ["metadata.nope", "spec.x", "spec.open.known.b", "spec.list[1].o", "spec.pod.metadata.bad", "other"]
+            [
+                "metadata.nope",
+                "spec.x",
+                "spec.open.known.b",
+                "spec.list[1].o",
+                "spec.pod.metadata.bad",
+                "other"
+            ]
         );
     }
 }

@@ -175,7 +175,9 @@ fn parse(schema: &Value, path: &str, depth: usize) -> Result<Structural, SchemaE
         Some("set") => ListType::Set,
         Some("map") => {
             let keys = map.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
-            ListType::Map(keys.into_iter().flatten().filter_map(|key| key.as_str().map(SmolStr::new)).collect())
+            ListType::Map(
+                keys.into_iter().flatten().filter_map(|key| key.as_str().map(SmolStr::new)).collect(),
+            )
         }
         _ => ListType::Atomic,
     };
@@ -214,9 +216,8 @@ fn checks(
     error: &dyn Fn(&str) -> SchemaError,
 ) -> Result<Checks, SchemaError> {
     let number = |name: &str| map.get(name).and_then(Value::as_f64);
-    let count = |name: &str| {
-        map.get(name).and_then(Value::as_i64).and_then(|count| u64::try_from(count).ok())
-    };
+    let count =
+        |name: &str| map.get(name).and_then(Value::as_i64).and_then(|count| u64::try_from(count).ok());
     let flag = |name: &str| map.get(name).and_then(Value::as_bool).unwrap_or(false);
     let list = |name: &str| -> Result<Vec<Structural>, SchemaError> {
         let schemas = map.get(name).and_then(Value::as_array).into_iter().flatten().enumerate();

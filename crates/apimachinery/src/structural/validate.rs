@@ -18,13 +18,29 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Trouble {
     Required,
-    NotSupported { value: Value, supported: Vec<Value> },
-    Invalid { value: Value, why: String },
+    NotSupported {
+        value: Value,
+        supported: Vec<Value>,
+    },
+    Invalid {
+        value: Value,
+        why: String,
+    },
     /// A value of another type: `found` is its type's name.
-    Type { found: String, why: String },
-    TooLong { max: u64 },
-    TooMany { found: usize, max: u64 },
-    Duplicate { value: Value },
+    Type {
+        found: String,
+        why: String,
+    },
+    TooLong {
+        max: u64,
+    },
+    TooMany {
+        found: usize,
+        max: u64,
+    },
+    Duplicate {
+        value: Value,
+    },
 }
 
 impl Trouble {
@@ -81,7 +97,9 @@ impl Walk {
 
     fn value(&mut self, value: &Value, schema: &Structural, is_resource: bool) {
         if value.is_null() {
-            if !schema.nullable && let Some(kind) = schema.kind {
+            if !schema.nullable
+                && let Some(kind) = schema.kind
+            {
                 self.wrong_type(value, kind.name());
             }
             return;
@@ -372,10 +390,12 @@ fn has_format(text: &str, format: &str) -> bool {
                 })
         }
         "email" => text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.')),
-        "uri" => text.split_once(':').is_some_and(|(scheme, _)| {
-            scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-                && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-        }) || text.starts_with('/'),
+        "uri" => {
+            text.split_once(':').is_some_and(|(scheme, _)| {
+                scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                    && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+            }) || text.starts_with('/')
+        }
         "duration" => is_go_duration(text),
         _ => true,
     }
@@ -437,7 +457,10 @@ mod tests {
             "when":{"type":"string","format":"date-time"},
             "either":{"type":"object","oneOf":[{"required":["a"]},{"required":["b"]}],"properties":{"a":{"type":"integer"},"b":{"type":"integer"}}}
         }}"#;
-        assert_eq!(told(schema, r#"{"size":3,"port":"x","name":"abc","parts":[{"n":"a"},{"n":"b"}]}"#), [""; 0]);
+        assert_eq!(
+            told(schema, r#"{"size":3,"port":"x","name":"abc","parts":[{"n":"a"},{"n":"b"}]}"#),
+            [""; 0]
+        );
         assert_eq!(
             told(
                 schema,
@@ -454,13 +477,7 @@ mod tests {
                 "parts[1]: twice {\"n\":\"a\"}",
             ]
         );
-        assert_eq!(
-            told(schema, r#"{"size":"x"}"#),
-            ["size in body must be of type integer: \"string\""]
-        );
-        assert_eq!(
-            told(schema, r#"{"size":0}"#),
-            ["size in body should be greater than or equal to 1"]
-        );
+        assert_eq!(told(schema, r#"{"size":"x"}"#), ["size in body must be of type integer: \"string\""]);
+        assert_eq!(told(schema, r#"{"size":0}"#), ["size in body should be greater than or equal to 1"]);
     }
 }
