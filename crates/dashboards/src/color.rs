@@ -21,12 +21,13 @@ pub struct Color {
 
 /// The order in which series take their colours.
 const PALETTE: [u32; 24] = [
-    0x73BF69, 0xF2CC0C, 0x8AB8FF, 0xFF780A, 0xF2495C, 0x5794F2, 0xB877D9, 0x705DA0, 0x37872D, 0xFADE2A, 0x447EBC,
-    0xC15C17, 0xE02F44, 0x3274D9, 0xA352CC, 0x96D98D, 0xFFEE52, 0xC0D8FF, 0xFFB357, 0xFF7383, 0x8F3BB8, 0xCA95E5,
-    0x56A64B, 0xE0B400,
+    0x73BF69, 0xF2CC0C, 0x8AB8FF, 0xFF780A, 0xF2495C, 0x5794F2, 0xB877D9, 0x705DA0, 0x37872D, 0xFADE2A,
+    0x447EBC, 0xC15C17, 0xE02F44, 0x3274D9, 0xA352CC, 0x96D98D, 0xFFEE52, 0xC0D8FF, 0xFFB357, 0xFF7383,
+    0x8F3BB8, 0xCA95E5, 0x56A64B, 0xE0B400,
 ];
 /// Distinguishable without red and green.
-const COLOR_BLIND: [u32; 8] = [0x0072B2, 0xE69F00, 0x009E73, 0xCC79A7, 0x56B4E9, 0xD55E00, 0xF0E442, 0x999999];
+const COLOR_BLIND: [u32; 8] =
+    [0x0072B2, 0xE69F00, 0x009E73, 0xCC79A7, 0x56B4E9, 0xD55E00, 0xF0E442, 0x999999];
 
 /// Shades of a hue from dark to super-light.
 const HUES: [(&str, [u32; 5]); 6] = [
@@ -208,7 +209,9 @@ pub fn of_series(index: usize, mode: &str) -> Color {
 
 /// The colour that always belongs to a name.
 pub fn of_name(name: &str) -> Color {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
     Color::hex(PALETTE[(hash % PALETTE.len() as u64) as usize])
 }
 

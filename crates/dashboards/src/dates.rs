@@ -11,8 +11,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
@@ -218,7 +217,8 @@ fn shift(ms: i64, amount: i64, unit: char, locale: Locale) -> Option<i64> {
             if !(-10_000..=10_000).contains(&year) {
                 return None;
             }
-            let longest = days_from_civil(year + month / 12, month % 12 + 1, 1) - days_from_civil(year, month, 1);
+            let longest =
+                days_from_civil(year + month / 12, month % 12 + 1, 1) - days_from_civil(year, month, 1);
             let days = days_from_civil(year, month, moment.day.min(longest));
             return Some(days * DAY_MS + moment.ms_of_day - i64::from(locale.utc_offset_min) * 60_000);
         }
@@ -302,7 +302,8 @@ mod tests {
         assert_eq!(iso("now-1M/M", false), "2026-10-01 00:00:00.000");
         assert_eq!(iso("now-1y/y", true), "2025-12-31 23:59:59.999");
         assert_eq!(iso("2024-02-29T12:00:00.000Z", false), "2024-02-29 12:00:00.000");
-        for wrong in ["now-", "now-1x", "now*2h", "", "yesterday", "2024-13-01", "now-99999999999y", "now-é"] {
+        for wrong in ["now-", "now-1x", "now*2h", "", "yesterday", "2024-13-01", "now-99999999999y", "now-é"]
+        {
             assert_eq!(parse_time(wrong, NOW, false), None, "{wrong}");
         }
     }

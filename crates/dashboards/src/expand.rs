@@ -92,7 +92,13 @@ fn place_section<'a>(
     if let Some(row) = section.row {
         is_open = row.collapsed == toggled.contains(&row.id);
         let grid = GridPos { x: 0, y, w: COLUMNS, h: 1 };
-        out.push(Placed { panel: row, key: format!("{}{suffix}", row.id), grid, bound: bound.clone(), is_open });
+        out.push(Placed {
+            panel: row,
+            key: format!("{}{suffix}", row.id),
+            grid,
+            bound: bound.clone(),
+            is_open,
+        });
         y += 1;
     }
     if !is_open {
@@ -110,11 +116,21 @@ fn place_section<'a>(
         let own_y = y + (panel.grid.y - first) + pushed;
         let mut inner = scope.clone();
         inner.variables.extend(bound.iter().cloned());
-        let copies = if bound.iter().any(|(name, _)| *name == panel.repeat) { Vec::new() } else { bindings(&panel.repeat, &inner) };
+        let copies = if bound.iter().any(|(name, _)| *name == panel.repeat) {
+            Vec::new()
+        } else {
+            bindings(&panel.repeat, &inner)
+        };
         if copies.is_empty() {
             let grid = GridPos { y: own_y, ..panel.grid };
             bottom = bottom.max(grid.y + grid.h);
-            out.push(Placed { panel, key: format!("{}{suffix}", panel.id), grid, bound: bound.clone(), is_open: true });
+            out.push(Placed {
+                panel,
+                key: format!("{}{suffix}", panel.id),
+                grid,
+                bound: bound.clone(),
+                is_open: true,
+            });
             continue;
         }
         let count = u32::try_from(copies.len()).unwrap_or(1);
@@ -130,7 +146,11 @@ fn place_section<'a>(
             bottom = bottom.max(grid.y + grid.h);
             let mut own = bound.clone();
             own.push(copy);
-            let key = if index == 0 { format!("{}{suffix}", panel.id) } else { format!("{}{suffix}-{index}", panel.id) };
+            let key = if index == 0 {
+                format!("{}{suffix}", panel.id)
+            } else {
+                format!("{}{suffix}-{index}", panel.id)
+            };
             out.push(Placed { panel, key, grid, bound: own, is_open: true });
             if out.len() > MOST_PANELS {
                 return bottom;

@@ -117,8 +117,11 @@ impl Frame {
 /// `name{a="1", b="2"}`
 pub fn series_name(labels: &Labels) -> String {
     let mut out = labels.metric_name().unwrap_or_default().to_owned();
-    let pairs: Vec<String> =
-        labels.iter().filter(|(name, _)| *name != "__name__").map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    let pairs: Vec<String> = labels
+        .iter()
+        .filter(|(name, _)| *name != "__name__")
+        .map(|(name, value)| format!("{name}=\"{value}\""))
+        .collect();
     if !pairs.is_empty() || out.is_empty() {
         out.push_str(&format!("{{{}}}", pairs.join(", ")));
     }
@@ -185,18 +188,25 @@ fn series(query: &PlannedQuery, answer: &Answer) -> Vec<Frame> {
 }
 
 fn table(query: &PlannedQuery, answer: &Answer, tables: usize) -> Frame {
-    let mut names: Vec<&str> = answer.series.iter().flat_map(|series| series.labels.iter().map(|(name, _)| name)).collect();
+    let mut names: Vec<&str> =
+        answer.series.iter().flat_map(|series| series.labels.iter().map(|(name, _)| name)).collect();
     names.sort_unstable();
     names.dedup();
     let rows = answer.series.iter().flat_map(|series| {
         series.times_ms.iter().zip(&series.values).map(move |(time, value)| (series, *time, *value))
     });
     let rows: Vec<_> = rows.collect();
-    let mut fields = vec![Field::new("Time", FieldType::Time, rows.iter().map(|(_, time, _)| Cell::Time(*time)).collect())];
+    let mut fields = vec![Field::new(
+        "Time",
+        FieldType::Time,
+        rows.iter().map(|(_, time, _)| Cell::Time(*time)).collect(),
+    )];
     for name in names {
         let cells = rows.iter().map(|(series, _, _)| match series.labels.get(name) {
             // Bounds of buckets sort as numbers.
-            Some(value) if name == "le" && value.parse::<f64>().is_ok() => number(value.parse().unwrap_or(f64::NAN)),
+            Some(value) if name == "le" && value.parse::<f64>().is_ok() => {
+                number(value.parse().unwrap_or(f64::NAN))
+            }
             Some(value) => Cell::Text(value.to_owned()),
             None => Cell::Null,
         });
@@ -205,7 +215,8 @@ fn table(query: &PlannedQuery, answer: &Answer, tables: usize) -> Frame {
         fields.push(Field::new(name, kind, cells));
     }
     let name = if tables > 1 { format!("Value #{}", query.ref_id) } else { "Value".to_owned() };
-    let mut value = Field::new(name, FieldType::Number, rows.iter().map(|(_, _, value)| number(*value)).collect());
+    let mut value =
+        Field::new(name, FieldType::Number, rows.iter().map(|(_, _, value)| number(*value)).collect());
     value.ref_id = query.ref_id.clone();
     fields.push(value);
     Frame { name: String::new(), ref_id: query.ref_id.clone(), fields }
@@ -234,7 +245,11 @@ fn buckets(query: &PlannedQuery, answer: &Answer) -> Vec<Frame> {
         value.ref_id = query.ref_id.clone();
         value.source_name = Some(name.clone());
         let times = series.times_ms.iter().map(|ms| Cell::Time(*ms)).collect();
-        out.push(Frame { name, ref_id: query.ref_id.clone(), fields: vec![Field::new("Time", FieldType::Time, times), value] });
+        out.push(Frame {
+            name,
+            ref_id: query.ref_id.clone(),
+            fields: vec![Field::new("Time", FieldType::Time, times), value],
+        });
     }
     out
 }
@@ -288,7 +303,8 @@ fn number_alike(frame: &Frame, names: &mut [String]) {
         if frame.fields[index].renamed.is_some() {
             continue;
         }
-        let alike: Vec<usize> = (0..original.len()).filter(|other| original[*other] == original[index]).collect();
+        let alike: Vec<usize> =
+            (0..original.len()).filter(|other| original[*other] == original[index]).collect();
         if alike.len() > 1 {
             let place = alike.iter().position(|other| *other == index).unwrap_or(0) + 1;
             names[index] = format!("{} {place}", original[index]);
@@ -299,7 +315,9 @@ fn number_alike(frame: &Frame, names: &mut [String]) {
 /// The one label that all labelled fields have and have nothing beside.
 fn single_label(frames: &[Frame]) -> Option<String> {
     let mut found: Option<&str> = None;
-    for labels in frames.iter().flat_map(|frame| &frame.fields).map(|field| &field.labels).filter(|l| !l.is_empty()) {
+    for labels in
+        frames.iter().flat_map(|frame| &frame.fields).map(|field| &field.labels).filter(|l| !l.is_empty())
+    {
         let mut names = labels.iter().map(|(name, _)| name).filter(|name| *name != "__name__");
         let only = names.next()?;
         if names.next().is_some() || found.is_some_and(|found| found != only) {

@@ -5,7 +5,9 @@
 //! that cannot be drawn says why in its place.
 #![forbid(unsafe_code)]
 
+mod color;
 mod dates;
+mod draw;
 mod expand;
 mod frame;
 mod interval;
@@ -13,19 +15,20 @@ mod json;
 mod migrate;
 mod model;
 mod plan;
+mod reduce;
 mod resolve;
+mod run;
 mod scope;
 mod source;
-mod units;
-mod reduce;
-mod run;
 mod style;
 mod transform;
+mod units;
 mod variables;
 mod view;
-mod color;
 
+pub use color::{Color, Theme};
 pub use dates::{parse_duration, parse_time};
+pub use draw::{PngError, Scene, terminal};
 pub use expand::{Placed, expand};
 pub use frame::{Cell, Field, FieldType, Frame, series_name};
 pub use interval::{Intervals, Wish, round_interval};
@@ -34,14 +37,13 @@ pub use model::{
 };
 pub use plan::{Plan, PlannedQuery, When, plan};
 pub use resolve::{Request, Resolved, ShownVariable, range, resolve};
+pub use run::{DashboardView, ViewOptions, view};
 pub use scope::{Bound, Purpose, Scope};
 pub use source::{Answer, DataSource, Series, SourceError, SourceInfo, Sources};
-pub use units::{Locale, Unit, Written, to_fixed};
-pub use color::{Color, Theme};
-pub use run::{DashboardView, ViewOptions, view};
 pub use style::Shown;
-pub use view::{
-    Axis, Block, Body, Chart, ChartSeries, Column, Heatmap, Inline, Legend, LegendValue, Limit, PanelView, Pie, ShownLink,
-    Slice, Stat, Stats, Table, TableCell, is_supported,
-};
+pub use units::{Locale, Unit, Written, to_fixed};
 pub use variables::{Variable, VariableKind, VariableOption};
+pub use view::{
+    Axis, Block, Body, Chart, ChartSeries, Column, Heatmap, Inline, Legend, LegendValue, Limit, PanelView,
+    Pie, ShownLink, Slice, Stat, Stats, Table, TableCell, is_supported,
+};

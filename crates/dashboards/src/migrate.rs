@@ -32,7 +32,9 @@ pub(crate) fn upgrade(dashboard: &mut Value) {
         }
     }
     // The grid is read from top to bottom, whatever the order of the file.
-    panels.sort_by_key(|panel| (whole(panel, "/gridPos/y").unwrap_or(0), whole(panel, "/gridPos/x").unwrap_or(0)));
+    panels.sort_by_key(|panel| {
+        (whole(panel, "/gridPos/y").unwrap_or(0), whole(panel, "/gridPos/x").unwrap_or(0))
+    });
 }
 
 fn upgrade_panel(panel: &mut Value, used: &mut Vec<i64>, bottom: &mut i64) {
@@ -47,12 +49,16 @@ fn upgrade_panel(panel: &mut Value, used: &mut Vec<i64>, bottom: &mut i64) {
         let height = if str_at(panel, "/type") == Some("row") { 1 } else { 8 };
         panel["gridPos"] = json!({ "x": 0, "y": *bottom, "w": 12, "h": height });
     }
-    *bottom = (*bottom).max(whole(panel, "/gridPos/y").unwrap_or(0).saturating_add(whole(panel, "/gridPos/h").unwrap_or(1)));
+    *bottom = (*bottom)
+        .max(whole(panel, "/gridPos/y").unwrap_or(0).saturating_add(whole(panel, "/gridPos/h").unwrap_or(1)));
     match str_at(panel, "/type").unwrap_or_default() {
         "graph" => graph::to_time_series(panel),
         "singlestat" | "grafana-singlestat-panel" => panels::single_stat(panel),
         "table-old" => panels::old_table(panel),
-        "table" if panel.pointer("/styles").is_some() && panel.pointer("/fieldConfig/defaults/custom").is_none() => {
+        "table"
+            if panel.pointer("/styles").is_some()
+                && panel.pointer("/fieldConfig/defaults/custom").is_none() =>
+        {
             panels::old_table(panel);
         }
         "text" => panels::text_panel(panel),
@@ -68,7 +74,8 @@ fn upgrade_panel(panel: &mut Value, used: &mut Vec<i64>, bottom: &mut i64) {
 
 /// `250px`, `250`, 250 to grid rows.
 fn grid_height(value: Option<String>) -> i64 {
-    let pixels = value.and_then(|text| text.trim_end_matches("px").trim().parse::<f64>().ok()).unwrap_or(250.0);
+    let pixels =
+        value.and_then(|text| text.trim_end_matches("px").trim().parse::<f64>().ok()).unwrap_or(250.0);
     ((pixels as i64).clamp(30, 5000) + ROW_PIXELS - 1) / ROW_PIXELS
 }
 
@@ -76,7 +83,10 @@ fn rows_to_grid(dashboard: &mut Value) {
     let rows = dashboard["rows"].take();
     let rows = rows.as_array().cloned().unwrap_or_default();
     let is_headed = |row: &Value| {
-        is_set(row, "/showTitle") || is_set(row, "/collapse") || is_set(row, "/collapsed") || text(row, "/repeat").is_some()
+        is_set(row, "/showTitle")
+            || is_set(row, "/collapse")
+            || is_set(row, "/collapsed")
+            || text(row, "/repeat").is_some()
     };
     let show_rows = rows.iter().any(is_headed);
     let mut out = Vec::new();
@@ -118,7 +128,8 @@ fn place(panels: &[Value], top: i64, row_height: i64) -> (Vec<Value>, i64) {
         if !panel.is_object() {
             continue;
         }
-        let span = crate::json::number(&panel, "/span").map_or(DEFAULT_SPAN * 2, |span| (span * 2.0).floor() as i64);
+        let span =
+            crate::json::number(&panel, "/span").map_or(DEFAULT_SPAN * 2, |span| (span * 2.0).floor() as i64);
         let width = span.clamp(1, COLUMNS);
         let height = match text(&panel, "/height") {
             Some(height) => grid_height(Some(height)),
@@ -162,7 +173,11 @@ mod tests {
 
     #[test]
     fn odd_shapes_do_no_harm() {
-        for text in ["{\"rows\": [null, {\"panels\": [1, {\"span\": \"x\", \"height\": \"-5px\"}]}]}", "{\"panels\": [3, {\"type\": \"graph\", \"yaxes\": 7, \"gridPos\": 1}]}", "{\"panels\": {}}"] {
+        for text in [
+            "{\"rows\": [null, {\"panels\": [1, {\"span\": \"x\", \"height\": \"-5px\"}]}]}",
+            "{\"panels\": [3, {\"type\": \"graph\", \"yaxes\": 7, \"gridPos\": 1}]}",
+            "{\"panels\": {}}",
+        ] {
             upgrade(&mut serde_json::from_str(text).unwrap());
         }
     }

@@ -335,7 +335,9 @@ impl Target {
             range: flag(value, "/range").unwrap_or(!instant) || !instant,
             interval: words("/interval"),
             step: number(value, "/step").map(|step| step as u32).filter(|step| *step > 0),
-            interval_factor: number(value, "/intervalFactor").map_or(1, |factor| factor as u32).clamp(1, 1000),
+            interval_factor: number(value, "/intervalFactor")
+                .map_or(1, |factor| factor as u32)
+                .clamp(1, 1000),
             legend: words("/legendFormat"),
             hide: is_set(value, "/hide"),
             panel_id: whole(value, "/panelId"),

@@ -51,8 +51,13 @@ pub fn plan(panel: &Panel, scope: &Scope, infos: &[SourceInfo], width: u32) -> P
     };
     for target in panel.targets.iter().filter(|target| !target.hide) {
         let own = target.datasource.as_ref();
-        let is_mixed = panel.datasource.as_ref().is_none_or(|reference| reference.name.starts_with("-- Mixed"));
-        let reference = if is_mixed || own.is_some() { own.or(panel.datasource.as_ref()) } else { panel.datasource.as_ref() };
+        let is_mixed =
+            panel.datasource.as_ref().is_none_or(|reference| reference.name.starts_with("-- Mixed"));
+        let reference = if is_mixed || own.is_some() {
+            own.or(panel.datasource.as_ref())
+        } else {
+            panel.datasource.as_ref()
+        };
         if target.expr.trim().is_empty() {
             continue;
         }
@@ -87,7 +92,13 @@ fn panel_range(panel: &Panel, scope: &Scope) -> (i64, i64) {
     (from, to)
 }
 
-fn queries(panel: &Panel, target: &Target, scope: &Scope, info: &SourceInfo, width: u32) -> Vec<PlannedQuery> {
+fn queries(
+    panel: &Panel,
+    target: &Target,
+    scope: &Scope,
+    info: &SourceInfo,
+    width: u32,
+) -> Vec<PlannedQuery> {
     let intervals = intervals(panel, target, scope, info, width);
     let expr = scope.expand(&target.expr, Some(intervals), Purpose::PromQl);
     let step_ms = intervals.step_ms;
@@ -135,7 +146,8 @@ fn intervals(panel: &Panel, target: &Target, scope: &Scope, info: &SourceInfo, w
 fn least(text: &str, scope: &Scope) -> Option<i64> {
     let expanded = scope.expand(text, None, Purpose::Text);
     let trimmed = expanded.trim().trim_start_matches(['>', '=']);
-    parse_duration(trimmed).or_else(|| trimmed.parse::<i64>().ok().and_then(|seconds| seconds.checked_mul(1000)))
+    parse_duration(trimmed)
+        .or_else(|| trimmed.parse::<i64>().ok().and_then(|seconds| seconds.checked_mul(1000)))
 }
 
 #[cfg(test)]
@@ -162,7 +174,11 @@ mod tests {
         let plan = planned(json!({"type": "timeseries", "targets": [{"expr": "rate(x[$__rate_interval])"}]}));
         let [query] = plan.queries.as_slice() else { panic!("{plan:?}") };
         assert_eq!(query.expr, "rate(x[1m])");
-        let range = When::Range { start_ms: 1_700_000_000_000 / 15_000 * 15_000, end_ms: 1_700_003_600_000 / 15_000 * 15_000, step_ms: 15_000 };
+        let range = When::Range {
+            start_ms: 1_700_000_000_000 / 15_000 * 15_000,
+            end_ms: 1_700_003_600_000 / 15_000 * 15_000,
+            step_ms: 15_000,
+        };
         assert_eq!(query.when, range);
     }
 

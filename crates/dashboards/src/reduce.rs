@@ -8,7 +8,8 @@ pub(crate) fn reduce(cells: &[Cell], calc: &str) -> Cell {
     let finite = || numbers().filter(|number| !number.is_nan());
     let or_null = |number: Option<f64>| number.map_or(Cell::Null, Cell::Number);
     let count = |count: usize| Cell::Number(count as f64);
-    let filled = || cells.iter().filter(|cell| !cell.is_null() && !matches!(cell, Cell::Number(n) if n.is_nan()));
+    let filled =
+        || cells.iter().filter(|cell| !cell.is_null() && !matches!(cell, Cell::Number(n) if n.is_nan()));
     let min = || finite().reduce(f64::min);
     let max = || finite().reduce(f64::max);
     let mean = || {
@@ -43,9 +44,12 @@ pub(crate) fn reduce(cells: &[Cell], calc: &str) -> Cell {
             Cell::Number(rises.sum())
         }
         "diff" => or_null(finite().last().zip(finite().next()).map(|(last, first)| last - first)),
-        "diffperc" => {
-            or_null(finite().last().zip(finite().next()).map(|(last, first)| if first == 0.0 { 0.0 } else { (last - first) / first }))
-        }
+        "diffperc" => or_null(
+            finite()
+                .last()
+                .zip(finite().next())
+                .map(|(last, first)| if first == 0.0 { 0.0 } else { (last - first) / first }),
+        ),
         "step" => {
             let steps = finite().zip(finite().skip(1)).map(|(a, b)| b - a);
             or_null(steps.reduce(f64::min))
@@ -71,7 +75,9 @@ pub(crate) fn reduce(cells: &[Cell], calc: &str) -> Cell {
             Cell::Text(seen.join(", "))
         }
         calc => match calc.strip_prefix('p').and_then(|rank| rank.parse::<f64>().ok()) {
-            Some(rank) if (0.0..=100.0).contains(&rank) => or_null(quantile(finite().collect(), rank / 100.0)),
+            Some(rank) if (0.0..=100.0).contains(&rank) => {
+                or_null(quantile(finite().collect(), rank / 100.0))
+            }
             _ => filled().next_back().cloned().unwrap_or(Cell::Null),
         },
     }
@@ -121,10 +127,27 @@ mod tests {
 
     #[test]
     fn calculations_skip_what_is_missing() {
-        let cells = [Cell::Null, Cell::Number(4.0), Cell::Number(f64::NAN), Cell::Number(1.0), Cell::Number(3.0), Cell::Null];
+        let cells = [
+            Cell::Null,
+            Cell::Number(4.0),
+            Cell::Number(f64::NAN),
+            Cell::Number(1.0),
+            Cell::Number(3.0),
+            Cell::Null,
+        ];
         for (calc, wanted) in [
-            ("lastNotNull", 3.0), ("firstNotNull", 4.0), ("min", 1.0), ("max", 4.0), ("mean", 8.0 / 3.0), ("sum", 8.0),
-            ("range", 3.0), ("diff", -1.0), ("delta", 3.0), ("median", 3.0), ("p50", 3.0), ("count", 6.0),
+            ("lastNotNull", 3.0),
+            ("firstNotNull", 4.0),
+            ("min", 1.0),
+            ("max", 4.0),
+            ("mean", 8.0 / 3.0),
+            ("sum", 8.0),
+            ("range", 3.0),
+            ("diff", -1.0),
+            ("delta", 3.0),
+            ("median", 3.0),
+            ("p50", 3.0),
+            ("count", 6.0),
         ] {
             assert_eq!(reduce(&cells, calc), Cell::Number(wanted), "{calc}");
         }

@@ -14,7 +14,8 @@ use crate::scope::{Bound, Purpose, Scope};
 use crate::source::{DataSource, SourceInfo, Sources};
 use crate::units::Locale;
 use crate::variables::{
-    MOST_OPTIONS, Variable, VariableKind, VariableOption, custom_options, interval_options, is_all, options_of,
+    MOST_OPTIONS, Variable, VariableKind, VariableOption, custom_options, interval_options, is_all,
+    options_of,
 };
 
 /// What a viewer asks for.
@@ -78,7 +79,10 @@ pub async fn resolve(dashboard: &Dashboard, request: &Request, sources: &dyn Sou
 pub fn range(dashboard: &Dashboard, request: &Request) -> (i64, i64) {
     let locale = request.locale;
     let end = |asked: &str, own: &str, default: &str, up: bool| {
-        [asked, own, default].into_iter().find_map(|text| parse_time(text, locale, up)).unwrap_or(locale.now_ms)
+        [asked, own, default]
+            .into_iter()
+            .find_map(|text| parse_time(text, locale, up))
+            .unwrap_or(locale.now_ms)
     };
     let to = end(&request.to, &dashboard.time_to, "now", true);
     let from = end(&request.from, &dashboard.time_from, "now-6h", false);
@@ -92,7 +96,8 @@ fn order(variables: &[Variable]) -> Vec<usize> {
             text.match_indices(other).any(|(at, _)| {
                 let before = text[..at].chars().next_back();
                 let after = text[at + other.len()..].chars().next();
-                matches!(before, Some('$' | '{' | '[')) && after.is_none_or(|c| c != '_' && !c.is_ascii_alphanumeric())
+                matches!(before, Some('$' | '{' | '['))
+                    && after.is_none_or(|c| c != '_' && !c.is_ascii_alphanumeric())
             })
         })
     };
@@ -162,9 +167,11 @@ impl Resolver<'_> {
             }
             VariableKind::Datasource { plugin } => {
                 let of_kind = self.infos.iter().filter(|info| info.kind == *plugin);
-                let options = of_kind.map(|info| VariableOption { text: info.name.clone(), value: info.uid.clone() });
+                let options =
+                    of_kind.map(|info| VariableOption { text: info.name.clone(), value: info.uid.clone() });
                 let pattern = text(&variable.regex);
-                let Some(regex) = (!pattern.is_empty()).then(|| crate::variables::regex(&pattern)).flatten() else {
+                let Some(regex) = (!pattern.is_empty()).then(|| crate::variables::regex(&pattern)).flatten()
+                else {
                     return Ok(options.collect());
                 };
                 Ok(options.filter(|option| regex.is_match(&option.text).unwrap_or(false)).collect())
@@ -195,7 +202,10 @@ impl Resolver<'_> {
         let saved: Vec<String> = variable.current.iter().map(|(value, _)| value.clone()).collect();
         let asked: Vec<String> = chosen.map_or(saved, <[String]>::to_vec);
         let as_option = |asked: &String| {
-            options.iter().find(|option| option.value == *asked || option.text == *asked).map(|o| o.value.clone())
+            options
+                .iter()
+                .find(|option| option.value == *asked || option.text == *asked)
+                .map(|o| o.value.clone())
         };
         let is_all_asked = variable.include_all && asked.iter().any(|value| is_all(value) || value == "All");
         let mut values: Vec<String> = asked.iter().filter_map(as_option).collect();
@@ -224,7 +234,10 @@ impl Resolver<'_> {
             values.extend(self.first(variable, options));
         }
         let text_of = |value: &String| {
-            options.iter().find(|option| option.value == *value).map_or_else(|| value.clone(), |o| o.text.clone())
+            options
+                .iter()
+                .find(|option| option.value == *value)
+                .map_or_else(|| value.clone(), |o| o.text.clone())
         };
         let texts = values.iter().map(text_of).collect();
         let current = values.clone();
@@ -240,7 +253,9 @@ impl Resolver<'_> {
 
     fn first(&self, variable: &Variable, options: &[VariableOption]) -> Option<String> {
         if matches!(variable.kind, VariableKind::Datasource { .. }) {
-            let is_default = |option: &&VariableOption| self.infos.iter().any(|info| info.uid == option.value && info.is_default);
+            let is_default = |option: &&VariableOption| {
+                self.infos.iter().any(|info| info.uid == option.value && info.is_default)
+            };
             if let Some(option) = options.iter().find(is_default) {
                 return Some(option.value.clone());
             }
@@ -248,7 +263,11 @@ impl Resolver<'_> {
         options.first().map(|option| option.value.clone())
     }
 
-    async fn ask(&self, query: &str, reference: Option<&DatasourceRef>) -> Result<Vec<VariableOption>, String> {
+    async fn ask(
+        &self,
+        query: &str,
+        reference: Option<&DatasourceRef>,
+    ) -> Result<Vec<VariableOption>, String> {
         let found = find_source(reference, &self.scope, &self.infos)?;
         let source = self.sources.open(&found.info.uid).ok_or_else(|| not_askable(&found.info))?;
         let expand = |text: &str| self.scope.expand(text.trim(), None, Purpose::PromQl);
@@ -289,7 +308,11 @@ async fn ask(
         let line = |series: &crate::source::Series| {
             let value = series.values.last().copied().unwrap_or(f64::NAN);
             let time = series.times_ms.last().copied().unwrap_or(to);
-            format!("{} {} {time}", crate::frame::series_name(&series.labels), gantry_prom_model::format_float(value))
+            format!(
+                "{} {} {time}",
+                crate::frame::series_name(&series.labels),
+                gantry_prom_model::format_float(value)
+            )
         };
         return Ok(answer.series.iter().map(line).collect());
     }
@@ -304,7 +327,8 @@ fn filtered(names: Vec<String>, pattern: &str) -> Result<Vec<String>, String> {
     if pattern.trim().is_empty() {
         return Ok(names);
     }
-    let regex = fancy_regex::Regex::new(pattern).map_err(|_| format!("{pattern:?} is not a regular expression"))?;
+    let regex =
+        fancy_regex::Regex::new(pattern).map_err(|_| format!("{pattern:?} is not a regular expression"))?;
     Ok(names.into_iter().filter(|name| regex.is_match(name).unwrap_or(false)).collect())
 }
 
@@ -349,10 +373,15 @@ pub(crate) fn find_source(
 ) -> Result<FoundSource, String> {
     let is_prometheus = |info: &&SourceInfo| info.kind == "prometheus";
     let default = || {
-        infos.iter().filter(is_prometheus).find(|info| info.is_default).or_else(|| infos.iter().find(is_prometheus))
+        infos
+            .iter()
+            .filter(is_prometheus)
+            .find(|info| info.is_default)
+            .or_else(|| infos.iter().find(is_prometheus))
     };
     let found = |info: &SourceInfo, notice| Ok(FoundSource { info: info.clone(), notice });
-    let name = reference.map_or_else(String::new, |reference| scope.expand(&reference.name, None, Purpose::Text));
+    let name =
+        reference.map_or_else(String::new, |reference| scope.expand(&reference.name, None, Purpose::Text));
     let kind = reference.map_or("", |reference| reference.kind.as_str());
     if let Some(info) = infos.iter().find(|info| info.uid == name || info.name == name) {
         return found(info, None);

@@ -83,7 +83,10 @@ pub async fn view(dashboard: &Dashboard, options: &ViewOptions, sources: &dyn So
         })
         .collect();
     let answers = ask(planned.iter().flat_map(|(_, plan)| &plan.queries), sources).await;
-    let panels = placed.iter().zip(&planned).map(|(placed, (scope, plan))| show(placed, scope, plan, &answers, options));
+    let panels = placed
+        .iter()
+        .zip(&planned)
+        .map(|(placed, (scope, plan))| show(placed, scope, plan, &answers, options));
     let links = dashboard.links.iter().map(|link| Link {
         url: resolved.scope.expand(&link.url, None, Purpose::Url),
         title: resolved.scope.expand(&link.title, None, Purpose::Text),
@@ -132,9 +135,10 @@ async fn ask<'a>(
         let answer = match open(&query.source, sources) {
             Err(reason) => Err(reason),
             Ok(source) => match query.when {
-                When::Range { start_ms, end_ms, step_ms } => {
-                    source.range(&query.expr, start_ms, end_ms, step_ms).await.map_err(|error| error.to_string())
-                }
+                When::Range { start_ms, end_ms, step_ms } => source
+                    .range(&query.expr, start_ms, end_ms, step_ms)
+                    .await
+                    .map_err(|error| error.to_string()),
                 When::Instant { time_ms } => {
                     source.instant(&query.expr, time_ms).await.map_err(|error| error.to_string())
                 }
@@ -146,9 +150,12 @@ async fn ask<'a>(
     let mut points = 0;
     let mut running = futures::stream::iter(wanted.into_iter().map(one)).buffer_unordered(AT_ONCE);
     while let Some((key, answer)) = running.next().await {
-        points += answer.as_ref().map_or(0, |answer| answer.series.iter().map(|series| series.values.len()).sum());
+        points +=
+            answer.as_ref().map_or(0, |answer| answer.series.iter().map(|series| series.values.len()).sum());
         let answer = if points > MOST_POINTS {
-            Err(format!("the dashboard's answers hold more than {MOST_POINTS} points; choose a shorter range or fewer series"))
+            Err(format!(
+                "the dashboard's answers hold more than {MOST_POINTS} points; choose a shorter range or fewer series"
+            ))
         } else {
             answer
         };
@@ -172,8 +179,12 @@ fn show(
     let mut notices = plan.notices.clone();
     let mut errors = plan.errors.clone();
     let tables = {
-        let mut refs: Vec<&str> =
-            plan.queries.iter().filter(|query| query.format == Format::Table).map(|query| query.ref_id.as_str()).collect();
+        let mut refs: Vec<&str> = plan
+            .queries
+            .iter()
+            .filter(|query| query.format == Format::Table)
+            .map(|query| query.ref_id.as_str())
+            .collect();
         refs.dedup();
         refs.len()
     };
@@ -190,11 +201,16 @@ fn show(
     }
     // A table of several tables is one table to its reader.
     let (data, unknown) = apply(data, &panel.transformations, scope);
-    notices.extend(unknown.into_iter().map(|id| format!("the transformation {id} is not known and was left out")));
+    notices.extend(
+        unknown.into_iter().map(|id| format!("the transformation {id} is not known and was left out")),
+    );
     notices.sort();
     notices.dedup();
     errors.dedup();
-    let look = Look { theme: options.theme, most_series: if options.most_series == 0 { 100 } else { options.most_series } };
+    let look = Look {
+        theme: options.theme,
+        most_series: if options.most_series == 0 { 100 } else { options.most_series },
+    };
     let body = match panel.kind.as_str() {
         "row" => Body::Row { open: placed.is_open },
         _ => body(panel, &data, plan, scope, look),

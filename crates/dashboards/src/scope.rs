@@ -23,8 +23,18 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'(')
     .remove(b')');
 /// What `encodeURI` leaves as it is.
-const WHOLE_URI: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'%').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+const WHOLE_URI: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// A variable with what is chosen of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,9 +85,8 @@ impl Scope {
         while let Some(at) = rest.find(['$', '[']) {
             out.push_str(&rest[..at]);
             rest = &rest[at..];
-            let replaced = reference(rest).and_then(|reference| {
-                Some((self.value(&reference, intervals, purpose)?, reference.length))
-            });
+            let replaced = reference(rest)
+                .and_then(|reference| Some((self.value(&reference, intervals, purpose)?, reference.length)));
             match replaced {
                 Some((value, length)) if out.len() + value.len() <= LONGEST => {
                     out.push_str(&value);
@@ -101,7 +110,14 @@ impl Scope {
             rest = &rest[at..];
             match reference(rest) {
                 Some(reference) => {
-                    if self.value(&reference, Some(Intervals { interval_ms: 1, rate_interval_ms: 1, step_ms: 1 }), Purpose::Text).is_none() {
+                    if self
+                        .value(
+                            &reference,
+                            Some(Intervals { interval_ms: 1, rate_interval_ms: 1, step_ms: 1 }),
+                            Purpose::Text,
+                        )
+                        .is_none()
+                    {
                         names.push(reference.name.to_owned());
                     }
                     rest = &rest[reference.length..];
@@ -112,7 +128,12 @@ impl Scope {
         names
     }
 
-    fn value(&self, reference: &Reference<'_>, intervals: Option<Intervals>, purpose: Purpose) -> Option<String> {
+    fn value(
+        &self,
+        reference: &Reference<'_>,
+        intervals: Option<Intervals>,
+        purpose: Purpose,
+    ) -> Option<String> {
         if let Some(bound) = self.variables.get(reference.name) {
             if reference.field == Some("text") {
                 return Some(bound.texts.join(" + "));
@@ -213,7 +234,9 @@ impl Bound {
             },
             "text" => self.texts.join(" + "),
             "queryparam" if self.is_all => format!("var-{}=$__all", encode(name, COMPONENT)),
-            "queryparam" => joined("&", &|value| format!("var-{}={}", encode(name, COMPONENT), encode(value, COMPONENT))),
+            "queryparam" => {
+                joined("&", &|value| format!("var-{}={}", encode(name, COMPONENT), encode(value, COMPONENT)))
+            }
             "percentencode" => match self.values.as_slice() {
                 [one] => encode(one, COMPONENT),
                 _ => encode(&format!("{{{}}}", self.values.join(",")), COMPONENT),
@@ -256,14 +279,16 @@ fn is_word(byte: u8) -> bool {
 fn reference(text: &str) -> Option<Reference<'_>> {
     if let Some(rest) = text.strip_prefix("[[") {
         let inner = &rest[..rest.find("]]")?];
-        let (name, format) = inner.split_once(':').map_or((inner, None), |(name, format)| (name, Some(format)));
+        let (name, format) =
+            inner.split_once(':').map_or((inner, None), |(name, format)| (name, Some(format)));
         let is_name = !name.is_empty() && name.bytes().all(is_word);
         return is_name.then_some(Reference { name, field: None, format, length: inner.len() + 4 });
     }
     let rest = text.strip_prefix('$')?;
     if let Some(rest) = rest.strip_prefix('{') {
         let inner = &rest[..rest.find('}')?];
-        let (path, format) = inner.split_once(':').map_or((inner, None), |(path, format)| (path, Some(format)));
+        let (path, format) =
+            inner.split_once(':').map_or((inner, None), |(path, format)| (path, Some(format)));
         let (name, field) = path.split_once('.').map_or((path, None), |(name, field)| (name, Some(field)));
         let is_name = !name.is_empty() && name.bytes().all(is_word);
         return is_name.then_some(Reference { name, field, format, length: inner.len() + 3 });
@@ -271,7 +296,12 @@ fn reference(text: &str) -> Option<Reference<'_>> {
     let length = rest.bytes().take_while(|byte| is_word(*byte)).count();
     // `$1` belongs to label_replace.
     let begins = rest.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
-    (length > 0 && begins).then_some(Reference { name: &rest[..length], field: None, format: None, length: length + 1 })
+    (length > 0 && begins).then_some(Reference {
+        name: &rest[..length],
+        field: None,
+        format: None,
+        length: length + 1,
+    })
 }
 
 fn escape_string(value: &str) -> String {
@@ -371,7 +401,10 @@ mod tests {
             ("up{a=~\"${all}\"}", "up{a=~\".+\"}"),
             ("rate(x[$__rate_interval]) + $__interval_ms", "rate(x[60s]) + 15000"),
             ("rate(x[${__range}])", "rate(x[3600s])"),
-            ("label_replace(x, \"a\", \"$1\", \"b\", \"(.*)\")", "label_replace(x, \"a\", \"$1\", \"b\", \"(.*)\")"),
+            (
+                "label_replace(x, \"a\", \"$1\", \"b\", \"(.*)\")",
+                "label_replace(x, \"a\", \"$1\", \"b\", \"(.*)\")",
+            ),
             ("x[5m:$nothing] $", "x[5m:$nothing] $"),
             ("${pods:pipe} ${pods:csv} ${pods:text}", "web-1.x|db (2) web-1.x,db (2) WEB-1.X + DB (2)"),
         ] {

@@ -30,7 +30,13 @@ pub struct SourceError(pub String);
 #[async_trait]
 pub trait DataSource: Send + Sync {
     /// The expression at every step, both ends included.
-    async fn range(&self, expr: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Answer, SourceError>;
+    async fn range(
+        &self,
+        expr: &str,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+    ) -> Result<Answer, SourceError>;
 
     /// The expression at one moment; each series has one point.
     async fn instant(&self, expr: &str, time_ms: i64) -> Result<Answer, SourceError>;

@@ -126,7 +126,8 @@ impl Matcher {
             }),
             "byRegexp" => {
                 let text = word();
-                let compiled = if text.starts_with('/') { regex(&text) } else { fancy_regex::Regex::new(&text).ok() };
+                let compiled =
+                    if text.starts_with('/') { regex(&text) } else { fancy_regex::Regex::new(&text).ok() };
                 Matcher::Regex(compiled.map(Box::new))
             }
             "byFrameRefID" => Matcher::RefId(word()),
@@ -158,11 +159,14 @@ impl Matcher {
 impl FieldStyle {
     fn read(settings: &Value, theme: Theme) -> FieldStyle {
         let unit_id = text(settings, "/unit").unwrap_or_default();
-        let colour = |value: &Value, pointer: &str| str_at(value, pointer).and_then(|name| color::named(name, theme));
+        let colour =
+            |value: &Value, pointer: &str| str_at(value, pointer).and_then(|name| color::named(name, theme));
         FieldStyle {
             unit: Unit::of(&unit_id),
             unit_id,
-            decimals: number(settings, "/decimals").filter(|d| *d >= 0.0).map(|decimals| decimals.min(20.0) as u32),
+            decimals: number(settings, "/decimals")
+                .filter(|d| *d >= 0.0)
+                .map(|decimals| decimals.min(20.0) as u32),
             min: number(settings, "/min"),
             max: number(settings, "/max"),
             display_name: text(settings, "/displayName").filter(|name| !name.is_empty()),
@@ -170,7 +174,10 @@ impl FieldStyle {
             color_mode: text(settings, "/color/mode").unwrap_or_default(),
             fixed_color: colour(settings, "/color/fixedColor"),
             thresholds: Thresholds::read(settings, theme),
-            mappings: list(settings, "/mappings").iter().flat_map(|mapping| Mapping::read(mapping, theme)).collect(),
+            mappings: list(settings, "/mappings")
+                .iter()
+                .flat_map(|mapping| Mapping::read(mapping, theme))
+                .collect(),
             links: list(settings, "/links").iter().map(Link::read).collect(),
             custom: settings.pointer("/custom").cloned().unwrap_or_default(),
         }
@@ -198,7 +205,8 @@ impl FieldStyle {
         let (min, max) = (self.min.unwrap_or(range.0), self.max.unwrap_or(range.1));
         let share = value.filter(|_| max > min).map(|value| ((value - min) / (max - min)).clamp(0.0, 1.0));
         let share = share.filter(|share| !share.is_nan());
-        let mut shown = Shown { written: self.write(cell, locale), color: self.color_of(value, share), share };
+        let mut shown =
+            Shown { written: self.write(cell, locale), color: self.color_of(value, share), share };
         if let Some(mapping) = self.mappings.iter().find(|mapping| mapping.what.fits(cell)) {
             if let Some(text) = mapping.replacement(cell) {
                 shown.written = Written { text, ..Written::default() };
@@ -226,7 +234,9 @@ impl FieldStyle {
         match self.color_mode.as_str() {
             "" | "thresholds" => self.thresholds.color(value?, share),
             "fixed" | "shades" => self.fixed_color,
-            mode if mode.starts_with("continuous") => color::scale(mode, Theme::Dark).map(|s| color::along(&s, share.unwrap_or(0.0))),
+            mode if mode.starts_with("continuous") => {
+                color::scale(mode, Theme::Dark).map(|s| color::along(&s, share.unwrap_or(0.0)))
+            }
             _ => None,
         }
     }
@@ -240,7 +250,8 @@ impl Thresholds {
             .iter()
             .enumerate()
             .filter_map(|(index, step)| {
-                let value = step.get("value").and_then(as_number).filter(|_| index > 0 || !step["value"].is_null());
+                let value =
+                    step.get("value").and_then(as_number).filter(|_| index > 0 || !step["value"].is_null());
                 let color = color::named(str_at(step, "/color")?, theme)?;
                 Some((if index == 0 { f64::NEG_INFINITY } else { value? }, color))
             })
@@ -255,7 +266,12 @@ impl Thresholds {
 
     fn color(&self, value: f64, share: Option<f64>) -> Option<Color> {
         let value = if self.is_percent { share? * 100.0 } else { value };
-        self.steps.iter().rev().find(|(from, _)| value >= *from).or(self.steps.first()).map(|(_, color)| *color)
+        self.steps
+            .iter()
+            .rev()
+            .find(|(from, _)| value >= *from)
+            .or(self.steps.first())
+            .map(|(_, color)| *color)
     }
 
     /// Where each colour begins, as shares of the range from `min` to `max`.
@@ -341,7 +357,9 @@ impl Matches {
                 _ => false,
             },
             Matches::Range(from, to) => cell.number().is_some_and(|value| *from <= value && value <= *to),
-            Matches::Regex(regex, _) => matches!(cell, Cell::Text(text) if regex.is_match(text).unwrap_or(false)),
+            Matches::Regex(regex, _) => {
+                matches!(cell, Cell::Text(text) if regex.is_match(text).unwrap_or(false))
+            }
             Matches::Null => cell.is_null(),
             Matches::Nan => is_nan,
             Matches::NullOrNan => is_nan || cell.is_null(),
@@ -359,7 +377,10 @@ mod tests {
     use serde_json::json;
 
     fn panel(config: Value) -> Panel {
-        Dashboard::from_value(json!({"panels": [{"type": "stat", "fieldConfig": config}]})).unwrap().panels.remove(0)
+        Dashboard::from_value(json!({"panels": [{"type": "stat", "fieldConfig": config}]}))
+            .unwrap()
+            .panels
+            .remove(0)
     }
 
     #[test]

@@ -16,7 +16,11 @@ pub(crate) use rows::sort_rows;
 pub(crate) const MOST_ROWS: usize = 100_000;
 
 /// Runs the steps in order. Gives the names of those that are not known, too.
-pub(crate) fn apply(mut frames: Vec<Frame>, steps: &[Transformation], scope: &Scope) -> (Vec<Frame>, Vec<String>) {
+pub(crate) fn apply(
+    mut frames: Vec<Frame>,
+    steps: &[Transformation],
+    scope: &Scope,
+) -> (Vec<Frame>, Vec<String>) {
     let mut unknown = Vec::new();
     for step in steps {
         let options = &step.options;
@@ -26,7 +30,9 @@ pub(crate) fn apply(mut frames: Vec<Frame>, steps: &[Transformation], scope: &Sc
             "filterByRefId" | "filterByRefID" => filter_by_ref(frames, options),
             "renameByRegex" => rename_by_regex(frames, options),
             "merge" => combine::merge(frames),
-            "joinByField" => combine::join(frames, str_at(options, "/byField"), str_at(options, "/mode") == Some("inner")),
+            "joinByField" => {
+                combine::join(frames, str_at(options, "/byField"), str_at(options, "/mode") == Some("inner"))
+            }
             "seriesToColumns" => combine::join(frames, str_at(options, "/byField"), false),
             "seriesToRows" => combine::series_to_rows(frames),
             "labelsToFields" => combine::labels_to_fields(frames, options),
@@ -50,12 +56,14 @@ pub(crate) fn apply(mut frames: Vec<Frame>, steps: &[Transformation], scope: &Sc
 fn organize(frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
     let names = display_names(&frames);
     let at = |group: &str, name: &str| options.get(group).and_then(|map| map.get(name));
-    let has_includes = options.pointer("/includeByName").and_then(Value::as_object).is_some_and(|map| !map.is_empty());
+    let has_includes =
+        options.pointer("/includeByName").and_then(Value::as_object).is_some_and(|map| !map.is_empty());
     let one = |(frame, names): (Frame, Vec<String>)| {
         let mut kept: Vec<(f64, crate::frame::Field)> = Vec::new();
         for (index, (mut field, name)) in frame.fields.into_iter().zip(names).enumerate() {
             let is_excluded = at("excludeByName", &name).and_then(Value::as_bool).unwrap_or(false);
-            let is_included = !has_includes || at("includeByName", &name).and_then(Value::as_bool).unwrap_or(false);
+            let is_included =
+                !has_includes || at("includeByName", &name).and_then(Value::as_bool).unwrap_or(false);
             if is_excluded || !is_included {
                 continue;
             }
@@ -71,7 +79,11 @@ fn organize(frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
             kept.push((place, field));
         }
         kept.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Frame { name: frame.name, ref_id: frame.ref_id, fields: kept.into_iter().map(|(_, field)| field).collect() }
+        Frame {
+            name: frame.name,
+            ref_id: frame.ref_id,
+            fields: kept.into_iter().map(|(_, field)| field).collect(),
+        }
     };
     frames.into_iter().zip(names).map(one).collect()
 }
@@ -100,7 +112,8 @@ fn filter_fields(frames: Vec<Frame>, options: &Value, scope: &Scope) -> Vec<Fram
                 && !exclude.contains(name)
                 && !fits(&exclude_re, name)
         };
-        let fields = frame.fields.into_iter().zip(&names).filter(|(_, name)| keep(name)).map(|(field, _)| field);
+        let fields =
+            frame.fields.into_iter().zip(&names).filter(|(_, name)| keep(name)).map(|(field, _)| field);
         let fields: Vec<_> = fields.collect();
         if !fields.is_empty() {
             out.push(Frame { name: frame.name, ref_id: frame.ref_id, fields });
@@ -118,7 +131,8 @@ fn filter_by_ref(frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
 fn rename_by_regex(mut frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
     let Some(pattern) = str_at(options, "/regex") else { return frames };
     let new = str_at(options, "/renamePattern").unwrap_or("");
-    let compiled = if pattern.starts_with('/') { regex(pattern) } else { fancy_regex::Regex::new(pattern).ok() };
+    let compiled =
+        if pattern.starts_with('/') { regex(pattern) } else { fancy_regex::Regex::new(pattern).ok() };
     let Some(compiled) = compiled else { return frames };
     // `$1x` is group 1 and an x there; here it would be a group named "1x".
     let replacement = braced(new);
@@ -168,22 +182,41 @@ mod tests {
     }
 
     fn run(frames: Vec<Frame>, steps: serde_json::Value) -> Vec<String> {
-        let steps: Vec<Transformation> = steps.as_array().unwrap().iter()
-            .map(|step| Transformation { id: step["id"].as_str().unwrap().to_owned(), options: step["options"].clone() })
+        let steps: Vec<Transformation> = steps
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|step| Transformation {
+                id: step["id"].as_str().unwrap().to_owned(),
+                options: step["options"].clone(),
+            })
             .collect();
         let (frames, unknown) = apply(frames, &steps, &Scope::default());
         assert!(unknown.is_empty(), "{unknown:?}");
         let names = display_names(&frames);
-        frames.iter().zip(names).flat_map(|(frame, names)| {
-            frame.fields.iter().zip(names)
-                .map(|(field, name)| format!("{name}: {}", field.cells.iter().map(Cell::key).collect::<Vec<_>>().join(",")))
-                .collect::<Vec<_>>()
-        }).collect()
+        frames
+            .iter()
+            .zip(names)
+            .flat_map(|(frame, names)| {
+                frame
+                    .fields
+                    .iter()
+                    .zip(names)
+                    .map(|(field, name)| {
+                        format!("{name}: {}", field.cells.iter().map(Cell::key).collect::<Vec<_>>().join(","))
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     fn two_tables() -> Vec<Frame> {
         vec![
-            frame(vec![numbers("Time", &[1.0, 1.0]), text("ns", &["a", "b"]), numbers("Value #A", &[1.0, 2.0])]),
+            frame(vec![
+                numbers("Time", &[1.0, 1.0]),
+                text("ns", &["a", "b"]),
+                numbers("Value #A", &[1.0, 2.0]),
+            ]),
             frame(vec![numbers("Time", &[1.0]), text("ns", &["b"]), numbers("Value #B", &[9.0])]),
         ]
     }

@@ -20,36 +20,68 @@ const COUNT: [&str; 5] = ["", "K", "M", "B", "T"];
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Unit {
     /// The number and a suffix, which brings its own space.
-    Fixed { suffix: String },
-    Prefixed { prefix: String },
+    Fixed {
+        suffix: String,
+    },
+    Prefixed {
+        prefix: String,
+    },
     /// Steps of 1000 with SI prefixes; `power` says which prefix a value of 1 has.
-    Si { symbol: String, power: i32 },
+    Si {
+        symbol: String,
+        power: i32,
+    },
     /// Steps of 1024.
-    Binary { symbol: String, power: i32 },
+    Binary {
+        symbol: String,
+        power: i32,
+    },
     /// Steps of 1000 as K, M, B, T.
-    Count { symbol: String },
+    Count {
+        symbol: String,
+    },
     /// Steps of 1000 with names of their own.
-    Scaled { names: Vec<String> },
-    Currency { symbol: String, after: bool },
+    Scaled {
+        names: Vec<String>,
+    },
+    Currency {
+        symbol: String,
+        after: bool,
+    },
     Percent,
     /// 1 is 100 %.
     PercentUnit,
-    Hex { prefix: String },
+    Hex {
+        prefix: String,
+    },
     Scientific,
     /// Thousands apart.
     Locale,
     Text,
-    Bool { yes: String, no: String },
+    Bool {
+        yes: String,
+        no: String,
+    },
     /// A length of time, written in the largest fitting unit: `ns`, `us`, `ms`, `s`, `m`, `h`, `d`.
-    Time { scale: String },
+    Time {
+        scale: String,
+    },
     /// A length of time in words: `ms`, `s`, `ticks` (hundredths of a second).
-    Duration { scale: String },
+    Duration {
+        scale: String,
+    },
     /// `hh:mm:ss`, with days before it or not.
-    Hms { days: bool },
+    Hms {
+        days: bool,
+    },
     /// `01h:02m:03s:004ms`.
-    Clock { scale: String },
+    Clock {
+        scale: String,
+    },
     /// A moment in milliseconds since 1970.
-    Date { style: String },
+    Date {
+        style: String,
+    },
 }
 
 /// A written number. What is before and after it may be drawn smaller.
@@ -109,11 +141,8 @@ impl Unit {
 
     /// Writes `value`; without `decimals` as many as its size calls for.
     pub fn write(&self, value: f64, decimals: Option<u32>, locale: Locale) -> Written {
-        let plain = |text: String, suffix: &str| Written {
-            prefix: String::new(),
-            text,
-            suffix: suffix.to_owned(),
-        };
+        let plain =
+            |text: String, suffix: &str| Written { prefix: String::new(), text, suffix: suffix.to_owned() };
         if value.is_nan() {
             return plain("NaN".to_owned(), "");
         }
@@ -411,18 +440,17 @@ fn hms(seconds: f64, with_days: bool) -> String {
 
 fn clock(value: f64, scale: &str, decimals: Option<u32>) -> String {
     let ms = (if scale == "ms" { value } else { value * 1000.0 }).abs() as u64;
-    let parts = [
-        (ms / 3_600_000, "h"),
-        (ms / 60_000 % 60, "m"),
-        (ms / 1000 % 60, "s"),
-        (ms % 1000, "ms"),
-    ];
+    let parts = [(ms / 3_600_000, "h"), (ms / 60_000 % 60, "m"), (ms / 1000 % 60, "s"), (ms % 1000, "ms")];
     let first = parts.iter().position(|(count, _)| *count > 0).unwrap_or(3);
     let shown = decimals.map_or(4, |decimals| decimals as usize + 1);
     let words: Vec<String> = parts[first..]
         .iter()
         .take(shown)
-        .map(|(count, name)| if *name == "ms" { format!("{count:03}{name}") } else { format!("{count:02}{name}") })
+        .map(
+            |(count, name)| {
+                if *name == "ms" { format!("{count:03}{name}") } else { format!("{count:02}{name}") }
+            },
+        )
         .collect();
     words.join(":")
 }

@@ -18,15 +18,29 @@ const ALL: &str = "$__all";
 #[derive(Clone, Debug, PartialEq)]
 pub enum VariableKind {
     /// Asked of a data source.
-    Query { query: String, datasource: Option<DatasourceRef> },
+    Query {
+        query: String,
+        datasource: Option<DatasourceRef>,
+    },
     /// Written down: `a, b : 2`.
-    Custom { query: String },
+    Custom {
+        query: String,
+    },
     /// Lengths of time, and how many parts the range has when it is to be chosen by itself.
-    Interval { query: String, auto: Option<(i64, String)> },
+    Interval {
+        query: String,
+        auto: Option<(i64, String)>,
+    },
     /// The data sources of a plugin.
-    Datasource { plugin: String },
-    Textbox { query: String },
-    Constant { query: String },
+    Datasource {
+        plugin: String,
+    },
+    Textbox {
+        query: String,
+    },
+    Constant {
+        query: String,
+    },
     /// A kind that is not known; what is stored is all there is.
     Other,
 }
@@ -64,20 +78,24 @@ impl Variable {
         let name = text(value, "/name").filter(|name| !name.is_empty())?;
         let query = match value.pointer("/query") {
             Some(Value::String(query)) => query.clone(),
-            Some(object @ Value::Object(_)) => text(object, "/query").or_else(|| text(object, "/expr")).unwrap_or_default(),
+            Some(object @ Value::Object(_)) => {
+                text(object, "/query").or_else(|| text(object, "/expr")).unwrap_or_default()
+            }
             Some(Value::Number(number)) => number.to_string(),
             _ => String::new(),
         };
         let kind = match str_at(value, "/type").unwrap_or_default() {
             "query" => {
-                let query = if query.is_empty() { text(value, "/definition").unwrap_or_default() } else { query };
+                let query =
+                    if query.is_empty() { text(value, "/definition").unwrap_or_default() } else { query };
                 VariableKind::Query { query, datasource: datasource(value) }
             }
             "custom" => VariableKind::Custom { query },
             "interval" => VariableKind::Interval {
                 query,
                 auto: is_set(value, "/auto").then(|| {
-                    let count = number(value, "/auto_count").map_or(30, |count| count as i64).clamp(1, 11_000);
+                    let count =
+                        number(value, "/auto_count").map_or(30, |count| count as i64).clamp(1, 11_000);
                     (count, text(value, "/auto_min").unwrap_or_else(|| "10s".to_owned()))
                 }),
             },
@@ -159,7 +177,9 @@ fn datasource(value: &Value) -> Option<DatasourceRef> {
 
 fn current(value: &Value) -> Vec<(String, String)> {
     let texts = |pointer: &str| match value.pointer(pointer) {
-        Some(Value::Array(items)) => items.iter().filter_map(|item| Some(item.as_str()?.to_owned())).collect(),
+        Some(Value::Array(items)) => {
+            items.iter().filter_map(|item| Some(item.as_str()?.to_owned())).collect()
+        }
         Some(Value::String(one)) => vec![one.clone()],
         Some(Value::Number(one)) => vec![one.to_string()],
         Some(Value::Bool(one)) => vec![one.to_string()],
@@ -196,7 +216,8 @@ pub(crate) fn custom_options(query: &str) -> Vec<VariableOption> {
     }
     let option = |part: &String| {
         let part = part.trim();
-        let (text, value) = part.split_once(" : ").map_or((part, part), |(text, value)| (text.trim(), value.trim()));
+        let (text, value) =
+            part.split_once(" : ").map_or((part, part), |(text, value)| (text.trim(), value.trim()));
         (!part.is_empty()).then(|| VariableOption { text: text.to_owned(), value: value.to_owned() })
     };
     parts.iter().filter_map(option).take(MOST_OPTIONS).collect()
@@ -204,8 +225,12 @@ pub(crate) fn custom_options(query: &str) -> Vec<VariableOption> {
 
 /// `5m,10m, 1h` or quoted, as intervals are written.
 pub(crate) fn interval_options(query: &str) -> Vec<VariableOption> {
-    let words = query.split(',').map(|word| word.trim().trim_matches(['"', '\''])).filter(|word| !word.is_empty());
-    words.map(|word| VariableOption { text: word.to_owned(), value: word.to_owned() }).take(MOST_OPTIONS).collect()
+    let words =
+        query.split(',').map(|word| word.trim().trim_matches(['"', '\''])).filter(|word| !word.is_empty());
+    words
+        .map(|word| VariableOption { text: word.to_owned(), value: word.to_owned() })
+        .take(MOST_OPTIONS)
+        .collect()
 }
 
 /// A regular expression as a dashboard writes it: `/…/flags`, or bare for the whole text.
@@ -214,18 +239,24 @@ pub(crate) fn regex(text: &str) -> Option<Regex> {
         Some((pattern, flags)) => (pattern.to_owned(), flags),
         None => (format!("^(?:{text})$"), ""),
     };
-    let pattern = pattern.replace("(?<", "(?P<").replace("(?P<=", "(?<=").replace("(?P<!", "(?<!").replace("\\/", "/");
+    let pattern =
+        pattern.replace("(?<", "(?P<").replace("(?P<=", "(?<=").replace("(?P<!", "(?<!").replace("\\/", "/");
     let flags: String = flags.chars().filter(|flag| matches!(flag, 'i' | 's' | 'm')).collect();
     let pattern = if flags.is_empty() { pattern } else { format!("(?{flags}){pattern}") };
     RegexBuilder::new(&pattern).backtrack_limit(MOST_STEPS).build().ok()
 }
 
 /// What a query found, as options: filtered and cut by `regex`, each once, sorted.
-pub(crate) fn options_of(found: Vec<VariableOption>, pattern: &str, sort: u8) -> Result<Vec<VariableOption>, String> {
+pub(crate) fn options_of(
+    found: Vec<VariableOption>,
+    pattern: &str,
+    sort: u8,
+) -> Result<Vec<VariableOption>, String> {
     let mut options: Vec<VariableOption> = match pattern {
         "" => found,
         pattern => {
-            let regex = regex(pattern).ok_or_else(|| format!("the regex {pattern:?} of the variable is not valid"))?;
+            let regex = regex(pattern)
+                .ok_or_else(|| format!("the regex {pattern:?} of the variable is not valid"))?;
             found.iter().filter_map(|option| cut(option, &regex)).collect()
         }
     };
@@ -255,7 +286,9 @@ fn cut(option: &VariableOption, regex: &Regex) -> Option<VariableOption> {
         return Some(VariableOption { text: text.or(value)?, value: value_or_text });
     }
     match captures.get(1) {
-        Some(first) => Some(VariableOption { text: first.as_str().to_owned(), value: first.as_str().to_owned() }),
+        Some(first) => {
+            Some(VariableOption { text: first.as_str().to_owned(), value: first.as_str().to_owned() })
+        }
         None if captures.len() > 1 => None,
         None => Some(option.clone()),
     }
@@ -311,7 +344,8 @@ mod tests {
         assert_eq!(texts(&["a:1", "b:2", "a:3"], "/([^:]+):.*/", 0), ["a", "b"]);
         assert_eq!(texts(&["grafanacloud-usage", "prod"], "(?!grafanacloud-usage).+", 0), ["prod"]);
         assert_eq!(texts(&["Web", "db"], "/WEB/i", 0), ["Web"]);
-        let named = options_of(options(&["id=7 name=x"]), "/id=(?<value>\\d+) name=(?<text>\\w+)/", 0).unwrap();
+        let named =
+            options_of(options(&["id=7 name=x"]), "/id=(?<value>\\d+) name=(?<text>\\w+)/", 0).unwrap();
         assert_eq!(named, [VariableOption { text: "x".into(), value: "7".into() }]);
         assert!(options_of(options(&["a"]), "/(/", 0).is_err());
     }

@@ -56,17 +56,23 @@ pub struct ShownLink {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Body {
-    Row { open: bool },
+    Row {
+        open: bool,
+    },
     Chart(Chart),
     Stat(Stats),
     Gauge(Stats),
     BarGauge(Stats),
     Table(Table),
-    Text { blocks: Vec<Block> },
+    Text {
+        blocks: Vec<Block>,
+    },
     Pie(Pie),
     Heatmap(Heatmap),
     /// In place of what cannot be drawn: why.
-    Nothing { text: String },
+    Nothing {
+        text: String,
+    },
 }
 
 /// What drawing needs to know besides panel and data.
@@ -174,7 +180,8 @@ pub(crate) fn shown_link(link: &Link, scope: &Scope, fill: &dyn Fn(&str) -> Stri
 
 /// Not a script and not another host by accident: `//host` is one.
 pub(crate) fn is_safe_url(url: &str) -> bool {
-    let is_local = (url.starts_with('/') && !url.starts_with("//") && !url.starts_with("/\\")) || url.starts_with(['?', '#']);
+    let is_local = (url.starts_with('/') && !url.starts_with("//") && !url.starts_with("/\\"))
+        || url.starts_with(['?', '#']);
     let is_relative = url.starts_with("d/") || url.starts_with("dashboard");
     url.starts_with("https://") || url.starts_with("http://") || is_local || is_relative
 }

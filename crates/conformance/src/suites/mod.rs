@@ -1,6 +1,7 @@
 //! Every suite by name, and the one thing a suite does.
 
 pub(crate) mod autoscaling;
+pub(crate) mod dashboards;
 pub(crate) mod kong;
 pub(crate) mod kopf;
 pub(crate) mod kustomize;
@@ -32,6 +33,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "autoscaling-behavior", run: autoscaling::behavior },
     Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
     Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
+    Suite { name: "dashboards", run: dashboards::cases },
     Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
     Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kustomize", run: kustomize::cases },
@@ -46,7 +48,6 @@ pub(crate) const SUITES: &[Suite] = &[
 pub(crate) const NOT_RUN: &[&str] = &[
     "autoscaling-keda",
     "autoscaling-vpa",
-    "dashboards",
     "gateway-api",
     "kic-golden",
     "kong",

@@ -10,7 +10,8 @@ pub(super) fn to_time_series(panel: &mut Value) {
     let legend = legend(panel);
     let options = object_mut(panel, "options");
     options.insert("legend".to_owned(), legend);
-    let tooltip = json!({ "mode": if flag(panel, "/tooltip/shared").unwrap_or(true) { "multi" } else { "single" } });
+    let tooltip =
+        json!({ "mode": if flag(panel, "/tooltip/shared").unwrap_or(true) { "multi" } else { "single" } });
     object_mut(panel, "options").insert("tooltip".to_owned(), tooltip);
 
     let axis = panel.pointer("/yaxes/0").cloned().unwrap_or_default();
@@ -22,12 +23,14 @@ pub(super) fn to_time_series(panel: &mut Value) {
     }
     thresholds(panel, &mut defaults, &mut custom);
     // What the panel was given in the newer form stays.
-    let given = panel.pointer("/fieldConfig/defaults").and_then(Value::as_object).cloned().unwrap_or_default();
+    let given =
+        panel.pointer("/fieldConfig/defaults").and_then(Value::as_object).cloned().unwrap_or_default();
     for (key, value) in given {
         if key == "custom" {
             continue;
         }
-        let is_empty = value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
+        let is_empty =
+            value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
         if !is_empty && !defaults.contains_key(&key) {
             defaults.insert(key, value);
         }
@@ -40,11 +43,12 @@ pub(super) fn to_time_series(panel: &mut Value) {
 }
 
 fn legend(panel: &Value) -> Value {
-    let calcs: Vec<&str> = [("min", "min"), ("max", "max"), ("avg", "mean"), ("current", "lastNotNull"), ("total", "sum")]
-        .into_iter()
-        .filter(|(old, _)| is_set(panel, "/legend/values") && is_set(panel, &format!("/legend/{old}")))
-        .map(|(_, new)| new)
-        .collect();
+    let calcs: Vec<&str> =
+        [("min", "min"), ("max", "max"), ("avg", "mean"), ("current", "lastNotNull"), ("total", "sum")]
+            .into_iter()
+            .filter(|(old, _)| is_set(panel, "/legend/values") && is_set(panel, &format!("/legend/{old}")))
+            .map(|(_, new)| new)
+            .collect();
     let sort = str_at(panel, "/legend/sort").map(|sort| match sort {
         "avg" => "Mean",
         "current" => "Last *",
@@ -69,7 +73,13 @@ fn lines(panel: &Value) -> Map<String, Value> {
     let mut set = |key: &str, value: Value| drop(custom.insert(key.to_owned(), value));
     let has_lines = flag(panel, "/lines").unwrap_or(true);
     let (bars, points) = (is_set(panel, "/bars"), is_set(panel, "/points"));
-    let style = if bars { "bars" } else if has_lines { "line" } else { "points" };
+    let style = if bars {
+        "bars"
+    } else if has_lines {
+        "line"
+    } else {
+        "points"
+    };
     set("drawStyle", json!(style));
     set("lineWidth", json!(number(panel, "/linewidth").unwrap_or(1.0)));
     set("fillOpacity", json!(if bars { 100.0 } else { number(panel, "/fill").unwrap_or(1.0) * 10.0 }));
@@ -123,7 +133,9 @@ fn thresholds(panel: &Value, defaults: &mut Map<String, Value>, custom: &mut Map
     let colour = |threshold: &Value| match str_at(threshold, "/colorMode") {
         Some("warning") => "orange".to_owned(),
         Some("ok") => "green".to_owned(),
-        Some("custom") => text(threshold, "/lineColor").or_else(|| text(threshold, "/fillColor")).unwrap_or_default(),
+        Some("custom") => {
+            text(threshold, "/lineColor").or_else(|| text(threshold, "/fillColor")).unwrap_or_default()
+        }
         _ => "red".to_owned(),
     };
     let mut steps: Vec<(f64, String)> = Vec::new();
@@ -185,11 +197,15 @@ fn series_override(old: &Value, right: &Value) -> Option<Value> {
             "color" => set("color", json!({ "mode": "fixed", "fixedColor": value })),
             "fill" => set("custom.fillOpacity", json!(crate::json::as_number(value).unwrap_or(0.0) * 10.0)),
             "linewidth" => set("custom.lineWidth", value.clone()),
-            "dashes" if value == &json!(true) => set("custom.lineStyle", json!({ "fill": "dash", "dash": [10, 10] })),
+            "dashes" if value == &json!(true) => {
+                set("custom.lineStyle", json!({ "fill": "dash", "dash": [10, 10] }))
+            }
             "steppedLine" if value == &json!(true) => set("custom.lineInterpolation", json!("stepAfter")),
             "bars" if value == &json!(true) => set("custom.drawStyle", json!("bars")),
             "lines" if value == &json!(false) && !is_set(old, "/bars") => set("custom.lineWidth", json!(0)),
-            "lines" if value == &json!(true) && !is_set(old, "/bars") => set("custom.drawStyle", json!("line")),
+            "lines" if value == &json!(true) && !is_set(old, "/bars") => {
+                set("custom.drawStyle", json!("line"))
+            }
             "points" if value == &json!(true) => set("custom.showPoints", json!("always")),
             "transform" if value == &json!("negative-Y") => set("custom.transform", json!("negative-Y")),
             "stack" => match value {

@@ -21,7 +21,8 @@ pub(super) fn single_stat(panel: &mut Value) {
         "name" => "lastNotNull",
         _ => "lastNotNull",
     };
-    let mut defaults = panel.pointer("/fieldConfig/defaults").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut defaults =
+        panel.pointer("/fieldConfig/defaults").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut set = |key: &str, value: Value| drop(defaults.insert(key.to_owned(), value));
     if let Some(unit) = text(panel, "/format") {
         set("unit", json!(unit));
@@ -37,15 +38,20 @@ pub(super) fn single_stat(panel: &mut Value) {
         set("max", json!(number(panel, "/gauge/maxValue").unwrap_or(100.0)));
     }
     let limits = match panel.pointer("/thresholds") {
-        Some(Value::String(text)) => text.split(',').filter_map(|part| part.trim().parse::<f64>().ok()).collect(),
+        Some(Value::String(text)) => {
+            text.split(',').filter_map(|part| part.trim().parse::<f64>().ok()).collect()
+        }
         _ => Vec::new(),
     };
     let colours: Vec<String> =
         list(panel, "/colors").iter().filter_map(|colour| Some(colour.as_str()?.to_owned())).collect();
     if !colours.is_empty() {
         let values = std::iter::once(Value::Null).chain(limits.into_iter().map(|limit| json!(limit)));
-        let steps: Vec<Value> =
-            colours.iter().zip(values).map(|(color, value)| json!({ "color": color, "value": value })).collect();
+        let steps: Vec<Value> = colours
+            .iter()
+            .zip(values)
+            .map(|(color, value)| json!({ "color": color, "value": value }))
+            .collect();
         set("thresholds", json!({ "mode": "absolute", "steps": steps }));
     }
     let mappings = old_mappings(panel);
@@ -254,7 +260,9 @@ pub(super) fn value_mappings(panel: &mut Value) {
         let Some(list) = mappings.as_array_mut() else { return };
         for mapping in list {
             let new = match number(mapping, "/type") {
-                Some(2.0) => range_mapping(number(mapping, "/from"), number(mapping, "/to"), text_of(mapping, "/text")),
+                Some(2.0) => {
+                    range_mapping(number(mapping, "/from"), number(mapping, "/to"), text_of(mapping, "/text"))
+                }
                 Some(_) => value_mapping(
                     &text_of(mapping, "/value").unwrap_or_default(),
                     text_of(mapping, "/text").unwrap_or_default(),
@@ -348,7 +356,10 @@ mod tests {
         value_mappings(&mut panel);
         cell_options(&mut panel);
         assert_eq!(panel["fieldConfig"]["defaults"]["mappings"][0]["options"]["to"], 5.0);
-        assert_eq!(panel["fieldConfig"]["defaults"]["custom"]["cellOptions"], json!({"type": "gauge", "mode": "lcd"}));
+        assert_eq!(
+            panel["fieldConfig"]["defaults"]["custom"]["cellOptions"],
+            json!({"type": "gauge", "mode": "lcd"})
+        );
         assert_eq!(panel["fieldConfig"]["overrides"][0]["properties"][0]["value"]["type"], "color-text");
     }
 }

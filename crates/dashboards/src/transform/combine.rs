@@ -69,7 +69,10 @@ pub(super) fn merge(frames: Vec<Frame>) -> Vec<Frame> {
 pub(super) fn join(frames: Vec<Frame>, by: Option<&str>, is_inner: bool) -> Vec<Frame> {
     let names = display_names(&frames);
     let key_of = |frame: &Frame, names: &[String]| match by.filter(|by| !by.is_empty()) {
-        Some(by) => names.iter().position(|name| name == by).or_else(|| frame.fields.iter().position(|f| f.name == by)),
+        Some(by) => names
+            .iter()
+            .position(|name| name == by)
+            .or_else(|| frame.fields.iter().position(|f| f.name == by)),
         None => frame.fields.iter().position(|field| field.kind == FieldType::Time),
     };
     let keyed: Vec<(Frame, usize)> = frames
@@ -104,8 +107,10 @@ pub(super) fn join(frames: Vec<Frame>, by: Option<&str>, is_inner: bool) -> Vec<
         order.sort_by(|a, b| keys[*a].number().unwrap_or(0.0).total_cmp(&keys[*b].number().unwrap_or(0.0)));
     }
     let (first, key) = &keyed[0];
-    let mut fields =
-        vec![Field { cells: order.iter().map(|at| keys[*at].clone()).collect(), ..first.fields[*key].clone() }];
+    let mut fields = vec![Field {
+        cells: order.iter().map(|at| keys[*at].clone()).collect(),
+        ..first.fields[*key].clone()
+    }];
     for (frame, key) in &keyed {
         let mut place: Vec<Option<usize>> = vec![None; keys.len()];
         for (row, cell) in frame.fields[*key].cells.iter().enumerate() {
@@ -116,8 +121,10 @@ pub(super) fn join(frames: Vec<Frame>, by: Option<&str>, is_inner: bool) -> Vec<
                 place[*at] = Some(row);
             }
         }
-        for field in frame.fields.iter().enumerate().filter(|(index, _)| index != key).map(|(_, field)| field) {
-            let cell = |at: &usize| place[*at].and_then(|row| field.cells.get(row)).cloned().unwrap_or(Cell::Null);
+        for field in frame.fields.iter().enumerate().filter(|(index, _)| index != key).map(|(_, field)| field)
+        {
+            let cell =
+                |at: &usize| place[*at].and_then(|row| field.cells.get(row)).cloned().unwrap_or(Cell::Null);
             fields.push(Field { cells: order.iter().map(cell).collect(), ..field.clone() });
         }
     }
@@ -130,7 +137,9 @@ pub(super) fn series_to_rows(frames: Vec<Frame>) -> Vec<Frame> {
     let mut rows: Vec<(Cell, String, Cell)> = Vec::new();
     for (frame, names) in frames.iter().zip(&names) {
         let Some(time) = frame.time() else { continue };
-        for (field, name) in frame.fields.iter().zip(names).filter(|(field, _)| field.kind == FieldType::Number) {
+        for (field, name) in
+            frame.fields.iter().zip(names).filter(|(field, _)| field.kind == FieldType::Number)
+        {
             for (time, value) in time.cells.iter().zip(&field.cells) {
                 if rows.len() < MOST_ROWS {
                     rows.push((time.clone(), name.clone(), value.clone()));
@@ -162,14 +171,23 @@ pub(super) fn labels_to_fields(frames: Vec<Frame>, options: &Value) -> Vec<Frame
     let wanted = |name: &str| keep.is_empty() || keep.iter().any(|kept| kept == name);
     if str_at(options, "/mode") == Some("rows") {
         let one = |frame: Frame| {
-            let labels = frame.fields.iter().find(|field| !field.labels.is_empty()).map(|field| field.labels.clone());
+            let labels =
+                frame.fields.iter().find(|field| !field.labels.is_empty()).map(|field| field.labels.clone());
             let labels = labels.unwrap_or_else(Labels::empty);
             let pairs: Vec<(&str, &str)> = labels.iter().filter(|(name, _)| wanted(name)).collect();
             let column = |text: &str| Cell::Text(text.to_owned());
             Frame {
                 fields: vec![
-                    Field::new("label", FieldType::Text, pairs.iter().map(|(name, _)| column(name)).collect()),
-                    Field::new("value", FieldType::Text, pairs.iter().map(|(_, value)| column(value)).collect()),
+                    Field::new(
+                        "label",
+                        FieldType::Text,
+                        pairs.iter().map(|(name, _)| column(name)).collect(),
+                    ),
+                    Field::new(
+                        "value",
+                        FieldType::Text,
+                        pairs.iter().map(|(_, value)| column(value)).collect(),
+                    ),
                 ],
                 ..frame
             }
@@ -196,7 +214,8 @@ pub(super) fn labels_to_fields(frames: Vec<Frame>, options: &Value) -> Vec<Frame
         }
         let at = fields.iter().position(|field| field.kind != FieldType::Time).unwrap_or(fields.len());
         let labels = columns.into_iter().filter(|(name, _)| name != "__name__");
-        let labels = labels.map(|(name, value)| Field::new(name, FieldType::Text, vec![Cell::Text(value); rows]));
+        let labels =
+            labels.map(|(name, value)| Field::new(name, FieldType::Text, vec![Cell::Text(value); rows]));
         fields.splice(at..at, labels);
         Frame { name: String::new(), ref_id: frame.ref_id, fields }
     };
@@ -209,12 +228,15 @@ pub(super) fn join_by_labels(frames: Vec<Frame>, options: &Value) -> Vec<Frame> 
     let join = strings(options, "/join");
     let mut rows: Vec<(Vec<(String, String)>, HashMap<String, Cell>)> = Vec::new();
     let (mut names, mut columns): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
-    for field in frames.iter().flat_map(|frame| &frame.fields).filter(|field| field.kind == FieldType::Number) {
+    for field in frames.iter().flat_map(|frame| &frame.fields).filter(|field| field.kind == FieldType::Number)
+    {
         let Some(column) = field.labels.get(value_label) else { continue };
         let key: Vec<(String, String)> = field
             .labels
             .iter()
-            .filter(|(name, _)| *name != value_label && (join.is_empty() || join.iter().any(|wanted| wanted == name)))
+            .filter(|(name, _)| {
+                *name != value_label && (join.is_empty() || join.iter().any(|wanted| wanted == name))
+            })
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         for (name, _) in &key {
@@ -226,8 +248,8 @@ pub(super) fn join_by_labels(frames: Vec<Frame>, options: &Value) -> Vec<Frame> 
             columns.push(column.to_owned());
         }
         let last = field.cells.last().cloned().unwrap_or(Cell::Null);
-        match rows.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, cells)) => drop(cells.insert(column.to_owned(), last)),
+        match rows.iter().position(|(known, _)| *known == key) {
+            Some(at) => drop(rows[at].1.insert(column.to_owned(), last)),
             None if rows.len() < MOST_ROWS => rows.push((key, HashMap::from([(column.to_owned(), last)]))),
             None => {}
         }

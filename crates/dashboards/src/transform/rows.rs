@@ -15,7 +15,9 @@ pub(super) fn group_by(frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
     let names = display_names(&frames);
     let operation = |name: &str| options.pointer("/fields").and_then(|fields| fields.get(name));
     let one = |(frame, names): (Frame, Vec<String>)| {
-        let is = |name: &String, what: &str| operation(name).is_some_and(|o| str_at(o, "/operation") == Some(what));
+        let is = |name: &String, what: &str| {
+            operation(name).is_some_and(|o| str_at(o, "/operation") == Some(what))
+        };
         let keys: Vec<usize> = (0..names.len()).filter(|index| is(&names[*index], "groupby")).collect();
         if keys.is_empty() {
             return frame;
@@ -35,14 +37,20 @@ pub(super) fn group_by(frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
             groups[at].push(row);
         }
         let first = |field: &Field| {
-            groups.iter().map(|rows| field.cells.get(rows[0]).cloned().unwrap_or(Cell::Null)).collect::<Vec<_>>()
+            groups
+                .iter()
+                .map(|rows| field.cells.get(rows[0]).cloned().unwrap_or(Cell::Null))
+                .collect::<Vec<_>>()
         };
-        let mut fields: Vec<Field> =
-            keys.iter().map(|key| Field { cells: first(&frame.fields[*key]), ..frame.fields[*key].clone() }).collect();
+        let mut fields: Vec<Field> = keys
+            .iter()
+            .map(|key| Field { cells: first(&frame.fields[*key]), ..frame.fields[*key].clone() })
+            .collect();
         for (field, name) in frame.fields.iter().zip(&names).filter(|(_, name)| is(name, "aggregate")) {
             for calc in operation(name).map(|o| strings(o, "/aggregations")).unwrap_or_default() {
                 let cell = |rows: &Vec<usize>| {
-                    let cells: Vec<Cell> = rows.iter().filter_map(|row| field.cells.get(*row).cloned()).collect();
+                    let cells: Vec<Cell> =
+                        rows.iter().filter_map(|row| field.cells.get(*row).cloned()).collect();
                     reduce_cells(&cells, &calc)
                 };
                 let cells: Vec<Cell> = groups.iter().map(cell).collect();
@@ -69,13 +77,16 @@ fn kind_of(cells: &[Cell], otherwise: FieldType) -> FieldType {
 pub(super) fn reduce(frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
     let calcs = strings(options, "/reducers");
     let with_time = is_set(options, "/includeTimeField");
-    let is_wanted = |field: &Field| field.kind == FieldType::Number || (with_time && field.kind == FieldType::Time);
+    let is_wanted =
+        |field: &Field| field.kind == FieldType::Number || (with_time && field.kind == FieldType::Time);
     let names = display_names(&frames);
     if str_at(options, "/mode") == Some("reduceFields") {
         let calc = calcs.first().map_or("lastNotNull", String::as_str).to_owned();
         let one = |frame: Frame| {
             let fields = frame.fields.into_iter().filter(|field| with_time || field.kind != FieldType::Time);
-            let fields = fields.map(|field| Field { cells: vec![reduce_cells(&field.cells, &calc)], ..field }).collect();
+            let fields = fields
+                .map(|field| Field { cells: vec![reduce_cells(&field.cells, &calc)], ..field })
+                .collect();
             Frame { name: frame.name, ref_id: frame.ref_id, fields }
         };
         return frames.into_iter().map(one).collect();
@@ -87,10 +98,14 @@ pub(super) fn reduce(frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
         .flat_map(|(frame, names)| frame.fields.iter().zip(names))
         .filter(|(field, _)| is_wanted(field))
         .collect();
-    let mut columns =
-        vec![Field::new("Field", FieldType::Text, fields.iter().map(|(f, name)| Cell::Text(name_for(f, name))).collect())];
+    let mut columns = vec![Field::new(
+        "Field",
+        FieldType::Text,
+        fields.iter().map(|(f, name)| Cell::Text(name_for(f, name))).collect(),
+    )];
     if with_labels {
-        let mut labels: Vec<&str> = fields.iter().flat_map(|(field, _)| field.labels.iter().map(|(name, _)| name)).collect();
+        let mut labels: Vec<&str> =
+            fields.iter().flat_map(|(field, _)| field.labels.iter().map(|(name, _)| name)).collect();
         labels.sort_unstable();
         labels.dedup();
         for label in labels {
@@ -174,7 +189,8 @@ pub(super) fn filter_by_value(frames: Vec<Frame>, options: &Value) -> Vec<Frame>
 fn passes(cell: &Cell, filter: &Value) -> Option<bool> {
     let own = cell.number();
     let value = number(filter, "/config/options/value");
-    let compare = |fits: fn(f64, f64) -> bool| Some(own.zip(value).is_some_and(|(own, value)| fits(own, value)));
+    let compare =
+        |fits: fn(f64, f64) -> bool| Some(own.zip(value).is_some_and(|(own, value)| fits(own, value)));
     match str_at(filter, "/config/id")? {
         "greater" => compare(|own, value| own > value),
         "greaterOrEqual" => compare(|own, value| own >= value),
@@ -208,12 +224,15 @@ pub(super) fn calculate(frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
         let rows = frame.rows();
         let (cells, name) = match str_at(options, "/mode").unwrap_or("reduceRow") {
             "binary" => {
-                let side = |side: &str| text(options, &format!("/binary/{side}"))
-                    .or_else(|| text(options, &format!("/binary/{side}/matcher/options")))
-                    .or_else(|| text(options, &format!("/binary/{side}/fixed")))
-                    .unwrap_or_default();
+                let side = |side: &str| {
+                    text(options, &format!("/binary/{side}"))
+                        .or_else(|| text(options, &format!("/binary/{side}/matcher/options")))
+                        .or_else(|| text(options, &format!("/binary/{side}/fixed")))
+                        .unwrap_or_default()
+                };
                 let (left, right) = (side("left"), side("right"));
-                let operator = str_at(options, "/binary/operator").or(str_at(options, "/binary/reducer")).unwrap_or("+");
+                let operator =
+                    str_at(options, "/binary/operator").or(str_at(options, "/binary/reducer")).unwrap_or("+");
                 let value = |side: &str, row: usize| match names.iter().position(|name| name == side) {
                     Some(at) => frame.fields[at].cells.get(row).and_then(Cell::number),
                     None => side.trim().parse().ok(),
@@ -231,11 +250,14 @@ pub(super) fn calculate(frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
                     .fields
                     .iter()
                     .zip(&names)
-                    .filter(|(field, name)| field.kind == FieldType::Number && (include.is_empty() || include.contains(name)))
+                    .filter(|(field, name)| {
+                        field.kind == FieldType::Number && (include.is_empty() || include.contains(name))
+                    })
                     .map(|(field, _)| field)
                     .collect();
                 let cell = |row: usize| {
-                    let cells: Vec<Cell> = chosen.iter().filter_map(|field| field.cells.get(row).cloned()).collect();
+                    let cells: Vec<Cell> =
+                        chosen.iter().filter_map(|field| field.cells.get(row).cloned()).collect();
                     reduce_cells(&cells, calc)
                 };
                 ((0..rows).map(cell).collect(), reducer_name(calc).to_owned())

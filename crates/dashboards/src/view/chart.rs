@@ -115,12 +115,16 @@ pub struct Limit {
 
 pub(super) fn chart(input: &Input<'_>) -> Chart {
     let step_ms = input.plan.queries.iter().filter_map(|query| crate::frame::step_of(query.when)).max();
-    let mut seen: Vec<Seen<'_>> =
-        input.fields().filter(|seen| seen.field.kind == FieldType::Number && seen.frame.time().is_some()).collect();
+    let mut seen: Vec<Seen<'_>> = input
+        .fields()
+        .filter(|seen| seen.field.kind == FieldType::Number && seen.frame.time().is_some())
+        .collect();
     let left_out = seen.len().saturating_sub(input.look.most_series);
     if left_out > 0 {
         // The ones that matter now: by last value.
-        let last = |seen: &Seen<'_>| reduce(&seen.field.cells, "lastNotNull").number().unwrap_or(f64::NEG_INFINITY).abs();
+        let last = |seen: &Seen<'_>| {
+            reduce(&seen.field.cells, "lastNotNull").number().unwrap_or(f64::NEG_INFINITY).abs()
+        };
         seen.sort_by(|a, b| last(b).total_cmp(&last(a)));
         seen.truncate(input.look.most_series);
     }
@@ -139,12 +143,27 @@ pub(super) fn chart(input: &Input<'_>) -> Chart {
         series.push(one);
     }
     let limits = seen.first().map(limits).unwrap_or_default();
-    let left = left.or_else(|| right.is_none().then(|| default_axis(input))).unwrap_or(Axis { hidden: true, ..Axis::default() });
-    Chart { from_ms: input.plan.from_ms, to_ms: input.plan.to_ms, times_ms, series, left_out, left, right, legend, limits }
+    let left = left
+        .or_else(|| right.is_none().then(|| default_axis(input)))
+        .unwrap_or(Axis { hidden: true, ..Axis::default() });
+    Chart {
+        from_ms: input.plan.from_ms,
+        to_ms: input.plan.to_ms,
+        times_ms,
+        series,
+        left_out,
+        left,
+        right,
+        legend,
+        limits,
+    }
 }
 
 fn default_axis(input: &Input<'_>) -> Axis {
-    Axis { unit: Unit::of(&text(&input.panel.field_defaults, "/unit").unwrap_or_default()), ..Axis::default() }
+    Axis {
+        unit: Unit::of(&text(&input.panel.field_defaults, "/unit").unwrap_or_default()),
+        ..Axis::default()
+    }
 }
 
 /// Every step of the queries, so that gaps are gaps; where queries have different steps, every moment there is.
@@ -197,10 +216,15 @@ fn one_series(
     if style.custom_flag("/nullsAreZero") {
         values.iter_mut().filter(|value| value.is_none()).for_each(|value| *value = Some(0.0));
     }
-    let cells: Vec<Cell> = seen.field.cells.iter().map(|cell| match cell {
-        Cell::Number(value) => Cell::Number(value * sign),
-        other => other.clone(),
-    }).collect();
+    let cells: Vec<Cell> = seen
+        .field
+        .cells
+        .iter()
+        .map(|cell| match cell {
+            Cell::Number(value) => Cell::Number(value * sign),
+            other => other.clone(),
+        })
+        .collect();
     let calcs = calcs.iter().map(|calc| {
         let cell = reduce(&cells, calc);
         let shown = style.show(&cell, input.scope.locale, (0.0, 0.0));
@@ -225,19 +249,32 @@ fn one_series(
             _ => "linear",
         },
         width: number(custom, "/lineWidth").unwrap_or(1.0).clamp(0.0, 10.0),
-        fill: number(custom, "/fillOpacity").unwrap_or(if draw == "bars" { 100.0 } else { 0.0 }).clamp(0.0, 100.0) / 100.0,
+        fill: number(custom, "/fillOpacity")
+            .unwrap_or(if draw == "bars" { 100.0 } else { 0.0 })
+            .clamp(0.0, 100.0)
+            / 100.0,
         dash: match str_at(custom, "/lineStyle/fill") {
             Some("dash") => {
-                let given: Vec<f64> = crate::json::list(custom, "/lineStyle/dash").iter().filter_map(as_number).take(8).collect();
+                let given: Vec<f64> = crate::json::list(custom, "/lineStyle/dash")
+                    .iter()
+                    .filter_map(as_number)
+                    .take(8)
+                    .collect();
                 if given.is_empty() { vec![8.0, 6.0] } else { given }
             }
             Some("dot") => vec![1.0, 4.0],
             _ => Vec::new(),
         },
-        points: draw == "points" || style.custom_str("/showPoints") == Some("always") || own_points.len() == 1,
-        spans: custom.pointer("/spanNulls").is_some_and(|spans| spans == &Value::Bool(true) || spans.is_number()),
+        points: draw == "points"
+            || style.custom_str("/showPoints") == Some("always")
+            || own_points.len() == 1,
+        spans: custom
+            .pointer("/spanNulls")
+            .is_some_and(|spans| spans == &Value::Bool(true) || spans.is_number()),
         stack: match stack_mode {
-            "normal" | "percent" => text(custom, "/stacking/group").filter(|group| !group.is_empty()).unwrap_or_else(|| "A".to_owned()),
+            "normal" | "percent" => text(custom, "/stacking/group")
+                .filter(|group| !group.is_empty())
+                .unwrap_or_else(|| "A".to_owned()),
             _ => String::new(),
         },
         percent: stack_mode == "percent",
@@ -303,7 +340,8 @@ fn axis_of(seen: &Seen<'_>, scope: &Scope) -> Axis {
 fn legend(options: &Value) -> Legend {
     Legend {
         shown: flag(options, "/legend/showLegend").unwrap_or(true),
-        as_table: str_at(options, "/legend/displayMode") == Some("table") || is_set(options, "/legend/asTable"),
+        as_table: str_at(options, "/legend/displayMode") == Some("table")
+            || is_set(options, "/legend/asTable"),
         at_right: str_at(options, "/legend/placement") == Some("right"),
         calcs: strings(options, "/legend/calcs").iter().map(|calc| reducer_name(calc).to_owned()).collect(),
         sort_by: text(options, "/legend/sortBy"),

@@ -31,16 +31,25 @@ pub struct Heatmap {
 
 pub(super) fn heatmap(input: &Input<'_>) -> Heatmap {
     let options = &input.panel.options;
-    let unit_id = text(options, "/yAxis/unit").or_else(|| text(&input.panel.field_defaults, "/unit")).unwrap_or_default();
+    let unit_id = text(options, "/yAxis/unit")
+        .or_else(|| text(&input.panel.field_defaults, "/unit"))
+        .unwrap_or_default();
     let unit = Unit::of(&unit_id);
     let decimals = number(options, "/yAxis/decimals").map(|decimals| decimals.max(0.0) as u32);
     let bound = |name: &str| match name.parse::<f64>() {
         Ok(value) => unit.write(value, decimals, input.scope.locale).joined(),
         Err(_) => name.replace("+Inf", "∞"),
     };
-    let step_ms = input.plan.queries.iter().filter_map(|query| crate::frame::step_of(query.when)).max().unwrap_or(15_000);
+    let step_ms = input
+        .plan
+        .queries
+        .iter()
+        .filter_map(|query| crate::frame::step_of(query.when))
+        .max()
+        .unwrap_or(15_000);
     let mut places: BTreeMap<i64, usize> = BTreeMap::new();
-    let fields: Vec<_> = input.fields().filter(|seen| seen.field.kind == FieldType::Number).take(MOST_BUCKETS).collect();
+    let fields: Vec<_> =
+        input.fields().filter(|seen| seen.field.kind == FieldType::Number).take(MOST_BUCKETS).collect();
     for time in fields.iter().filter_map(|seen| seen.frame.time()).flat_map(|time| &time.cells) {
         if let Cell::Time(ms) = time {
             places.insert(*ms, 0);
@@ -69,7 +78,8 @@ pub(super) fn heatmap(input: &Input<'_>) -> Heatmap {
     let exponent = number(options, "/color/exponent").unwrap_or(0.5).clamp(0.1, 2.0);
     let shade = |value: &Option<f64>| match value {
         Some(value) if *value > 1e-9 && most > 0.0 => {
-            1 + ((value / most).powf(exponent) * (SHADES - 1) as f64).round().clamp(0.0, (SHADES - 1) as f64) as u8
+            1 + ((value / most).powf(exponent) * (SHADES - 1) as f64).round().clamp(0.0, (SHADES - 1) as f64)
+                as u8
         }
         _ => 0,
     };
@@ -90,8 +100,13 @@ fn shades(input: &Input<'_>) -> Vec<Color> {
     let options = &input.panel.options;
     let theme = input.look.theme;
     let ground = theme.ground();
-    let fill = str_at(options, "/color/fill").and_then(|name| color::named(name, theme)).unwrap_or(Color::hex(0xFA6400));
-    let scheme = str_at(options, "/color/scheme").filter(|_| str_at(options, "/color/mode") != Some("opacity"));
-    let scale = scheme.and_then(|scheme| color::scale(scheme, theme)).unwrap_or_else(|| vec![ground.mix(fill, 0.2), fill]);
+    let fill = str_at(options, "/color/fill")
+        .and_then(|name| color::named(name, theme))
+        .unwrap_or(Color::hex(0xFA6400));
+    let scheme =
+        str_at(options, "/color/scheme").filter(|_| str_at(options, "/color/mode") != Some("opacity"));
+    let scale = scheme
+        .and_then(|scheme| color::scale(scheme, theme))
+        .unwrap_or_else(|| vec![ground.mix(fill, 0.2), fill]);
     (0..SHADES).map(|at| color::along(&scale, at as f64 / (SHADES - 1) as f64)).collect()
 }

@@ -69,7 +69,8 @@ pub(super) fn stats(input: &Input<'_>) -> Stats {
         if all_values {
             let texts = seen.frame.fields.iter().find(|field| field.kind == FieldType::Text);
             for (row, cell) in seen.field.cells.iter().enumerate() {
-                let name = texts.and_then(|field| field.cells.get(row)).map_or_else(|| seen.name.clone(), Cell::key);
+                let name =
+                    texts.and_then(|field| field.cells.get(row)).map_or_else(|| seen.name.clone(), Cell::key);
                 items.push(item(input, &seen.style, name, cell, range, Vec::new()));
             }
             continue;
@@ -95,7 +96,8 @@ pub(super) fn stats(input: &Input<'_>) -> Stats {
         }
         items.push(empty);
     }
-    let limit = number(options, "/reduceOptions/limit").map_or(MOST_VALUES, |limit| (limit as usize).clamp(1, MOST_VALUES));
+    let limit = number(options, "/reduceOptions/limit")
+        .map_or(MOST_VALUES, |limit| (limit as usize).clamp(1, MOST_VALUES));
     let left_out = items.len().saturating_sub(limit);
     items.truncate(limit);
     let word = |pointer: &str, default: &str| str_at(options, pointer).unwrap_or(default).to_owned();

@@ -58,7 +58,9 @@ pub struct TableCell {
 pub(super) fn table(input: &Input<'_>) -> Table {
     let options = &input.panel.options;
     let wanted = number(options, "/frameIndex").map_or(0, |index| index as usize);
-    let Some(at) = (wanted < input.frames.len()).then_some(wanted).or((!input.frames.is_empty()).then_some(0)) else {
+    let Some(at) =
+        (wanted < input.frames.len()).then_some(wanted).or((!input.frames.is_empty()).then_some(0))
+    else {
         return Table { header: true, ..Table::default() };
     };
     let names = &input.names[at];
@@ -66,7 +68,8 @@ pub(super) fn table(input: &Input<'_>) -> Table {
     if let Some(sort) = list(options, "/sortBy").first() {
         let wanted = text(sort, "/displayName").unwrap_or_default();
         let by = frame.fields.iter().zip(names).position(|(field, name)| {
-            *name == wanted || input.styles.of(field, name, &frame.ref_id).display_name.as_ref() == Some(&wanted)
+            *name == wanted
+                || input.styles.of(field, name, &frame.ref_id).display_name.as_ref() == Some(&wanted)
         });
         if let Some(by) = by {
             frame = sort_rows(frame, by, is_set(sort, "/desc"));
@@ -84,7 +87,8 @@ pub(super) fn table(input: &Input<'_>) -> Table {
     let total = frame.rows();
     let ranges: Vec<(f64, f64)> = seen.iter().map(|seen| range(seen.field.numbers())).collect();
     let rows = (0..total.min(MOST_ROWS)).map(|row| {
-        let cell = |(at, seen): (usize, &Seen<'_>)| cell(input, seen, &columns[at], &frame, names, row, ranges[at]);
+        let cell =
+            |(at, seen): (usize, &Seen<'_>)| cell(input, seen, &columns[at], &frame, names, row, ranges[at]);
         seen.iter().enumerate().map(cell).collect()
     });
     let rows = rows.collect();
@@ -108,7 +112,8 @@ fn column(seen: &Seen<'_>) -> Column {
             Some("right") => true,
             _ => is_number,
         },
-        cell: if kind == "color-background" && seen.style.custom_flag("/applyToRow") { "auto" } else { kind }.to_owned(),
+        cell: if kind == "color-background" && seen.style.custom_flag("/applyToRow") { "auto" } else { kind }
+            .to_owned(),
         is_number,
     }
 }
@@ -165,8 +170,11 @@ fn fill_row(
     if !template.contains('$') {
         return template.to_owned();
     }
-    let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let mut out = template.replace("${__value.text}", &encode(text)).replace("${__value.raw}", &encode(&value.key()));
+    let encode = |text: &str| {
+        percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+    };
+    let mut out =
+        template.replace("${__value.text}", &encode(text)).replace("${__value.raw}", &encode(&value.key()));
     out = out.replace("${__value}", &encode(&value.key())).replace("${__field.name}", &encode(&seen.name));
     for (label, value) in seen.field.labels.iter() {
         out = out.replace(&format!("${{__field.labels.{label}}}"), &encode(value));
@@ -201,7 +209,8 @@ fn footer(input: &Input<'_>, seen: &[Seen<'_>]) -> Vec<String> {
     let fields = strings(options, "/footer/fields");
     let only = str_at(options, "/footer/fields").unwrap_or("");
     let is_wanted = |name: &String| {
-        (fields.is_empty() || fields.iter().all(String::is_empty) || fields.contains(name)) && (only.is_empty() || only == name)
+        (fields.is_empty() || fields.iter().all(String::is_empty) || fields.contains(name))
+            && (only.is_empty() || only == name)
     };
     let one = |seen: &Seen<'_>| {
         if seen.field.kind != FieldType::Number || !is_wanted(&seen.name) {

@@ -59,7 +59,8 @@ fn without_tags(html: &str) -> String {
         };
         let tag = &after[..end];
         rest = &after[end + 1..];
-        let name = tag.split(|c: char| c.is_whitespace() || c == '/').find(|part| !part.is_empty()).unwrap_or("");
+        let name =
+            tag.split(|c: char| c.is_whitespace() || c == '/').find(|part| !part.is_empty()).unwrap_or("");
         let closes = tag.starts_with('/');
         match name.to_ascii_lowercase().as_str() {
             "br" | "p" | "div" | "ul" | "ol" | "tr" | "center" => out.push_str("\n\n"),
@@ -225,7 +226,9 @@ mod tests {
 
     #[test]
     fn markdown_and_html_become_blocks() {
-        let blocks = markdown(&without_tags("# Title\n\nSome **bold** and `code`.\n- [a](https://x.org)\n<h2>Two</h2><a href=\"/d/x\">in</a>"));
+        let blocks = markdown(&without_tags(
+            "# Title\n\nSome **bold** and `code`.\n- [a](https://x.org)\n<h2>Two</h2><a href=\"/d/x\">in</a>",
+        ));
         assert_eq!(blocks.len(), 5);
         assert_eq!(blocks[3], Block::Heading { level: 2, inlines: inlines("Two") });
         let Block::Paragraph { inlines } = &blocks[4] else { panic!("{blocks:?}") };
