@@ -70,37 +70,38 @@ impl Shop {
 
     /// Starts `up` and waits until it says that everything is ready.
     pub(crate) fn up(&self) -> Up {
-        let mut process = self
-            .up_command()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let mut seen = Vec::new();
-        let report = loop {
-            let Some(Ok(line)) = lines.next() else {
-                let mut errors = String::new();
-                let _ = process.stderr.take().expect("piped").read_to_string(&mut errors);
-                let _ = process.wait();
-                panic!("up ended before it was ready\n{}\n{errors}", seen.join("\n"));
-            };
-            let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
-            seen.push(line);
-            if value["ready"] == true {
-                break value;
-            }
+        start_up(self.up_command(), &self.data_dir())
+    }
+}
+
+/// Runs a command line of `up --output json` and waits until it says that everything is ready.
+pub(crate) fn start_up(mut command: Command, data_dir: &Path) -> Up {
+    let mut process =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+    let mut seen = Vec::new();
+    let report = loop {
+        let Some(Ok(line)) = lines.next() else {
+            let mut errors = String::new();
+            let _ = process.stderr.take().expect("piped").read_to_string(&mut errors);
+            let _ = process.wait();
+            panic!("up ended before it was ready\n{}\n{errors}", seen.join("\n"));
         };
-        // Whatever it still prints must not fill the pipes.
-        std::thread::spawn(move || lines.for_each(drop));
-        let mut errors = process.stderr.take().expect("piped");
-        std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::stderr()));
-        Up {
-            process,
-            addresses: report["addresses"].clone(),
-            kubeconfig: report["kubeconfig"].as_str().expect("kubeconfig").into(),
-            data_dir: std::fs::canonicalize(self.data_dir()).expect("up made it"),
+        let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        seen.push(line);
+        if value["ready"] == true {
+            break value;
         }
+    };
+    // Whatever it still prints must not fill the pipes.
+    std::thread::spawn(move || lines.for_each(drop));
+    let mut errors = process.stderr.take().expect("piped");
+    std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::stderr()));
+    Up {
+        process,
+        addresses: report["addresses"].clone(),
+        kubeconfig: report["kubeconfig"].as_str().expect("kubeconfig").into(),
+        data_dir: std::fs::canonicalize(data_dir).expect("up made it"),
     }
 }
 

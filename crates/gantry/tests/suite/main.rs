@@ -2,6 +2,7 @@
 
 mod errors;
 mod harness;
+mod kopf;
 mod prove;
 mod survive;
 mod verbs;
