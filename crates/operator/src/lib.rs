@@ -54,6 +54,7 @@
 mod connect;
 mod controller;
 mod events;
+mod explain;
 mod handlers;
 mod informer;
 mod key;
@@ -72,6 +73,7 @@ pub use gantry_clock::{Clock, SystemClock};
 pub use connect::{ConnectError, connect, connect_as_found};
 pub use controller::{Action, Controller, ReconcileError, Trigger, controller_of, group_of};
 pub use events::{EventType, Recorder};
+pub use explain::explain;
 pub use handlers::{
     Ctx, Diff, DiffItem, ErrorsMode, Expect, Handler, HandlerError, HandlerResult, HandlerSettings, Index,
     IntoHandler, KeyNames, LastHandledName, Lifecycle, Memo, NamespaceFilter, On, Operation, Patch,

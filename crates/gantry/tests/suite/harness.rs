@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,6 +30,7 @@ pub(crate) struct Up {
     pub addresses: Value,
     pub kubeconfig: PathBuf,
     data_dir: PathBuf,
+    said: Arc<Mutex<Vec<Value>>>,
 }
 
 // === impl Shop ===
@@ -70,7 +72,12 @@ impl Shop {
 
     /// Starts `up` and waits until it says that everything is ready.
     pub(crate) fn up(&self) -> Up {
-        start_up(self.up_command(), &self.data_dir())
+        self.up_with(self.up_command())
+    }
+
+    /// The same with a command of the test's own around it.
+    pub(crate) fn up_with(&self, command: Command) -> Up {
+        start_up(command, &self.data_dir())
     }
 }
 
@@ -94,7 +101,13 @@ pub(crate) fn start_up(mut command: Command, data_dir: &Path) -> Up {
         }
     };
     // Whatever it still prints must not fill the pipes.
-    std::thread::spawn(move || lines.for_each(drop));
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let saying = said.clone();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            saying.lock().unwrap().push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+        }
+    });
     let mut errors = process.stderr.take().expect("piped");
     std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::stderr()));
     Up {
@@ -102,6 +115,7 @@ pub(crate) fn start_up(mut command: Command, data_dir: &Path) -> Up {
         addresses: report["addresses"].clone(),
         kubeconfig: report["kubeconfig"].as_str().expect("kubeconfig").into(),
         data_dir: std::fs::canonicalize(data_dir).expect("up made it"),
+        said,
     }
 }
 
@@ -154,6 +168,12 @@ impl Up {
                 None
             }
         }
+    }
+
+    /// Waits for a line on standard output, after it was ready, for which `wanted` holds.
+    pub(crate) fn says(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = || self.said.lock().unwrap().iter().find(|line| wanted(line)).cloned();
+        wait_until(what, found).expect("waited for")
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -23,7 +23,8 @@ fn python() -> PathBuf {
 
 fn has(module: &str) -> bool {
     let import = format!("import {module}");
-    let found = Command::new(python()).args(["-c", &import]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let found =
+        Command::new(python()).args(["-c", &import]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let here = found.is_ok_and(|status| status.success());
     if !here {
         eprintln!("skipped: {module} not found in {} (set GANTRY_TEST_PYTHON)", python().display());
@@ -93,11 +94,18 @@ impl Cluster {
     }
 
     fn object(&self, namespace: &str, name: &str) -> Option<Value> {
-        let output = self.up.kubectl(&["-n", namespace, "get", "boxes", name, "-o", "json", "--ignore-not-found"]);
+        let output =
+            self.up.kubectl(&["-n", namespace, "get", "boxes", name, "-o", "json", "--ignore-not-found"]);
         serde_json::from_slice(&output.expect("kubectl was there a moment ago").stdout).ok()
     }
 
-    fn object_when(&self, namespace: &str, operator: &OperatorProcess, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    fn object_when(
+        &self,
+        namespace: &str,
+        operator: &OperatorProcess,
+        what: &str,
+        is: impl Fn(&Value) -> bool,
+    ) -> Value {
         let found = wait_until(&format!("{what} in {namespace}\n{}", operator.output()), || {
             self.object(namespace, "one").filter(&is)
         });
@@ -119,7 +127,8 @@ impl OperatorProcess {
     fn end(mut self) -> (Option<i32>, String) {
         let pid = Pid::from_raw(self.process.id().cast_signed()).expect("a pid");
         kill_process(pid, Signal::INT).expect("the operator is there");
-        let status = wait_until("the operator ends", || self.process.try_wait().expect("wait")).expect("checked");
+        let status =
+            wait_until("the operator ends", || self.process.try_wait().expect("wait")).expect("checked");
         (status.code(), self.output())
     }
 }
@@ -166,7 +175,8 @@ fn is_settled(object: &Value, colour: &str) -> bool {
 fn life(cluster: &Cluster, namespace: &str, operator: OperatorProcess) -> (Value, Value) {
     let file = fixture("box.yaml");
     cluster.kubectl(&["-n", namespace, "apply", "-f", file.to_str().expect("UTF-8")]);
-    let created = cluster.object_when(namespace, &operator, "a created box", |object| is_settled(object, "red"));
+    let created =
+        cluster.object_when(namespace, &operator, "a created box", |object| is_settled(object, "red"));
     let change = r#"{"spec":{"colour":"green","lid":{"open":true}}}"#;
     cluster.kubectl(&["-n", namespace, "patch", "boxes", "one", "--type=merge", "-p", change]);
     let changed = cluster.object_when(namespace, &operator, "a changed box", |object| {
@@ -207,7 +217,8 @@ fn anonymous(object: &Value) -> Value {
     let mut object = normal(object);
     if let Some(annotations) = object["annotations"].as_object_mut() {
         for text in annotations.values_mut() {
-            let mut record: Value = text.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+            let mut record: Value =
+                text.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
             if let Some(fields) = record.as_object_mut().filter(|fields| fields.contains_key("started")) {
                 fields.retain(|name, _| !["started", "stopped", "delayed"].contains(&name.as_str()));
                 *text = record;
@@ -222,7 +233,9 @@ fn without_uids(value: Value) -> Value {
     match value {
         Value::String(text) if is_uid(&text) => json!("a uid"),
         Value::Array(items) => items.into_iter().map(without_uids).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, without_uids(value))).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, without_uids(value))).collect()
+        }
         other => other,
     }
 }
@@ -244,8 +257,19 @@ fn the_published_examples_leave_the_same_objects() {
         serde_json::from_str(&text).expect("JSON")
     };
     for example in [
-        "01-minimal", "02-children", "03-exceptions", "04-events", "05-handlers", "07-subhandlers", "08-events",
-        "09-testing", "11-filtering-handlers", "14-daemons", "15-timers", "16-indexing", "99-all-at-once",
+        "01-minimal",
+        "02-children",
+        "03-exceptions",
+        "04-events",
+        "05-handlers",
+        "07-subhandlers",
+        "08-events",
+        "09-testing",
+        "11-filtering-handlers",
+        "14-daemons",
+        "15-timers",
+        "16-indexing",
+        "99-all-at-once",
     ] {
         let file = examples.join(example).join("example.py");
         let (theirs, ours) = (format!("theirs-{example}"), format!("ours-{example}"));
@@ -297,7 +321,9 @@ fn an_object_changes_hands_without_being_created_twice() {
     cluster.object_when("both", &operator, "a created box", |object| is_settled(object, "red"));
     assert_eq!(operator.end().0, Some(0));
     let operator = cluster.ours("both", &file);
-    wait_until("the box to be resumed", || operator.output().contains("Resuming is processed: 1 succeeded").then_some(()));
+    wait_until("the box to be resumed", || {
+        operator.output().contains("Resuming is processed: 1 succeeded").then_some(())
+    });
     cluster.kubectl(&["-n", "both", "delete", "boxes", "one", "--timeout=60s"]);
     let (code, output) = operator.end();
     assert_eq!(code, Some(0), "{output}");
@@ -318,7 +344,8 @@ fn a_worker_that_dies_is_started_again_and_its_handler_tried_again() {
     let file = cluster.folder.path().join("box.json");
     std::fs::write(&file, object.to_string()).expect("written");
     cluster.kubectl(&["apply", "-f", file.to_str().expect("UTF-8")]);
-    let object = cluster.object_when("dies", &operator, "a second try", |object| object["status"]["dies"].is_object());
+    let object =
+        cluster.object_when("dies", &operator, "a second try", |object| object["status"]["dies"].is_object());
     assert_eq!(object["status"]["dies"], json!({ "retry": 1 }));
     // The new process knows what was indexed in the old one.
     cluster.kubectl(&["-n", "dies", "patch", "boxes", "one", "--type=merge", "-p", r#"{"spec":{"more":1}}"#]);
@@ -355,13 +382,15 @@ fn mistakes_are_told_with_their_place() {
     let raises = file("raises.py", "import kopf\nimport no_such_module_at_all\n");
     let error = failure(&["run", "-A", &raises], &python());
     assert!(error.contains(&format!("{raises}:2: ModuleNotFoundError")), "{error}");
-    let wrong = file("wrong.py", "import kopf\n@kopf.on.create('boxes', labels={'a': None})\ndef f(**_): pass\n");
+    let wrong =
+        file("wrong.py", "import kopf\n@kopf.on.create('boxes', labels={'a': None})\ndef f(**_): pass\n");
     let error = failure(&["run", "-A", &wrong], &python());
     assert!(error.contains(&format!("{wrong}:2: ValueError")) && error.contains("kopf.PRESENT"), "{error}");
     let admission = file("admission.py", "import kopf\n@kopf.on.validate('boxes')\ndef guard(**_): pass\n");
     let error = failure(&["run", "-A", &admission], &python());
     assert!(error.contains("handler guard is for admission"), "{error}");
-    let start = file("start.py", "import kopf\n@kopf.on.startup()\ndef f(**_): raise kopf.PermanentError('no')\n");
+    let start =
+        file("start.py", "import kopf\n@kopf.on.startup()\ndef f(**_): raise kopf.PermanentError('no')\n");
     let error = failure(&["run", "-A", &start], &python());
     assert!(error.contains("the startup activity failed in 'f': no"), "{error}");
     let error = failure(&["run", "-A", &start], Path::new("/no/such/python"));
