@@ -3,6 +3,7 @@
 mod errors;
 mod harness;
 mod hostile;
+mod kopf;
 mod prove;
 mod reload;
 mod survive;
