@@ -34,6 +34,7 @@ pub(crate) fn load(server: &Arc<Inner>) {
         resources.extend(api.resources());
     }
     registry = registry.with(resources);
+    server.documents.keep_served(&registry);
     server.registry.store(Arc::new(registry));
 }
 

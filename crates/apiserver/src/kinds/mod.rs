@@ -72,6 +72,10 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), Fail
     }
     let now_ms = call.server.clock.now_ms();
     match resource.id() {
+        "/services" => {
+            service::set_families(object);
+            initial_status(resource.id(), object);
+        }
         crd::COLLECTION => crd::prepare(object, now_ms, true),
         "/pods" => pod::prepare_create(object),
         "/namespaces" => core::prepare_namespace(object),
@@ -80,7 +84,6 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), Fail
         | "apps/replicasets"
         | "apps/statefulsets"
         | "apps/daemonsets"
-        | "/services"
         | "batch/cronjobs"
         | "policy/poddisruptionbudgets"
         | "/persistentvolumeclaims"
@@ -136,7 +139,10 @@ pub(crate) fn prepare_update(call: &Call, object: &mut Value, old: &Value) -> Re
             }
             core::name_label(object);
         }
-        "/services" => service::keep_address(call, object, old)?,
+        "/services" => {
+            service::set_families(object);
+            service::keep_address(call, object, old)?;
+        }
         _ => {}
     }
     Ok(())

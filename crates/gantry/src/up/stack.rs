@@ -34,6 +34,7 @@ use super::scaling::{Scaling, in_words};
 use super::state::{Addresses, StateDir};
 use super::state_metrics::StateMetrics;
 use super::steps::Steps;
+use super::type_docs::PublishedDocs;
 use super::wake::Waker;
 
 const NODE_NAME: &str = "gantry";
@@ -125,6 +126,7 @@ impl Stack {
         );
         let drain = Arc::new(DrainFirst::new(&operator, gateway.clone()));
         let node = Node::new(config.node.clone(), &operator, Some(drain.clone()))?;
+        server.set_type_docs(Arc::new(PublishedDocs));
         server.set_node_proxy(Arc::new(PodLogs::new(node.clone())));
 
         let metrics = Metrics::open(config.state_dir.metrics(), clock.clone())?;
