@@ -299,7 +299,7 @@ mod tests {
             (
                 r#"{"containers":[{"name":"a","image":"1"}]}"#,
                 r#"{"containers":[{"name":"b"},{"name":"a","image":"2"}]}"#,
-                r#"{"containers":[{"name":"a","image":"2"},{"name":"b"}]}"#,
+                r#"{"containers":[{"name":"b"},{"name":"a","image":"2"}]}"#,
             ),
             (
                 r#"{"containers":[{"name":"a"},{"name":"b"}]}"#,
@@ -312,7 +312,7 @@ mod tests {
                 r#"{"containers":[{"name":"z"}]}"#,
             ),
             (r#"{"args":["a"]}"#, r#"{"args":["b"]}"#, r#"{"args":["b"]}"#),
-            (r#"{"finalizers":["a"]}"#, r#"{"finalizers":["b","a"]}"#, r#"{"finalizers":["a","b"]}"#),
+            (r#"{"finalizers":["a"]}"#, r#"{"finalizers":["b","a"]}"#, r#"{"finalizers":["b","a"]}"#),
             (
                 r#"{"finalizers":["a","b"]}"#,
                 r#"{"$deleteFromPrimitiveList/finalizers":["a"]}"#,
@@ -324,7 +324,7 @@ mod tests {
             (
                 r#"{"containers":[{"name":"a"},{"name":"srv"},{"name":"b"}]}"#,
                 r#"{"$setElementOrder/containers":[{"name":"b"},{"name":"a"}],"containers":[{"name":"b","x":1}]}"#,
-                r#"{"containers":[{"name":"b","x":1},{"name":"srv"},{"name":"a"}]}"#,
+                r#"{"containers":[{"name":"srv"},{"name":"b","x":1},{"name":"a"}]}"#,
             ),
         ] {
             assert_eq!(run(target, patch).as_deref(), Ok(expected), "{patch}");

@@ -76,7 +76,10 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), Fail
             service::set_families(object);
             initial_status(resource.id(), object);
         }
-        crd::COLLECTION => crd::prepare(object, now_ms, true),
+        crd::COLLECTION => {
+            crd::prepare(object, now_ms, true);
+            call.warnings.lock().extend(crd::rule_warnings(object));
+        }
         "/pods" => pod::prepare_create(object),
         "/namespaces" => core::prepare_namespace(object),
         "batch/jobs" => workloads::prepare_job(object),
@@ -128,7 +131,8 @@ fn initial_status(id: &str, object: &mut Value) {
 pub(crate) fn prepare_update(call: &Call, object: &mut Value, old: &Value) -> Result<(), Failure> {
     match call.resource.id() {
         crd::COLLECTION if call.path.subresource.is_none() => {
-            crd::prepare(object, call.server.clock.now_ms(), false)
+            crd::prepare(object, call.server.clock.now_ms(), false);
+            call.warnings.lock().extend(crd::rule_warnings(object));
         }
         "/namespaces" if call.path.subresource.is_none() => {
             // Only `finalize` changes what holds a namespace.

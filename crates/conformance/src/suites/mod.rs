@@ -3,6 +3,7 @@
 pub(crate) mod autoscaling;
 pub(crate) mod kong;
 pub(crate) mod kopf;
+pub(crate) mod kubernetes;
 pub(crate) mod kustomize;
 pub(crate) mod promql;
 
@@ -34,6 +35,9 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
     Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
     Suite { name: "kopf-diffs", run: kopf::diffs },
+    Suite { name: "kubernetes-objects", run: kubernetes::objects },
+    Suite { name: "http-session", run: kubernetes::sessions::http },
+    Suite { name: "kubectl-session", run: kubernetes::sessions::kubectl },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
     Suite { name: "promql/promqltest", run: promql::scripts },
@@ -52,7 +56,6 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "kong",
     "kong-admin",
     "kopf",
-    "kubernetes-api",
     "locust",
     "promql/compliance",
     "promql/remotewrite",
