@@ -4,6 +4,7 @@ pub(crate) mod autoscaling;
 pub(crate) mod dashboards;
 pub(crate) mod kong;
 pub(crate) mod kopf;
+pub(crate) mod kubernetes;
 pub(crate) mod kustomize;
 pub(crate) mod locust;
 pub(crate) mod promql;
@@ -37,6 +38,9 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "dashboards", run: dashboards::cases },
     Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
     Suite { name: "kopf-diffs", run: kopf::diffs },
+    Suite { name: "kubernetes-objects", run: kubernetes::objects },
+    Suite { name: "http-session", run: kubernetes::sessions::http },
+    Suite { name: "kubectl-session", run: kubernetes::sessions::kubectl },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
     Suite { name: "locust-wire", run: locust::wire },
@@ -55,7 +59,6 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "kong",
     "kong-admin",
     "kopf",
-    "kubernetes-api",
     "promql/compliance",
     "promql/remotewrite",
     "thanos",

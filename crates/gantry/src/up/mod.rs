@@ -18,6 +18,7 @@ pub(crate) mod state;
 mod state_metrics;
 pub(crate) mod status;
 pub(crate) mod steps;
+mod type_docs;
 mod wake;
 
 use std::path::{Path, PathBuf};

@@ -33,6 +33,7 @@ use super::scaling::{Scaling, in_words};
 use super::state::{Addresses, StateDir};
 use super::state_metrics::StateMetrics;
 use super::steps::Steps;
+use super::type_docs::PublishedDocs;
 use super::wake::Waker;
 
 const NODE_NAME: &str = "gantry";
@@ -128,6 +129,7 @@ impl Stack {
             ServiceAddresses::new(move |namespace, name, port| services.address(namespace, name, port));
         let node = gantry_node::Config { service_addresses: Some(reached), ..config.node.clone() };
         let node = Node::new(node, &operator, Some(drain.clone()))?;
+        server.set_type_docs(Arc::new(PublishedDocs));
         server.set_node_proxy(Arc::new(PodLogs::new(node.clone())));
 
         let metrics = Metrics::open(config.state_dir.metrics(), clock.clone())?;
