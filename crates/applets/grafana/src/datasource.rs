@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gantry_dashboards::{DataSource, SourceInfo, Sources, parse_duration};
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::remote::Remote;
@@ -26,11 +26,18 @@ pub(crate) struct Entry {
     pub(crate) is_default: bool,
     pub(crate) basic_auth: bool,
     pub(crate) basic_auth_user: String,
+    #[serde(deserialize_with = "or_empty")]
     pub(crate) json_data: Map<String, Value>,
     /// Never sent to anybody but the source itself.
+    #[serde(deserialize_with = "or_empty")]
     pub(crate) secure_json_data: Map<String, Value>,
     pub(crate) read_only: bool,
     pub(crate) version: u64,
+}
+
+/// Clients send `null` for what they have nothing for.
+fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// All of them. Cheap to clone; clones are the same.

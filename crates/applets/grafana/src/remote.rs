@@ -1,5 +1,6 @@
 //! A Prometheus behind its HTTP API.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -90,12 +91,15 @@ impl Remote {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(crypto_provider())
-            .map_err(|error| format!("data source {}: {error}", entry.name))?
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let builder = hyper_rustls::HttpsConnectorBuilder::new();
+        let builder = if uri.scheme_str() == Some("https") {
+            builder.with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+        } else {
+            // Where nothing is encrypted the system need not have any certificates.
+            without_roots().map(|config| builder.with_tls_config(config)).map_err(std::io::Error::other)
+        };
+        let builder = builder.map_err(|error| format!("data source {}: {error}", entry.name))?;
+        let connector = builder.https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(16)
@@ -165,9 +169,10 @@ impl Remote {
     }
 }
 
-/// The one crypto provider of the program.
-fn crypto_provider() -> rustls::crypto::CryptoProvider {
-    rustls::crypto::ring::default_provider()
+fn without_roots() -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
 fn seconds(ms: i64) -> String {
