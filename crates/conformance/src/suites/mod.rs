@@ -5,6 +5,7 @@ pub(crate) mod dashboards;
 pub(crate) mod kong;
 pub(crate) mod kopf;
 pub(crate) mod kustomize;
+pub(crate) mod locust;
 pub(crate) mod promql;
 
 use std::path::Path;
@@ -38,6 +39,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
+    Suite { name: "locust-wire", run: locust::wire },
     Suite { name: "promql/promqltest", run: promql::scripts },
     Suite { name: "promql/openmetrics", run: promql::open_metrics },
     Suite { name: "kong-router", run: kong::router_traditional },
@@ -54,7 +56,6 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "kong-admin",
     "kopf",
     "kubernetes-api",
-    "locust",
     "promql/compliance",
     "promql/remotewrite",
     "thanos",

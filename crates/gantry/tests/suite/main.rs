@@ -3,6 +3,9 @@
 mod dashboards;
 mod errors;
 mod harness;
+mod hostile;
 mod prove;
+mod reload;
 mod survive;
 mod verbs;
+mod wake;
