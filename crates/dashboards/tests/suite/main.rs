@@ -111,13 +111,16 @@ async fn every_kind_has_its_view_and_a_failure_its_words() {
     assert!(seen.queries <= 4, "{}", seen.queries);
 }
 
-/// The pictures are left in the target folder, to be looked at.
+/// Pictures and views are left in the target folder, to be looked at.
 #[tokio::test]
 async fn every_kind_is_drawn() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("panels");
     std::fs::create_dir_all(&folder).expect("a folder");
     for (theme, name) in [(Theme::Dark, "dark"), (Theme::Light, "light")] {
-        for panel in seen(theme).await.panels {
+        let seen = seen(theme).await;
+        let json = serde_json::to_vec(&seen).expect("plain data");
+        std::fs::write(folder.join(format!("view-{name}.json")), json).expect("a file");
+        for panel in seen.panels {
             let scene = Scene::of(&panel, 600, 320, theme, NOW);
             let png = scene.png(1.0).expect("a picture");
             assert!(png.starts_with(b"\x89PNG"));

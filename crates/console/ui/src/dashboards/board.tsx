@@ -197,7 +197,7 @@ function PanelBox({ panel, theme, single, png, onView, onZoom, onBack, onAll }: 
     switch (body.type) {
       case "chart": {
         const rows = body.series.filter((one) => one.in_legend).length + (body.legend.calcs.length ? 1 : 0);
-        const legend = !body.legend.shown || body.legend.at_right ? 0 : body.legend.as_table || body.legend.calcs.length ? Math.min(rows * 22 + 4, height * 0.42) : Math.min(46, rows > 4 ? 46 : 24);
+        const legend = !body.legend.shown || (body.legend.at_right && innerWidth > 760) ? 0 : body.legend.as_table || body.legend.calcs.length ? Math.min(rows * 22 + 4, height * 0.42) : Math.min(46, rows > 4 ? 46 : 24);
         return <Chart body={body} height={height - legend} theme={theme} onZoom={onZoom} onBack={onBack} onAll={onAll} />;
       }
       case "stat": return <Stats body={body} />;

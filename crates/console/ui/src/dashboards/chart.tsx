@@ -63,6 +63,12 @@ function scale(axis: Axis): uPlot.Scale {
   };
 }
 
+/** Bars stand on zero: the higher ones of a stack are drawn first, or they would cover the lower ones. */
+const reversed = (series: Series[]): boolean => series.some((one) => one.draw === "bars" && !!one.stack);
+const ordered = (series: Series[]): Series[] => (reversed(series) ? [...series].reverse() : series);
+/** Which of uPlot's series one is; the first is time. */
+const place = (series: Series[], at: number): number => (reversed(series) ? series.length - at : at + 1);
+
 function css(name: string): string {
   const probe = document.body.appendChild(document.createElement("i"));
   probe.style.color = `var(--${name})`;
@@ -119,7 +125,7 @@ export function Chart({ body, height, theme, onZoom, onBack, onAll }: Props) {
         yAxis("y", left, 3),
         ...(body.right ? [yAxis("right", body.right, 1)] : []),
       ],
-      series: [{}, ...body.series.map((one): uPlot.Series => {
+      series: [{}, ...ordered(body.series).map((one): uPlot.Series => {
         const builder = paths(one);
         return {
           label: one.name, scale: one.on_right && body.right ? "right" : "y", stroke: one.color, width: one.draw === "bars" ? 0 : one.width,
@@ -132,7 +138,7 @@ export function Chart({ body, height, theme, onZoom, onBack, onAll }: Props) {
       bands: body.series.flatMap((one, at) => {
         if (!one.stack || one.draw === "bars") return [];
         const below = body.series.slice(0, at).findLastIndex((other) => other.stack === one.stack && other.on_right === one.on_right);
-        return below < 0 ? [] : [{ series: [at + 1, below + 1] as [number, number] }];
+        return below < 0 ? [] : [{ series: [place(body.series, at), place(body.series, below)] as [number, number] }];
       }),
       hooks: {
         setCursor: [(u) => {
@@ -164,8 +170,7 @@ export function Chart({ body, height, theme, onZoom, onBack, onAll }: Props) {
 
   const drawn = useMemo(() => {
     const values = stacked(body.series, hidden);
-    // Bars stand on zero: the higher ones of a stack are drawn first.
-    return values;
+    return reversed(body.series) ? values.reverse() : values;
   }, [body, hidden]);
 
   useEffect(() => {
@@ -184,15 +189,15 @@ export function Chart({ body, height, theme, onZoom, onBack, onAll }: Props) {
     if (u && !u.over.matches(":hover")) u.setCursor({ left: ms === null ? -10 : u.valToPos(ms / 1000, "x"), top: 0 }, false);
   }), []);
 
-  const place = (() => {
+  const spot = (() => {
     if (pointed === null) return -1;
     let [low, high] = [0, body.times_ms.length];
     while (low < high) { const middle = (low + high) >> 1; if ((body.times_ms[middle] ?? 0) <= pointed) low = middle + 1; else high = middle; }
     return low - 1;
   })();
   const own = plot.current?.over.matches(":hover") ?? false;
-  const tipped = own && place >= 0
-    ? body.series.filter((one) => !hidden.has(one.name) && !one.hidden && one.values[place] !== null).sort((a, b) => (b.values[place] ?? 0) - (a.values[place] ?? 0))
+  const tipped = own && spot >= 0
+    ? body.series.filter((one) => !hidden.has(one.name) && !one.hidden && one.values[spot] !== null).sort((a, b) => (b.values[spot] ?? 0) - (a.values[spot] ?? 0))
     : [];
   const toggle = (name: string, alone: boolean) => {
     const others = new Set(body.series.map((one) => one.name).filter((other) => other !== name));
@@ -202,7 +207,7 @@ export function Chart({ body, height, theme, onZoom, onBack, onAll }: Props) {
     setHidden(next);
   };
   const listed = body.series.filter((one) => one.in_legend);
-  const last = (one: Series) => one.values[place >= 0 ? place : one.values.findLastIndex((value) => value !== null)] ?? null;
+  const last = (one: Series) => one.values[spot >= 0 ? spot : one.values.findLastIndex((value) => value !== null)] ?? null;
   const table = body.legend.as_table || body.legend.calcs.length > 0;
   const cursorLeft = plot.current?.cursor.left ?? 0;
   return (
@@ -211,9 +216,9 @@ export function Chart({ body, height, theme, onZoom, onBack, onAll }: Props) {
         {body.series.length === 0 && <p class="empty none">No data</p>}
         {tipped.length > 0 && (
           <div class="tip" ref={tip} style={cursorLeft > width * 0.5 ? { right: `${width - cursorLeft}px` } : { left: `${cursorLeft + 70}px` }}>
-            <time>{moment(body.times_ms[place] ?? 0).slice(0, -5)}{clock(body.times_ms[place] ?? 0)}</time>
+            <time>{moment(body.times_ms[spot] ?? 0).slice(0, -5)}{clock(body.times_ms[spot] ?? 0)}</time>
             {tipped.slice(0, MOST_SHOWN_IN_TIP).map((one) => (
-              <div key={one.name}><i style={{ background: one.color }} /><span>{one.name}</span><b>{write(one.values[place], one.unit, one.decimals)}</b></div>
+              <div key={one.name}><i style={{ background: one.color }} /><span>{one.name}</span><b>{write(one.values[spot], one.unit, one.decimals)}</b></div>
             ))}
             {tipped.length > MOST_SHOWN_IN_TIP && <div class="dim">{tipped.length - MOST_SHOWN_IN_TIP} more</div>}
           </div>
