@@ -82,6 +82,16 @@ impl Metrics {
         self.prometheus.api().router()
     }
 
+    /// What evaluates queries.
+    pub(crate) fn engine(&self) -> gantry_promql::Engine {
+        self.prometheus.engine().clone()
+    }
+
+    /// What queries read.
+    pub(crate) fn storage(&self) -> Arc<dyn gantry_prom_model::Queryable> {
+        self.prometheus.db().clone()
+    }
+
     /// The series of an instant query, now; nothing when it cannot be answered. For expressions of our own.
     pub(crate) fn instant(&self, expr: &str) -> Vec<(Labels, f64)> {
         let now_ms = self.clock.now_ms();

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_applet_grafana::{Grafana, Local, LocalStore};
 use gantry_apiserver::{AddressRange, ApiServer, Authenticator, UserInfo};
 use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
@@ -15,7 +16,7 @@ use gantry_node::{Node, ServiceAddresses, Shutdown};
 use gantry_operator::{InformerSettings, Operator};
 use gantry_prom_model::Registry;
 use gantry_serve::{BindError, ConnectInfo, ListenConfig, Listener, TlsConfig};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Client;
@@ -42,6 +43,8 @@ const CONTEXT_NAME: &str = "gantry";
 const FIRST_RESTART: Duration = Duration::from_secs(1);
 /// Requests in flight may take this long when everything ends.
 const DRAIN: Duration = Duration::from_secs(10);
+/// As `scrape.yaml` says; panels ask for no smaller step.
+const SCRAPE_INTERVAL: &str = "1s";
 const WATCH_DRAIN: Duration = Duration::from_millis(300);
 
 pub(crate) struct StackConfig {
@@ -154,6 +157,8 @@ impl Stack {
             &operator,
         );
         tokio::spawn(show_decisions(decisions.clone(), page.clone()));
+        let grafana = open_dashboards(&config, &metrics, &clock)?;
+        grafana.follow(operator.informer::<ConfigMap>());
 
         let mut parts = Vec::new();
         let mut spawn = |name: &'static str, cancel: CancellationToken, future: BoxFuture| {
@@ -181,7 +186,8 @@ impl Stack {
             cancel,
             Box::pin(async move { running.run(token, Shutdown::StopPods { grace: DRAIN }).await }),
         );
-        let (listener, console, cancel) = (sockets.console, Console::new(page), CancellationToken::new());
+        let console = grafana.router().fallback_service(Console::new(page));
+        let (listener, cancel) = (sockets.console, CancellationToken::new());
         spawn("console", cancel.clone(), Box::pin(listener.serve(console, cancel)));
         let cancel = CancellationToken::new();
         spawn("autoscaler", cancel.clone(), Box::pin(scaling.run(cancel)));
@@ -333,6 +339,16 @@ fn write_kubeconfig(
     let text = gantry_apiserver::pki::kubeconfig_yaml(CONTEXT_NAME, &server, credentials);
     gantry_apiserver::pki::write_private(&config.state_dir.kubeconfig(), &text)?;
     Ok(credentials.authority_certificate.clone())
+}
+
+/// Dashboards over the metric store, saved ones below the state folder.
+fn open_dashboards(config: &StackConfig, metrics: &Metrics, clock: &Arc<dyn Clock>) -> Result<Grafana, Error> {
+    let local = LocalStore {
+        source: Local::new(metrics.engine(), metrics.storage()),
+        api: metrics.router(),
+        interval: SCRAPE_INTERVAL.to_owned(),
+    };
+    Ok(Grafana::open(Some(&config.state_dir.dashboards()), Some(local), clock.clone())?)
 }
 
 fn start_gateway(sockets: &Sockets, waker: Waker) -> Result<Gateway, Error> {
