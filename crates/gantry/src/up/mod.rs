@@ -11,6 +11,7 @@ pub(crate) mod ports;
 mod preflight;
 mod project;
 mod scaling;
+mod sharing;
 pub(crate) mod signals;
 pub(crate) mod stack;
 pub(crate) mod state;

@@ -3,5 +3,6 @@
 mod errors;
 mod harness;
 mod prove;
+mod sharing;
 mod survive;
 mod verbs;
