@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gantry_apimachinery::structural::Structural;
 use gantry_apimachinery::value::SmolStr;
 use gantry_apimachinery::{Value, time};
 
@@ -16,11 +17,19 @@ pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// Makes the registry anew from what is stored and what is aggregated.
 pub(crate) fn load(server: &Arc<Inner>) {
     let (definitions, _) = server.store.list(COLLECTION, None, None, usize::MAX, |_| true);
-    let mut registry = Registry::built_in();
+    let before = server.registry.load();
     let mut resources = Vec::new();
     for definition in &definitions.objects {
-        resources.extend(resources_of(&definition.value()).into_iter().map(Arc::new));
+        // What has not changed is not read again.
+        let known = before.of_definition(&definition.key.name, definition.revision);
+        if known.is_empty() {
+            let read = resources_of(&definition.value(), definition.revision);
+            resources.extend(read.into_iter().map(Arc::new));
+        } else {
+            resources.extend(known);
+        }
     }
+    let mut registry = Registry::built_in();
     for api in server.aggregated.read().iter() {
         resources.extend(api.resources());
     }
@@ -41,8 +50,8 @@ pub(crate) fn after_write(server: &Arc<Inner>, collection: &str, object: &Object
     }
 }
 
-/// The resources that a definition declares: one for each served version.
-pub(crate) fn resources_of(definition: &Value) -> Vec<Resource> {
+/// The resources that a revision of a definition declares: one for each served version.
+pub(crate) fn resources_of(definition: &Value, revision: u64) -> Vec<Resource> {
     let text = |path: &[&str]| SmolStr::new(definition.str_at(path).unwrap_or_default());
     let group = text(&["spec", "group"]);
     let plural = text(&["spec", "names", "plural"]);
@@ -75,6 +84,7 @@ pub(crate) fn resources_of(definition: &Value) -> Vec<Resource> {
         .into_iter()
         .map(|version| {
             let name = version.str_at(&["name"]).unwrap_or_default();
+            let schema = version.at(&["schema", "openAPIV3Schema"]);
             Resource {
                 group: group.clone(),
                 version: name.into(),
@@ -93,6 +103,9 @@ pub(crate) fn resources_of(definition: &Value) -> Vec<Resource> {
                     definition: text(&["metadata", "name"]),
                     scale: version.at(&["subresources", "scale"]).map(scale_paths),
                     columns: columns(version),
+                    schema: schema.and_then(|schema| Structural::parse(schema).ok()).map(Arc::new),
+                    published: schema.cloned().map(Arc::new),
+                    revision,
                 })),
             }
         })

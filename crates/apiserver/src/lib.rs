@@ -15,6 +15,7 @@ mod discovery;
 mod doors;
 mod duplicates;
 mod go_json;
+mod impersonation;
 mod kinds;
 mod merge_schema;
 mod negotiate;
@@ -23,6 +24,7 @@ mod path;
 pub mod pki;
 mod query;
 mod random;
+mod rbac;
 mod resources;
 mod response;
 mod rest;
@@ -31,6 +33,7 @@ mod service;
 mod status;
 pub mod store;
 mod table;
+mod tokens;
 mod validate;
 mod yaml;
 
@@ -44,3 +47,4 @@ pub use response::{
 pub use server::{ApiServer, Config, Limits, OpenError};
 pub use service::{ApiService, BoxError, ResponseBody, full};
 pub use status::{About, Cause, Details, Failure, FieldError};
+pub use tokens::TokenError;

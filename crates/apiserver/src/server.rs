@@ -13,9 +13,11 @@ use crate::auth::{AuthenticatedService, Authenticator};
 use crate::crd;
 use crate::doors::{AggregatedApi, NodeProxy, UserInfo};
 use crate::random::Random;
+use crate::rbac::Authorizer;
 use crate::resources::Registry;
 use crate::service::ApiService;
 use crate::store::{self, Store};
+use crate::tokens::{Issuer, TokenError};
 
 /// How a server is to be opened.
 pub struct Config {
@@ -66,6 +68,8 @@ impl Config {
 pub enum OpenError {
     #[error("opening the object store: {0}")]
     Store(#[from] store::log::Error),
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
     #[error("creating what every cluster has: {0}")]
     Bootstrap(String),
 }
@@ -83,6 +87,8 @@ pub(crate) struct Inner {
     pub(crate) random: Random,
     pub(crate) limits: Limits,
     pub(crate) addresses: Addresses,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) tokens: Issuer,
     pub(crate) node_proxy: RwLock<Option<Arc<dyn NodeProxy>>>,
     pub(crate) aggregated: RwLock<Vec<Arc<dyn AggregatedApi>>>,
     pub(crate) product_version: String,
@@ -95,6 +101,7 @@ impl ApiServer {
             Some(folder) => Store::open(&folder.join("objects"))?,
             None => Store::ephemeral(),
         };
+        let tokens = Issuer::open(config.data_dir.as_deref())?;
         let seed = config.seed ^ store.revision().rotate_left(32) ^ config.clock.now_ms() as u64;
         let addresses = Addresses::new(config.service_cidr, &store);
         let inner = Arc::new(Inner {
@@ -104,6 +111,8 @@ impl ApiServer {
             random: Random::new(seed),
             limits: config.limits,
             addresses,
+            authorizer: Authorizer::default(),
+            tokens,
             node_proxy: RwLock::new(None),
             aggregated: RwLock::new(Vec::new()),
             product_version: config.product_version,

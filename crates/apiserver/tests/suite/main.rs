@@ -1,5 +1,6 @@
 //! The server as its clients see it.
 
+mod apply;
 mod crud;
 mod durability;
 mod harness;

@@ -2,7 +2,10 @@
 
 mod errors;
 mod harness;
+mod hostile;
 mod prove;
+mod reload;
 mod sharing;
 mod survive;
 mod verbs;
+mod wake;
