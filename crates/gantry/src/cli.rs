@@ -29,6 +29,7 @@ const APPLETS: &[Applet] = &[
     Applet { command: gantry_applet_kopf::command, run: gantry_applet_kopf::run },
     Applet { command: gantry_applet_locust::command, run: gantry_applet_locust::run },
     Applet { command: gantry_applet_sample_service::command, run: gantry_applet_sample_service::run },
+    Applet { command: gantry_applet_thanos::command, run: gantry_applet_thanos::run },
 ];
 
 /// Runs the command line (program name first) and gives the process' exit code.
@@ -81,7 +82,7 @@ fn command() -> Command {
             "Start here:\n  gantry up examples/shop/overlays/dev     bring a kustomization up on this machine\n  \
              gantry kustomize build DIR               print what an overlay makes\n  \
              gantry prove DIR --scenario FILE         the whole loop as a verdict for CI\n\n\
-             A link to this binary that is named like an applet (kustomize, prometheus, locust) behaves as that tool.",
+             A link to this binary that is named like an applet (kustomize, prometheus, thanos, locust) behaves as that tool.",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)

@@ -8,6 +8,7 @@ pub(crate) mod kubernetes;
 pub(crate) mod kustomize;
 pub(crate) mod locust;
 pub(crate) mod promql;
+pub(crate) mod thanos;
 
 use std::path::Path;
 
@@ -48,6 +49,11 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "promql/openmetrics", run: promql::open_metrics },
     Suite { name: "kong-router", run: kong::router_traditional },
     Suite { name: "kong-router-paths", run: kong::router_path_handling },
+    Suite { name: "tsdb-format", run: thanos::tsdb_format },
+    Suite { name: "thanos-dedup", run: thanos::deduplication },
+    Suite { name: "thanos-planner", run: thanos::planner },
+    Suite { name: "thanos-downsample", run: thanos::downsampling },
+    Suite { name: "thanos-store-merge", run: thanos::store_merge },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
@@ -61,5 +67,8 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "kopf",
     "promql/compliance",
     "promql/remotewrite",
-    "thanos",
+    "thanos-dedup-compaction",
+    "thanos-hashring",
+    "thanos-retention",
+    "thanos-store-proxy",
 ];

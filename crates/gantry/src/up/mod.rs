@@ -12,6 +12,7 @@ mod preflight;
 mod project;
 mod reload;
 mod scaling;
+mod sharing;
 pub(crate) mod signals;
 pub(crate) mod stack;
 pub(crate) mod state;

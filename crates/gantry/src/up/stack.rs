@@ -31,6 +31,7 @@ use super::page::{Page, PageConfig};
 use super::ports::Ports;
 use super::project::LoadedProject;
 use super::scaling::{Scaling, in_words};
+use super::sharing::Sharing;
 use super::state::{Addresses, StateDir};
 use super::state_metrics::StateMetrics;
 use super::steps::Steps;
@@ -53,6 +54,7 @@ pub(crate) struct StackConfig {
     network: Network,
     ports: Ports,
     state_dir: StateDir,
+    sharing: Sharing,
 }
 
 /// Everything that runs. Ended by [`Stack::end`]; dropped, its tasks are aborted with the runtime.
@@ -95,7 +97,8 @@ impl StackConfig {
         };
         node.backoff_initial = FIRST_RESTART;
         node.eager_probe_interval = Some(Duration::from_millis(50));
-        Ok(StackConfig { node, name, network, ports, state_dir: state_dir.clone() })
+        let sharing = Sharing::of(&project.project, state_dir.root());
+        Ok(StackConfig { node, name, network, ports, state_dir: state_dir.clone(), sharing })
     }
 }
 
@@ -135,7 +138,7 @@ impl Stack {
         server.set_type_docs(Arc::new(PublishedDocs));
         server.set_node_proxy(Arc::new(PodLogs::new(node.clone())));
 
-        let metrics = Metrics::open(config.state_dir.metrics(), clock.clone())?;
+        let metrics = Metrics::open(config.state_dir.metrics(), clock.clone(), &config.sharing)?;
         metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node))?;
         let (scaling, metrics_api) = Scaling::new(&operator, node.clone(), metrics.clone());
         server.add_api(metrics_api);

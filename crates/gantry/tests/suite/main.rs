@@ -7,6 +7,7 @@ mod hostile;
 mod kopf;
 mod prove;
 mod reload;
+mod sharing;
 mod survive;
 mod verbs;
 mod wake;
