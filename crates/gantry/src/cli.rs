@@ -24,6 +24,7 @@ struct Applet {
 const APPLETS: &[Applet] = &[
     Applet { command: gantry_applet_kustomize::command, run: gantry_applet_kustomize::run },
     Applet { command: gantry_applet_prometheus::command, run: gantry_applet_prometheus::run },
+    Applet { command: gantry_applet_kong::command, run: gantry_applet_kong::run },
     Applet { command: gantry_applet_load::command, run: gantry_applet_load::run },
     Applet { command: gantry_applet_sample_service::command, run: gantry_applet_sample_service::run },
 ];

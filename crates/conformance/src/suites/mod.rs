@@ -2,6 +2,7 @@
 
 pub(crate) mod autoscaling;
 pub(crate) mod kong;
+pub(crate) mod kong_model;
 pub(crate) mod kopf;
 pub(crate) mod kustomize;
 pub(crate) mod promql;
@@ -40,6 +41,10 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "promql/openmetrics", run: promql::open_metrics },
     Suite { name: "kong-router", run: kong::router_traditional },
     Suite { name: "kong-router-paths", run: kong::router_path_handling },
+    Suite { name: "kong-entities", run: kong_model::entities },
+    Suite { name: "kong-plugin-configs", run: kong_model::plugin_configs },
+    Suite { name: "kong-declarative", run: kong_model::declarative },
+    Suite { name: "kong-flatten-errors", run: kong_model::flatten_errors },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
@@ -49,7 +54,6 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "dashboards",
     "gateway-api",
     "kic-golden",
-    "kong",
     "kong-admin",
     "kopf",
     "kubernetes-api",
