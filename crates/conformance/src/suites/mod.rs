@@ -3,6 +3,7 @@
 pub(crate) mod autoscaling;
 pub(crate) mod dashboards;
 pub(crate) mod kong;
+pub(crate) mod kong_model;
 pub(crate) mod kopf;
 pub(crate) mod kubernetes;
 pub(crate) mod kustomize;
@@ -54,6 +55,10 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "thanos-planner", run: thanos::planner },
     Suite { name: "thanos-downsample", run: thanos::downsampling },
     Suite { name: "thanos-store-merge", run: thanos::store_merge },
+    Suite { name: "kong-entities", run: kong_model::entities },
+    Suite { name: "kong-plugin-configs", run: kong_model::plugin_configs },
+    Suite { name: "kong-declarative", run: kong_model::declarative },
+    Suite { name: "kong-flatten-errors", run: kong_model::flatten_errors },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
@@ -62,7 +67,6 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "autoscaling-vpa",
     "gateway-api",
     "kic-golden",
-    "kong",
     "kong-admin",
     "kopf",
     "promql/compliance",
