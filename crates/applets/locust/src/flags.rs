@@ -12,8 +12,8 @@ const AFTER_HELP: &str = "Examples:
   gantry locust --master -f my_test.py        stock workers join with: locust -f - --worker
   gantry locust --worker -f my_test.py --master-host 10.0.0.5
 
-A locustfile whose tasks are straight HTTP requests is run by the native engine; any other by the locust package of the
-user's own Python, under this master. --engine says which.";
+The users of a locustfile run in the locust package of the user's own Python, under this master. Scenario files run
+natively: gantry load.";
 
 /// Developer friendly load testing: locustfiles, Locust's master, workers and web API.
 #[derive(Parser, Clone, Debug)]
@@ -278,10 +278,8 @@ pub(crate) struct Cli {
 /// What runs the users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Engine {
-    /// The native one where the locustfile allows it, else Python.
+    /// Whatever can run the locustfile: today Python.
     Auto,
-    /// Only the native one; says what stands in its way.
-    Native,
     /// The locust package of the user's Python.
     Python,
 }

@@ -12,6 +12,12 @@ export const VIEWS: View[] = [
     fits: (path, hash) => hash.startsWith("#/dashboards") || path.startsWith("/d/") || path.startsWith("/dashboards"),
     load: () => import("./dashboards/page").then((module) => module.Page),
   },
+  {
+    name: "Load",
+    href: "/#/load",
+    fits: (_, hash) => hash.startsWith("#/load"),
+    load: () => import("./load").then((module) => module.Page),
+  },
 ];
 
 const current = () => VIEWS.find((view) => view.fits(location.pathname, location.hash)) ?? null;
