@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use super::doors::{DrainFirst, PodLogs};
+use super::doors::{DrainFirst, PodDoor};
 use super::metrics::Metrics;
 use super::network::{self, Network};
 use super::page::{Page, PageConfig};
@@ -125,7 +125,7 @@ impl Stack {
             ServiceAddresses::new(move |namespace, name, port| services.address(namespace, name, port));
         let node = gantry_node::Config { service_addresses: Some(reached), ..config.node.clone() };
         let node = Node::new(node, &operator, Some(drain.clone()))?;
-        server.set_node_proxy(Arc::new(PodLogs::new(node.clone())));
+        server.set_node_proxy(Arc::new(PodDoor::new(node.clone())));
 
         let metrics = Metrics::open(config.state_dir.metrics(), clock.clone())?;
         metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node))?;
