@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_applet_grafana::{Grafana, Local, LocalStore};
 use gantry_apiserver::{AddressRange, ApiServer, Authenticator, UserInfo};
+use gantry_applet_grafana::{Grafana, Local, LocalStore};
 use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
 use gantry_console::Console;
@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use super::doors::{DrainFirst, PodLogs};
+use super::doors::{DrainFirst, PodDoor};
 use super::metrics::Metrics;
 use super::network::{self, Network};
 use super::page::{Page, PageConfig};
@@ -136,7 +136,7 @@ impl Stack {
         let node = gantry_node::Config { service_addresses: Some(reached), ..config.node.clone() };
         let node = Node::new(node, &operator, Some(drain.clone()))?;
         server.set_type_docs(Arc::new(PublishedDocs));
-        server.set_node_proxy(Arc::new(PodLogs::new(node.clone())));
+        server.set_node_proxy(Arc::new(PodDoor::new(node.clone())));
 
         let metrics = Metrics::open(config.state_dir.metrics(), clock.clone(), &config.sharing)?;
         metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node))?;
@@ -345,7 +345,11 @@ fn write_kubeconfig(
 }
 
 /// Dashboards over the metric store, saved ones below the state folder.
-fn open_dashboards(config: &StackConfig, metrics: &Metrics, clock: &Arc<dyn Clock>) -> Result<Grafana, Error> {
+fn open_dashboards(
+    config: &StackConfig,
+    metrics: &Metrics,
+    clock: &Arc<dyn Clock>,
+) -> Result<Grafana, Error> {
     let local = LocalStore {
         source: Local::new(metrics.engine(), metrics.storage()),
         api: metrics.router(),
