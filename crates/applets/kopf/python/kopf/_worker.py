@@ -354,6 +354,12 @@ async def invoke(fn, settings, kwargs):
 
 
 def trace_of(error):
+    """The trace from where the user's own code begins."""
+    trace = error.__traceback__
+    ours = ('<gantry>', os.path.join(os.path.dirname(os.__file__), 'concurrent'))
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
+        trace = trace.tb_next
+    error = error.with_traceback(trace)
     return ''.join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
 
 
