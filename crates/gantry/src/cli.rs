@@ -25,6 +25,8 @@ const APPLETS: &[Applet] = &[
     Applet { command: gantry_applet_kustomize::command, run: gantry_applet_kustomize::run },
     Applet { command: gantry_applet_prometheus::command, run: gantry_applet_prometheus::run },
     Applet { command: gantry_applet_load::command, run: gantry_applet_load::run },
+    Applet { command: gantry_applet_kopf::command, run: gantry_applet_kopf::run },
+    Applet { command: gantry_applet_locust::command, run: gantry_applet_locust::run },
     Applet { command: gantry_applet_sample_service::command, run: gantry_applet_sample_service::run },
 ];
 
@@ -63,10 +65,10 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-fn fail(error: &dyn std::error::Error) -> ExitCode {
+fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let label = if colour { "\x1b[31merror:\x1b[0m" } else { "error:" };
-    eprintln!("{label} {error}");
+    eprintln!("{label} {}", gantry_operator::explain(error));
     ExitCode::from(1)
 }
 
@@ -78,7 +80,7 @@ fn command() -> Command {
             "Start here:\n  gantry up examples/shop/overlays/dev     bring a kustomization up on this machine\n  \
              gantry kustomize build DIR               print what an overlay makes\n  \
              gantry prove DIR --scenario FILE         the whole loop as a verdict for CI\n\n\
-             A link to this binary that is named like an applet (kustomize, prometheus) behaves as that tool.",
+             A link to this binary that is named like an applet (kustomize, prometheus, locust) behaves as that tool.",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)

@@ -1,5 +1,5 @@
 //! Runs pods as processes: probes, volumes, restarts, logs, resource usage.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod action;
 mod cluster;
@@ -27,7 +27,7 @@ mod volumes;
 mod words;
 
 pub use cluster::{BeforeStop, Cluster, ClusterError, Severity};
-pub use config::{Cidr, CidrError, Config};
+pub use config::{Cidr, CidrError, Config, ServiceAddresses};
 pub use env::References;
 pub use log_stream::{LogError, log_query};
 pub use logs::LogOptions;

@@ -122,6 +122,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// As in a node's `containerRuntimeVersion`, for example `process`.
     fn name(&self) -> &'static str;
 
+    /// What resource usage is read from, for people.
+    fn usage_source(&self) -> String;
+
     async fn start(&self, spec: StartSpec) -> Result<Running, RuntimeError>;
 
     /// Takes up a container of an earlier life of this program again, from its directory.

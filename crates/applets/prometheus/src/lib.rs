@@ -139,8 +139,14 @@ async fn serve(flags: Flags) -> Result<(), String> {
     let compression = if flags.snappy { Compression::Snappy } else { Compression::None };
     let settings = Settings {
         storage: DbOptions {
-            head: HeadOptions { wal_compression: compression, ..HeadOptions::default() },
+            head: HeadOptions {
+                wal_compression: compression,
+                chunk_range_ms: flags.min_block_ms,
+                ..HeadOptions::default()
+            },
             retention_ms: flags.retention_ms,
+            retention_bytes: flags.retention_bytes,
+            max_block_ms: flags.max_block_ms,
             ..DbOptions::default()
         },
         engine: EngineOptions {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiParts, PrometheusApi};
 
-/// Between two looks at what is too old.
+/// Between two looks at what is to become a block or is too old.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// How a [`Prometheus`] is set up.
@@ -119,7 +119,7 @@ impl Prometheus {
         self.api.set_ready(true);
     }
 
-    /// Drops what is too old, once a minute, until `stop`.
+    /// Writes and merges blocks and drops what is too old, looking once a minute, until `stop`.
     pub async fn maintain(&self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -128,12 +128,17 @@ impl Prometheus {
             }
             let (db, now_ms) = (self.db.clone(), self.clock.now_ms());
             match tokio::task::spawn_blocking(move || db.maintain(now_ms)).await {
-                Ok(Ok(Some(done))) => {
-                    tracing::info!(series = done.series, chunks = done.chunks, "dropped old samples")
+                Ok(Ok(done)) if done.is_empty() => {}
+                Ok(Ok(done)) => tracing::info!(
+                    written = ?done.cut,
+                    compacted = ?done.compacted,
+                    expired = ?done.expired,
+                    "blocks kept"
+                ),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "blocks and log could not be kept; nothing is lost, it is tried again")
                 }
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::error!(%error, "cannot shorten the write-ahead log"),
-                Err(error) => tracing::error!(%error, "dropping old samples failed"),
+                Err(error) => tracing::error!(%error, "keeping blocks and log failed"),
             }
         }
     }

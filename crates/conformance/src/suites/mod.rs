@@ -1,10 +1,12 @@
 //! Every suite by name, and the one thing a suite does.
 
 pub(crate) mod autoscaling;
+pub(crate) mod dashboards;
 pub(crate) mod kong;
 pub(crate) mod kopf;
 pub(crate) mod kubernetes;
 pub(crate) mod kustomize;
+pub(crate) mod locust;
 pub(crate) mod promql;
 
 use std::path::Path;
@@ -33,6 +35,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "autoscaling-behavior", run: autoscaling::behavior },
     Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
     Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
+    Suite { name: "dashboards", run: dashboards::cases },
     Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
     Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kubernetes-objects", run: kubernetes::objects },
@@ -40,6 +43,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "kubectl-session", run: kubernetes::sessions::kubectl },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
+    Suite { name: "locust-wire", run: locust::wire },
     Suite { name: "promql/promqltest", run: promql::scripts },
     Suite { name: "promql/openmetrics", run: promql::open_metrics },
     Suite { name: "kong-router", run: kong::router_traditional },
@@ -50,13 +54,11 @@ pub(crate) const SUITES: &[Suite] = &[
 pub(crate) const NOT_RUN: &[&str] = &[
     "autoscaling-keda",
     "autoscaling-vpa",
-    "dashboards",
     "gateway-api",
     "kic-golden",
     "kong",
     "kong-admin",
     "kopf",
-    "locust",
     "promql/compliance",
     "promql/remotewrite",
     "thanos",

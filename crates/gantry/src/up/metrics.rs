@@ -18,9 +18,10 @@ use super::Error;
 
 const CONFIGURATION: &str = include_str!("scrape.yaml");
 const CONFIGURATION_NAME: &str = "scrape.yaml";
-/// A working day of a laptop, all of it in memory.
-const RETENTION_MS: i64 = 12 * 3600 * 1000;
-const MOST_BYTES: usize = 48 << 20;
+/// As long as Prometheus keeps samples, in blocks on disk; in memory are the last hours.
+const RETENTION_MS: i64 = 15 * 24 * 3600 * 1000;
+const MOST_DISK_BYTES: u64 = 4 << 30;
+const MOST_MEMORY_BYTES: usize = 32 << 20;
 /// The jobs of the configuration whose targets only this program can name.
 const IN_PROCESS_JOB: &str = "gantry";
 const PODS_JOB: &str = "pods";
@@ -42,7 +43,8 @@ impl Metrics {
         let registry = Registry::new();
         let mut settings = Settings::new(folder);
         settings.storage.retention_ms = RETENTION_MS;
-        settings.storage.max_head_bytes = MOST_BYTES;
+        settings.storage.retention_bytes = MOST_DISK_BYTES;
+        settings.storage.max_head_bytes = MOST_MEMORY_BYTES;
         let prometheus = Arc::new(Prometheus::open(settings, clock.clone(), &registry)?);
         Ok(Metrics { prometheus, clock, maintenance: CancellationToken::new(), registry })
     }

@@ -8,24 +8,24 @@ use serde::Deserialize;
 pub(super) const FILE_NAME: &str = "gantry.yaml";
 
 /// The file's content. Unknown fields are refused with their place.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct Project {
+pub(crate) struct Project {
     /// Image (with or without tag) → the local command that stands for its entry point.
     #[serde(default)]
     pub images: BTreeMap<String, Vec<String>>,
 }
 
 /// A project and the folder that its relative commands start from.
-#[derive(Clone, Debug)]
-pub(super) struct LoadedProject {
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LoadedProject {
     pub project: Project,
     /// The file, when there is one.
     pub file: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProjectError {
+pub(crate) enum ProjectError {
     #[error("cannot read {path}: {error}", path = path.display())]
     Read { path: PathBuf, error: std::io::Error },
     #[error("{0}")]

@@ -11,8 +11,7 @@ use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
 use gantry_console::Console;
 use gantry_gateway::{Gateway, ScaleFromZero};
-use gantry_ingress::AddressTable;
-use gantry_node::{Node, Shutdown};
+use gantry_node::{Node, ServiceAddresses, Shutdown};
 use gantry_operator::{InformerSettings, Operator};
 use gantry_prom_model::Registry;
 use gantry_serve::{BindError, ConnectInfo, ListenConfig, Listener, TlsConfig};
@@ -59,8 +58,6 @@ pub(crate) struct Stack {
     operator: Operator,
     gateway: Gateway,
     addresses: Addresses,
-    /// Where each Service port is served; not yet given to the pods' variables.
-    _services: AddressTable,
     decisions: Decisions,
     drain: Arc<DrainFirst>,
     pub metrics: Metrics,
@@ -75,10 +72,13 @@ struct Part {
 }
 
 impl StackConfig {
-    pub(crate) fn new(state_dir: &StateDir, dir: &Path, ports: Ports) -> Result<StackConfig, Error> {
+    pub(crate) fn new(
+        state_dir: &StateDir,
+        dir: &Path,
+        project: &LoadedProject,
+        ports: Ports,
+    ) -> Result<StackConfig, Error> {
         let name = dir.display().to_string();
-        let dir = std::path::absolute(dir)?;
-        let project = LoadedProject::find(&dir)?;
         let network = Network::of(state_dir.root());
         let mut node = gantry_node::Config::new(NODE_NAME, state_dir.node());
         node.pod_cidr = gantry_node::Cidr { network: network.pods, prefix: network::PREFIX };
@@ -125,7 +125,10 @@ impl Stack {
             gantry_workloads::Config { root_ca: Some(root_ca), ..gantry_workloads::Config::default() },
         );
         let drain = Arc::new(DrainFirst::new(&operator, gateway.clone()));
-        let node = Node::new(config.node.clone(), &operator, Some(drain.clone()))?;
+        let reached =
+            ServiceAddresses::new(move |namespace, name, port| services.address(namespace, name, port));
+        let node = gantry_node::Config { service_addresses: Some(reached), ..config.node.clone() };
+        let node = Node::new(node, &operator, Some(drain.clone()))?;
         server.set_type_docs(Arc::new(PublishedDocs));
         server.set_node_proxy(Arc::new(PodLogs::new(node.clone())));
 
@@ -183,17 +186,7 @@ impl Stack {
         let cancel = CancellationToken::new();
         spawn("autoscaler", cancel.clone(), Box::pin(scaling.run(cancel)));
         steps.done("control plane", &format!("https://{api_server}"));
-        Ok(Stack {
-            client,
-            operator,
-            gateway,
-            addresses,
-            _services: services,
-            decisions,
-            drain,
-            metrics,
-            parts,
-        })
+        Ok(Stack { client, operator, gateway, addresses, decisions, drain, metrics, parts })
     }
 
     pub(crate) fn client(&self) -> Client {

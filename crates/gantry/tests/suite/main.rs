@@ -2,6 +2,10 @@
 
 mod errors;
 mod harness;
+mod hostile;
+mod kopf;
 mod prove;
+mod reload;
 mod survive;
 mod verbs;
+mod wake;

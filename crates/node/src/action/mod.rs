@@ -1,12 +1,12 @@
-//! The things a probe or a lifecycle hook does: an HTTP request, a TCP connection, a command.
+//! The things a probe or a lifecycle hook does: an HTTP request, a TCP connection, a health check, a command.
+
+mod grpc;
+mod http;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Probe, SleepAction,
     TCPSocketAction,
@@ -15,16 +15,17 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
 
 use crate::runtime::{ContainerKey, Runtime, RuntimeError};
+use grpc::Check;
+use http::Get;
+
+/// As the kubelet names itself.
+const USER_AGENT: &str = "kube-probe/1.36";
 
 /// An action with its port numbers resolved.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    Http {
-        host: String,
-        port: u16,
-        path: String,
-        headers: Vec<(String, String)>,
-    },
+    Http(Get),
+    Grpc(Check),
     Tcp {
         host: String,
         port: u16,
@@ -43,7 +44,13 @@ pub(crate) struct Target {
     pub(crate) address: Ipv4Addr,
 }
 
-const BODY_BYTES: usize = 10 * 1024;
+/// A connection that could not be made, in Go's words.
+#[derive(Debug, thiserror::Error)]
+#[error("dial tcp {address}: connect: {}", in_go_words(source))]
+struct DialError {
+    address: String,
+    source: std::io::Error,
+}
 
 impl Action {
     pub(crate) fn of_probe(probe: &Probe, container: &Container, address: Ipv4Addr) -> Action {
@@ -71,20 +78,16 @@ impl Action {
             return Action::Exec(exec.command.clone().unwrap_or_default());
         }
         if let Some(get) = http {
-            if get.scheme.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("https")) {
-                return Action::Impossible(
-                    "HTTPS is not supported for pods run as processes; use scheme HTTP, tcpSocket or exec"
-                        .into(),
-                );
-            }
+            let tls = get.scheme.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("https"));
             let headers = get.http_headers.iter().flatten().map(|h| (h.name.clone(), h.value.clone()));
             return match port_number(&get.port, ports) {
-                Ok(port) => Action::Http {
+                Ok(port) => Action::Http(Get {
+                    tls,
                     host: host_or(&get.host),
                     port,
                     path: path_of(get.path.as_deref().unwrap_or("/")),
                     headers: headers.collect(),
-                },
+                }),
                 Err(reason) => Action::Impossible(reason),
             };
         }
@@ -94,15 +97,19 @@ impl Action {
                 Err(reason) => Action::Impossible(reason),
             };
         }
-        if grpc.is_some() {
-            return Action::Impossible(
-                "grpc probes are not supported for pods run as processes; use httpGet, tcpSocket or exec"
-                    .into(),
-            );
+        if let Some(grpc) = grpc {
+            return match port_number(&IntOrString::Int(grpc.port), ports) {
+                Ok(port) => Action::Grpc(Check {
+                    host: address.to_string(),
+                    port,
+                    service: grpc.service.clone().unwrap_or_default(),
+                }),
+                Err(reason) => Action::Impossible(reason),
+            };
         }
         match sleep {
             Some(sleep) => Action::Sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0))),
-            None => Action::Impossible("no action is given (httpGet, tcpSocket or exec)".into()),
+            None => Action::Impossible("no action is given (httpGet, tcpSocket, grpc or exec)".into()),
         }
     }
 
@@ -113,26 +120,22 @@ impl Action {
                 Ok(output) if output.code == 0 => Ok(()),
                 Ok(output) if output.output.is_empty() => Err(format!("command exited with {}", output.code)),
                 Ok(output) => Err(output.output),
-                Err(error @ RuntimeError::Timeout { .. }) => Err(error.to_string()),
+                Err(RuntimeError::Timeout { .. }) => Err(format!("command {:?} timed out", command.join(" "))),
                 Err(error) => Err(error.to_string()),
             },
-            Action::Http { host, port, path, headers } => {
-                let url = format!("http://{host}:{port}{path}");
-                let request = get(host, *port, path, headers);
-                match tokio::time::timeout(timeout, request).await {
-                    Ok(Ok(200..=399)) => Ok(()),
-                    Ok(Ok(status)) => Err(format!("HTTP probe failed with statuscode: {status}")),
-                    Ok(Err(error)) => Err(format!("Get \"{url}\": {error}")),
-                    Err(_) => Err(format!("Get \"{url}\": no answer within {timeout:?}")),
-                }
-            }
-            Action::Tcp { host, port } => {
-                match tokio::time::timeout(timeout, TcpStream::connect((host.as_str(), *port))).await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(error)) => Err(format!("dial tcp {host}:{port}: {error}")),
-                    Err(_) => Err(format!("dial tcp {host}:{port}: no answer within {timeout:?}")),
-                }
-            }
+            Action::Http(get) => tokio::time::timeout(timeout, get.run()).await.unwrap_or_else(|_| {
+                let url = get.url();
+                Err(format!(
+                    "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+                ))
+            }),
+            Action::Grpc(check) => tokio::time::timeout(timeout, check.run())
+                .await
+                .unwrap_or_else(|_| Err(format!("timeout: health rpc did not complete within {}", go(timeout)))),
+            Action::Tcp { host, port } => match tokio::time::timeout(timeout, connect(host, *port)).await {
+                Ok(connected) => connected.map(drop).map_err(|error| error.to_string()),
+                Err(_) => Err(format!("dial tcp {host}:{port}: i/o timeout")),
+            },
             Action::Sleep(duration) => {
                 tokio::time::sleep(*duration).await;
                 Ok(())
@@ -142,49 +145,35 @@ impl Action {
     }
 }
 
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
+async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
+    let connected = TcpStream::connect((host, port)).await;
+    connected.map_err(|source| DialError { address: format!("{host}:{port}"), source })
+}
 
-/// One request on a connection of its own; the status code.
-async fn get(host: &str, port: u16, path: &str, headers: &[(String, String)]) -> Result<u16, AnyError> {
-    let stream = TcpStream::connect((host, port)).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let mut request = http::Request::get(path);
-    let given = |name: &str| headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-    if given("host").is_none() {
-        request = request.header("host", format!("{host}:{port}"));
-    }
-    if given("user-agent").is_none() {
-        request = request.header("user-agent", "kube-probe/1.36");
-    }
-    if given("accept").is_none() {
-        request = request.header("accept", "*/*");
-    }
-    request = request.header("connection", "close");
-    for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
-        request = request.header(name, value);
-    }
-    let request = request.body(Empty::<Bytes>::new())?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let mut body = response.into_body();
-        let mut read = 0;
-        while let Some(frame) = body.frame().await {
-            read += frame?.data_ref().map_or(0, Bytes::len);
-            if read > BODY_BYTES {
-                break;
-            }
+/// The text of the C library without Rust's capital and error number.
+fn in_go_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// An error and what caused it, each part once.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if error.downcast_ref::<std::io::Error>().is_none() && !text.contains(&part) {
+            text = format!("{text}: {part}");
         }
-        Ok::<u16, AnyError>(status)
-    };
-    tokio::pin!(connection, exchange);
-    tokio::select! {
-        done = &mut exchange => done,
-        ended = &mut connection => {
-            ended?;
-            exchange.await
-        }
+        cause = error.source();
     }
+    text
+}
+
+fn go(duration: Duration) -> String {
+    gantry_clock::format_go_duration(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn path_of(path: &str) -> String {
@@ -219,37 +208,46 @@ mod tests {
 
     #[test]
     fn ports_are_resolved_by_name() {
-        assert!(matches!(action(json!({"httpGet": {"port": "web", "path": "x"}})),
-            Action::Http { port: 81, path, host, .. } if path == "/x" && host == "127.1.2.3"));
+        let get = |action| match action {
+            Action::Http(get) => get,
+            other => panic!("{other:?}"),
+        };
+        let web = get(action(json!({"httpGet": {"port": "web", "path": "x"}})));
+        assert_eq!(web.url(), "http://127.1.2.3:81/x");
+        let tls = get(action(json!({"httpGet": {"port": 8443, "scheme": "HTTPS", "host": "h"}})));
+        assert_eq!(tls.url(), "https://h:8443/");
         assert!(matches!(action(json!({"tcpSocket": {"port": 82, "host": "h"}})),
             Action::Tcp { port: 82, host } if host == "h"));
         assert!(
             matches!(action(json!({"tcpSocket": {"port": "nope"}})), Action::Impossible(why) if why.contains("nope"))
         );
         assert!(matches!(action(json!({"httpGet": {"port": 0}})), Action::Impossible(_)));
-        assert!(
-            matches!(action(json!({"grpc": {"port": 1}})), Action::Impossible(why) if why.contains("grpc"))
-        );
+        assert!(matches!(action(json!({"grpc": {"port": 83, "service": "db"}})),
+            Action::Grpc(check) if check.address() == "127.1.2.3:83" && check.service == "db"));
+        assert!(matches!(action(json!({"grpc": {"port": 0}})), Action::Impossible(_)));
     }
 
     #[tokio::test]
-    async fn http_statuses_decide() {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    async fn silence_is_a_timeout_in_the_words_of_the_kubelet() {
+        // The backlog takes the connection; nobody answers on it.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            for status in ["204 No Content", "302 Found", "503 Busy"] {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = vec![0; 1024];
-                let n = stream.read(&mut request).await.unwrap();
-                assert!(String::from_utf8_lossy(&request[..n]).contains("x-probe: 1"));
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            }
-        });
-        let headers = [("x-probe".to_string(), "1".to_string())];
-        assert_eq!(get("127.0.0.1", port, "/", &headers).await.unwrap(), 204);
-        assert_eq!(get("127.0.0.1", port, "/", &headers).await.unwrap(), 302);
-        assert_eq!(get("127.0.0.1", port, "/", &headers).await.unwrap(), 503);
+        let target = Target {
+            runtime: Arc::new(crate::ProcessRuntime::new(crate::logs::Limits { max_bytes: 1, max_files: 1 })),
+            key: ContainerKey { pod_uid: "u".into(), container: "c".into(), attempt: 0 },
+            address: Ipv4Addr::LOCALHOST,
+        };
+        let run = async |probe| action(probe).run(&target, Duration::from_millis(50)).await.unwrap_err();
+        let http = run(json!({"httpGet": {"port": port, "host": "127.0.0.1"}})).await;
+        assert_eq!(
+            http,
+            format!(
+                "Get \"http://127.0.0.1:{port}/\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+            )
+        );
+        let check = Check { host: "127.0.0.1".into(), port, service: String::new() };
+        let grpc = Action::Grpc(check).run(&target, Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(grpc, "timeout: health rpc did not complete within 50ms");
+        assert!(go(Duration::from_secs(90)) == "1m30s");
     }
 }
