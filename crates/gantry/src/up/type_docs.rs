@@ -18,9 +18,9 @@ use serde_json::Value;
 pub(crate) struct PublishedDocs;
 
 macro_rules! kinds {
-    ($generator:ident: $($module:ident::$version:ident::{$($kind:ident),*};)*) => {
+    ($generator:ident: $($module:ident::$version:ident::{$($kind:ident),*};)*) => {{
         $($($generator.subschema_for::<$module::$version::$kind>();)*)*
-    };
+    }};
 }
 
 impl TypeDocs for PublishedDocs {

@@ -56,7 +56,7 @@ async fn play(
     let mut run = Command::new("python3");
     run.arg(player).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     match name {
-        "http" => run.args([&cluster.url, TOKEN]),
+        "http" => run.args([cluster.url.as_str(), TOKEN]),
         _ => run.arg(&cluster.kubeconfig),
     };
     // kubectl keeps what it discovered below its home.
