@@ -87,11 +87,14 @@ fn listing(dist: Option<&Path>, out: &Path) -> io::Result<String> {
     match dist {
         Some(dist) => {
             let first = fs::read_to_string(dist.join("first.txt"))?;
-            let mut names: Vec<String> =
-                fs::read_dir(dist)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>()?;
+            let mut names: Vec<String> = fs::read_dir(dist)?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<io::Result<_>>()?;
             names.sort();
             for name in &names {
-                let Some((_, content_type)) = KINDS.iter().find(|(end, _)| name.rsplit('.').next() == Some(end)) else {
+                let Some((_, content_type)) =
+                    KINDS.iter().find(|(end, _)| name.rsplit('.').next() == Some(end))
+                else {
                     continue;
                 };
                 let is_first = first.lines().any(|line| line == name);
@@ -109,7 +112,13 @@ fn listing(dist: Option<&Path>, out: &Path) -> io::Result<String> {
     Ok(list)
 }
 
-fn entry(name: &str, content_type: &str, plain: &Path, gzip: Option<&Path>, first: bool) -> io::Result<String> {
+fn entry(
+    name: &str,
+    content_type: &str,
+    plain: &Path,
+    gzip: Option<&Path>,
+    first: bool,
+) -> io::Result<String> {
     let tag = fnv(&fs::read(plain)?);
     let gzip = gzip.map_or_else(|| "&[]".to_owned(), |path| format!("include_bytes!({path:?})"));
     Ok(format!(

@@ -17,7 +17,8 @@ include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 
 pub(crate) fn find(path: &str) -> Option<&'static Asset> {
     // The page itself reads which dashboard its address names.
-    let is_page = path == "/" || path == "/dashboards" || path.starts_with("/d/") || path.starts_with("/dashboards/");
+    let is_page =
+        path == "/" || path == "/dashboards" || path.starts_with("/d/") || path.starts_with("/dashboards/");
     let path = if is_page { "/index.html" } else { path };
     ASSETS.iter().find(|asset| asset.path == path)
 }

@@ -19,7 +19,8 @@ fn provided(configmaps: &Informer<ConfigMap>) -> Vec<Provided> {
         }
         let annotation = |name: &&str| metadata.annotations.as_ref()?.get(*name).cloned();
         let folder = FOLDER.iter().find_map(annotation).unwrap_or_default();
-        let (namespace, name) = (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
+        let (namespace, name) =
+            (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
         for (file, text) in map.data.iter().flatten().filter(|(file, _)| file.ends_with(".json")) {
             out.push(Provided {
                 origin: format!("configmap {namespace}/{name}: {file}"),

@@ -63,7 +63,8 @@ impl Entry {
 
     /// As the API shows it: which secrets there are, not what they are.
     pub(crate) fn shown(&self) -> Value {
-        let fields: Map<String, Value> = self.secure_json_data.keys().map(|key| (key.clone(), json!(true))).collect();
+        let fields: Map<String, Value> =
+            self.secure_json_data.keys().map(|key| (key.clone(), json!(true))).collect();
         json!({
             "id": self.id, "uid": self.uid, "orgId": 1, "name": self.name, "type": self.kind, "typeName": self.kind,
             "typeLogoUrl": "", "access": if self.access.is_empty() { "proxy" } else { &self.access }, "url": self.url,
@@ -86,7 +87,10 @@ impl Datasources {
         let (entry, source) = local.map_or((None, None), |(entry, source)| (Some(entry), Some(source)));
         let datasources = Datasources { entries: Arc::default(), local: source.clone() };
         if let Some(entry) = entry {
-            datasources.entries.write().push(Known { entry: Entry { id: 1, version: 1, ..entry }, opened: source });
+            datasources
+                .entries
+                .write()
+                .push(Known { entry: Entry { id: 1, version: 1, ..entry }, opened: source });
         }
         datasources
     }
@@ -102,7 +106,11 @@ impl Datasources {
         }
         let mut known = self.entries.write();
         let at = known.iter().position(|one| {
-            if entry.uid.is_empty() { one.entry.name == entry.name } else { one.entry.uid == entry.uid || one.entry.name == entry.name }
+            if entry.uid.is_empty() {
+                one.entry.name == entry.name
+            } else {
+                one.entry.uid == entry.uid || one.entry.name == entry.name
+            }
         });
         if entry.uid.is_empty() {
             entry.uid = match at {

@@ -22,12 +22,21 @@ paths.provisioning.";
 
 pub(crate) fn command() -> Command {
     let prometheus = || {
-        Arg::new("prometheus").long("prometheus").value_name("URL").help("A Prometheus to ask, as the default data source")
+        Arg::new("prometheus")
+            .long("prometheus")
+            .value_name("URL")
+            .help("A Prometheus to ask, as the default data source")
     };
     Command::new("grafana")
         .about("Show Grafana dashboards: their files, provisioning, API and pictures")
         .after_help(EXAMPLES)
-        .arg(Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).help("A grafana.ini"))
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("A grafana.ini"),
+        )
         .arg(
             Arg::new("homepath")
                 .long("homepath")
@@ -37,24 +46,74 @@ pub(crate) fn command() -> Command {
         )
         .arg(prometheus())
         .arg(
-            Arg::new("configmaps")
-                .long("configmaps")
-                .action(ArgAction::SetTrue)
-                .help("Also show the dashboards in the cluster's ConfigMaps that are labelled grafana_dashboard"),
+            Arg::new("configmaps").long("configmaps").action(ArgAction::SetTrue).help(
+                "Also show the dashboards in the cluster's ConfigMaps that are labelled grafana_dashboard",
+            ),
         )
         .subcommand(
             Command::new("render")
                 .about("Draw one panel of a dashboard file as PNG or SVG, or as text into the terminal")
-                .arg(Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(PathBuf)).help("A dashboard's JSON"))
+                .arg(
+                    Arg::new("file")
+                        .value_name("FILE")
+                        .required(true)
+                        .value_parser(value_parser!(PathBuf))
+                        .help("A dashboard's JSON"),
+                )
                 .arg(prometheus().required(true))
-                .arg(Arg::new("panel").long("panel").value_name("ID").value_parser(value_parser!(i64)).help("The panel; all of them as text without it"))
-                .arg(Arg::new("from").long("from").value_name("TIME").help("Such as now-1h [default: the dashboard's]"))
+                .arg(
+                    Arg::new("panel")
+                        .long("panel")
+                        .value_name("ID")
+                        .value_parser(value_parser!(i64))
+                        .help("The panel; all of them as text without it"),
+                )
+                .arg(
+                    Arg::new("from")
+                        .long("from")
+                        .value_name("TIME")
+                        .help("Such as now-1h [default: the dashboard's]"),
+                )
                 .arg(Arg::new("to").long("to").value_name("TIME").help("Such as now"))
-                .arg(Arg::new("var").long("var").value_name("NAME=VALUE").action(ArgAction::Append).help("The value of a variable; may be repeated"))
-                .arg(Arg::new("width").long("width").value_name("PIXELS").default_value("1000").value_parser(value_parser!(u32)).help("Of the picture"))
-                .arg(Arg::new("height").long("height").value_name("PIXELS").default_value("500").value_parser(value_parser!(u32)).help("Of the picture"))
-                .arg(Arg::new("theme").long("theme").value_name("NAME").default_value("dark").value_parser(["dark", "light"]).help("The ground of the picture"))
-                .arg(Arg::new("output").long("output").short('o').value_name("FILE").value_parser(value_parser!(PathBuf)).help("A .png or .svg; text to standard output without it")),
+                .arg(
+                    Arg::new("var")
+                        .long("var")
+                        .value_name("NAME=VALUE")
+                        .action(ArgAction::Append)
+                        .help("The value of a variable; may be repeated"),
+                )
+                .arg(
+                    Arg::new("width")
+                        .long("width")
+                        .value_name("PIXELS")
+                        .default_value("1000")
+                        .value_parser(value_parser!(u32))
+                        .help("Of the picture"),
+                )
+                .arg(
+                    Arg::new("height")
+                        .long("height")
+                        .value_name("PIXELS")
+                        .default_value("500")
+                        .value_parser(value_parser!(u32))
+                        .help("Of the picture"),
+                )
+                .arg(
+                    Arg::new("theme")
+                        .long("theme")
+                        .value_name("NAME")
+                        .default_value("dark")
+                        .value_parser(["dark", "light"])
+                        .help("The ground of the picture"),
+                )
+                .arg(
+                    Arg::new("output")
+                        .long("output")
+                        .short('o')
+                        .value_name("FILE")
+                        .value_parser(value_parser!(PathBuf))
+                        .help("A .png or .svg; text to standard output without it"),
+                ),
         )
 }
 
@@ -68,10 +127,14 @@ pub(crate) fn log_to_stderr() {
 pub(crate) fn settings(matches: &ArgMatches) -> Result<Settings, String> {
     let mut values = Values::default();
     if let Some(file) = matches.get_one::<PathBuf>("config") {
-        let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
         values.read_ini(&file.display().to_string(), &text)?;
     }
-    values.read_environment(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))));
+    values.read_environment(
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    );
     let unused = values.without_effect();
     if !unused.is_empty() {
         tracing::info!(settings = unused.join(", "), "these settings have no effect here");
@@ -95,16 +158,24 @@ pub(crate) fn wants_cluster(matches: &ArgMatches) -> bool {
 /// `gantry grafana render`
 pub(crate) async fn render(matches: &ArgMatches) -> Result<(), String> {
     let file = matches.get_one::<PathBuf>("file").ok_or("a dashboard file is missing")?;
-    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let dashboard = Dashboard::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
     let sources = Datasources::new(None);
     let url = prometheus(matches).unwrap_or_default();
-    sources.put(Entry { name: "Prometheus".into(), kind: "prometheus".into(), url, is_default: true, ..Entry::default() })?;
+    sources.put(Entry {
+        name: "Prometheus".into(),
+        kind: "prometheus".into(),
+        url,
+        is_default: true,
+        ..Entry::default()
+    })?;
     let locale = Locale { now_ms: SystemClock::new().now_ms(), utc_offset_min: 0 };
     let word = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
     let mut request = Request { from: word("from"), to: word("to"), locale, ..Request::default() };
     for pair in matches.get_many::<String>("var").into_iter().flatten() {
-        let (name, value) = pair.split_once('=').ok_or_else(|| format!("--var {pair}: expected NAME=VALUE"))?;
+        let (name, value) =
+            pair.split_once('=').ok_or_else(|| format!("--var {pair}: expected NAME=VALUE"))?;
         request.variables.entry(name.to_owned()).or_default().push(value.to_owned());
     }
     let panel = matches.get_one::<i64>("panel").copied();

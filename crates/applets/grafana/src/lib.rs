@@ -30,8 +30,8 @@ use gantry_serve::{ListenConfig, Listener};
 use k8s_openapi::api::core::v1::ConfigMap;
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
-use tokio::sync::Semaphore;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use api::Annotations;
@@ -80,12 +80,13 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches) -> ExitCode {
     flags::log_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime.map_err(|error| format!("cannot start the runtime: {error}")).and_then(|runtime| {
-        match matches.subcommand() {
-            Some(("render", matches)) => runtime.block_on(flags::render(matches)),
-            _ => runtime.block_on(serve(matches)),
-        }
-    });
+    let outcome =
+        runtime.map_err(|error| format!("cannot start the runtime: {error}")).and_then(
+            |runtime| match matches.subcommand() {
+                Some(("render", matches)) => runtime.block_on(flags::render(matches)),
+                _ => runtime.block_on(serve(matches)),
+            },
+        );
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -106,13 +107,15 @@ async fn serve(matches: &ArgMatches) -> Result<(), String> {
     }
     let stop = CancellationToken::new();
     if flags::wants_cluster(matches) {
-        let client = gantry_operator::connect(None, None).await.map_err(|error| format!("--configmaps: {error}"))?;
+        let client =
+            gantry_operator::connect(None, None).await.map_err(|error| format!("--configmaps: {error}"))?;
         let informers = Informers::new(client, clock, InformerSettings::default());
         let configmaps = informers.of::<ConfigMap>();
         informers.start(stop.clone());
         grafana.follow(configmaps);
     }
-    let listener = Listener::bind(ListenConfig::plain(settings.listen)).await.map_err(|error| error.to_string())?;
+    let listener =
+        Listener::bind(ListenConfig::plain(settings.listen)).await.map_err(|error| error.to_string())?;
     // Printed, not logged: whoever started us reads where we are from it.
     eprintln!("listening on http://{}", listener.local_addr());
     let looking = tokio::spawn(grafana.clone().look_at_files());
@@ -253,16 +256,19 @@ impl Grafana {
     fn read_datasources(&self) -> Result<(), String> {
         let Some(path) = self.datasource_file() else { return Ok(()) };
         let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
-        let entries: Vec<Entry> =
-            serde_json::from_str(&text).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let entries: Vec<Entry> = serde_json::from_str(&text)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         entries.into_iter().try_for_each(|entry| self.shared.datasources.put(entry).map(drop))
     }
 
     /// Keeps those that came over the API; files are read again on every start.
     fn keep_datasources(&self) -> Result<(), String> {
         let Some(path) = self.datasource_file() else { return Ok(()) };
-        let own: Vec<Entry> = self.shared.datasources.all().into_iter().filter(|entry| !entry.read_only).collect();
-        let text = serde_json::to_value(&own).map(|value: Value| value.to_string()).map_err(|error| error.to_string())?;
+        let own: Vec<Entry> =
+            self.shared.datasources.all().into_iter().filter(|entry| !entry.read_only).collect();
+        let text = serde_json::to_value(&own)
+            .map(|value: Value| value.to_string())
+            .map_err(|error| error.to_string())?;
         store::write_private(&path, text.as_bytes())
     }
 }

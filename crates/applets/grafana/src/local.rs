@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gantry_dashboards::{Answer, DataSource, Series, SourceError};
-use gantry_prom_model::{Labels, Matcher, MatchOp, Queryable, SelectHints};
+use gantry_prom_model::{Labels, MatchOp, Matcher, Queryable, SelectHints};
 use gantry_promql::{Engine, QueryResult, QueryValue, Value};
 use tokio::sync::Semaphore;
 
@@ -58,7 +58,8 @@ fn answer(result: QueryResult) -> Result<Answer, SourceError> {
         QueryValue::Matrix(list) => list
             .into_iter()
             .map(|one| {
-                let points = one.points.iter().filter_map(|point| Some((point.timestamp_ms, float(&point.value)?)));
+                let points =
+                    one.points.iter().filter_map(|point| Some((point.timestamp_ms, float(&point.value)?)));
                 let (times_ms, values) = points.unzip();
                 Series { labels: one.labels, times_ms, values }
             })
@@ -74,7 +75,9 @@ fn answer(result: QueryResult) -> Result<Answer, SourceError> {
         QueryValue::Scalar { timestamp_ms, value } => {
             vec![Series { labels: Labels::empty(), times_ms: vec![timestamp_ms], values: vec![value] }]
         }
-        QueryValue::String { .. } => return Err(wrong("the query answers with a text, which no panel can show")),
+        QueryValue::String { .. } => {
+            return Err(wrong("the query answers with a text, which no panel can show"));
+        }
     };
     Ok(Answer { series, warnings: result.warnings })
 }
@@ -85,7 +88,13 @@ fn matchers(selector: &str) -> Result<Vec<Matcher>, SourceError> {
 
 #[async_trait]
 impl DataSource for Local {
-    async fn range(&self, expr: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Answer, SourceError> {
+    async fn range(
+        &self,
+        expr: &str,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+    ) -> Result<Answer, SourceError> {
         let expr = expr.to_owned();
         self.run(move |engine, storage| {
             answer(engine.range(storage, &expr, start_ms, end_ms, step_ms).map_err(wrong)?)

@@ -117,7 +117,8 @@ fn expand(text: &str, environment: &Environment<'_>) -> Result<String, String> {
         }
         let braced = |text: &'_ str| text.find('}').map(|end| (text[..end].to_owned(), end + 1));
         if let Some((path, length)) = rest.strip_prefix("__file{").and_then(braced) {
-            let read = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+            let read =
+                std::fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
             out.push_str(read.trim());
             rest = &rest["__file{".len() + length..];
             continue;
@@ -142,7 +143,10 @@ fn expand(text: &str, environment: &Environment<'_>) -> Result<String, String> {
     Ok(out)
 }
 
-fn expand_map(map: Option<Map<String, Value>>, environment: &Environment<'_>) -> Result<Map<String, Value>, String> {
+fn expand_map(
+    map: Option<Map<String, Value>>,
+    environment: &Environment<'_>,
+) -> Result<Map<String, Value>, String> {
     let mut map = map.unwrap_or_default();
     for value in map.values_mut() {
         if let Value::String(text) = value {
@@ -165,7 +169,8 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn read<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     gantry_yaml::from_str(&file.display().to_string(), &text).map_err(|error| error.to_string())
 }
 
@@ -210,7 +215,12 @@ pub(crate) fn providers(folder: &Path, environment: &Environment<'_>) -> Result<
         let read: ProviderFile = read(&file)?;
         for spec in read.providers {
             if !matches!(spec.kind.as_str(), "" | "file") {
-                return Err(format!("{}: provider {}: type {:?} is not known; file is", file.display(), spec.name, spec.kind));
+                return Err(format!(
+                    "{}: provider {}: type {:?} is not known; file is",
+                    file.display(),
+                    spec.name,
+                    spec.kind
+                ));
             }
             let path = expand(&spec.options.path.to_string_lossy(), environment);
             let path = path.map_err(|error| format!("{}: {error}", file.display()))?;
@@ -312,7 +322,9 @@ mod tests {
     #[test]
     fn dollars_are_expanded() {
         let environment = |name: &str| (name == "A").then(|| "1".to_owned());
-        for (text, wanted) in [("$A-${A}-$__env{A}", "1-1-1"), ("a$$b", "a$b"), ("$", "$"), ("${open", "${open")] {
+        for (text, wanted) in
+            [("$A-${A}-$__env{A}", "1-1-1"), ("a$$b", "a$b"), ("$", "$"), ("${open", "${open")]
+        {
             assert_eq!(expand(text, &environment).as_deref(), Ok(wanted));
         }
     }

@@ -53,7 +53,7 @@ enum Found {
     Matrix(Vec<Row>),
     Vector(Vec<Row>),
     Scalar((f64, String)),
-    String((f64, String)),
+    String(#[expect(dead_code, reason = "that it is a text is all that matters")] (f64, String)),
 }
 
 #[derive(Deserialize)]
@@ -79,15 +79,22 @@ impl Remote {
             let password = entry.secret("basicAuthPassword").unwrap_or_default();
             let pair = format!("{}:{password}", entry.basic_auth_user);
             let value = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
-            let mut value = HeaderValue::from_str(&value).map_err(|_| wrong("has credentials that no header can carry"))?;
+            let mut value = HeaderValue::from_str(&value)
+                .map_err(|_| wrong("has credentials that no header can carry"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
         for n in 1..50 {
-            let Some(name) = entry.json_data.get(&format!("httpHeaderName{n}")).and_then(|name| name.as_str()) else { break };
+            let Some(name) =
+                entry.json_data.get(&format!("httpHeaderName{n}")).and_then(|name| name.as_str())
+            else {
+                break;
+            };
             let value = entry.secret(&format!("httpHeaderValue{n}")).unwrap_or_default();
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("has a header name that is none"))?;
-            let mut value = HeaderValue::from_str(value).map_err(|_| wrong("has a header value that is none"))?;
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| wrong("has a header name that is none"))?;
+            let mut value =
+                HeaderValue::from_str(value).map_err(|_| wrong("has a header value that is none"))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -115,7 +122,9 @@ impl Remote {
         content_type: Option<HeaderValue>,
         body: Bytes,
     ) -> Result<Reply, SourceError> {
-        let wrong = |reason: String| SourceError(format!("{}{}: {reason}", self.base, path.split('?').next().unwrap_or("")));
+        let wrong = |reason: String| {
+            SourceError(format!("{}{}: {reason}", self.base, path.split('?').next().unwrap_or("")))
+        };
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
@@ -129,11 +138,13 @@ impl Remote {
         }
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                let cause =
+                    std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
                 wrong(format!("{error}{cause}"))
             })?;
             let (parts, body) = response.into_parts();
-            let body = Limited::new(body, MOST_BYTES).collect().await.map_err(|error| wrong(error.to_string()))?;
+            let body =
+                Limited::new(body, MOST_BYTES).collect().await.map_err(|error| wrong(error.to_string()))?;
             Ok(Reply {
                 status: parts.status,
                 content_type: parts.headers.get(CONTENT_TYPE).cloned(),
@@ -152,7 +163,9 @@ impl Remote {
         path: &str,
         parameters: &[(&str, String)],
     ) -> Result<(T, Vec<String>), SourceError> {
-        let pairs = parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+        let pairs = parameters
+            .iter()
+            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
         let form = pairs.collect::<Vec<_>>().join("&");
         let reply = if method == Method::POST {
             let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -162,16 +175,22 @@ impl Remote {
         };
         let read: Result<Envelope<T>, _> = serde_json::from_slice(&reply.body);
         match read {
-            Ok(Envelope { status, data: Some(data), warnings, .. }) if status == "success" => Ok((data, warnings)),
+            Ok(Envelope { status, data: Some(data), warnings, .. }) if status == "success" => {
+                Ok((data, warnings))
+            }
             Ok(Envelope { error, .. }) if !error.is_empty() => Err(SourceError(error)),
-            _ => Err(SourceError(format!("{}{path} answered {} and no Prometheus answer", self.base, reply.status))),
+            _ => Err(SourceError(format!(
+                "{}{path} answered {} and no Prometheus answer",
+                self.base, reply.status
+            ))),
         }
     }
 }
 
 fn without_roots() -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
@@ -192,16 +211,28 @@ fn answer(found: Found, warnings: Vec<String>) -> Result<Answer, SourceError> {
         Found::Scalar((time, value)) => {
             vec![Series { labels: Labels::empty(), times_ms: vec![ms(time)], values: vec![number(&value)] }]
         }
-        Found::String(_) => return Err(SourceError("the query answers with a text, which no panel can show".to_owned())),
+        Found::String(_) => {
+            return Err(SourceError("the query answers with a text, which no panel can show".to_owned()));
+        }
     };
     Ok(Answer { series, warnings })
 }
 
 #[async_trait]
 impl DataSource for Remote {
-    async fn range(&self, expr: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Answer, SourceError> {
-        let parameters =
-            [("query", expr.to_owned()), ("start", seconds(start_ms)), ("end", seconds(end_ms)), ("step", seconds(step_ms))];
+    async fn range(
+        &self,
+        expr: &str,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+    ) -> Result<Answer, SourceError> {
+        let parameters = [
+            ("query", expr.to_owned()),
+            ("start", seconds(start_ms)),
+            ("end", seconds(end_ms)),
+            ("step", seconds(step_ms)),
+        ];
         let (found, warnings) = self.ask(Method::POST, "/api/v1/query_range", &parameters).await?;
         answer(found, warnings)
     }
@@ -221,7 +252,10 @@ impl DataSource for Remote {
     ) -> Result<Vec<String>, SourceError> {
         let mut parameters = vec![("start", seconds(start_ms)), ("end", seconds(end_ms))];
         parameters.extend(selector.map(|selector| ("match[]", selector.to_owned())));
-        let path = format!("/api/v1/label/{}/values", utf8_percent_encode(label, NON_ALPHANUMERIC).to_string().replace("%5F", "_"));
+        let path = format!(
+            "/api/v1/label/{}/values",
+            utf8_percent_encode(label, NON_ALPHANUMERIC).to_string().replace("%5F", "_")
+        );
         Ok(self.ask(Method::GET, &path, &parameters).await?.0)
     }
 
@@ -231,7 +265,8 @@ impl DataSource for Remote {
     }
 
     async fn series(&self, selector: &str, start_ms: i64, end_ms: i64) -> Result<Vec<Labels>, SourceError> {
-        let parameters = [("match[]", selector.to_owned()), ("start", seconds(start_ms)), ("end", seconds(end_ms))];
+        let parameters =
+            [("match[]", selector.to_owned()), ("start", seconds(start_ms)), ("end", seconds(end_ms))];
         let (rows, _): (Vec<std::collections::BTreeMap<String, String>>, _) =
             self.ask(Method::GET, "/api/v1/series", &parameters).await?;
         Ok(rows.iter().map(Labels::from_pairs).collect())

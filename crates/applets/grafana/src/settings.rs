@@ -43,9 +43,15 @@ impl Values {
                 continue;
             }
             let Some((key, value)) = line.split_once('=') else {
-                return Err(format!("{file}:{}: expected [section] or key = value, found {line:?}", index + 1));
+                return Err(format!(
+                    "{file}:{}: expected [section] or key = value, found {line:?}",
+                    index + 1
+                ));
             };
-            self.0.insert((section.clone(), key.trim().to_lowercase()), value.trim().trim_matches('"').to_owned());
+            self.0.insert(
+                (section.clone(), key.trim().to_lowercase()),
+                value.trim().trim_matches('"').to_owned(),
+            );
         }
         Ok(())
     }
@@ -67,7 +73,8 @@ impl Values {
 
     /// Keys that were set and do nothing here.
     pub(crate) fn without_effect(&self) -> Vec<String> {
-        let is_known = |(section, key): &&(String, String)| !KNOWN.contains(&(section.as_str(), key.as_str()));
+        let is_known =
+            |(section, key): &&(String, String)| !KNOWN.contains(&(section.as_str(), key.as_str()));
         self.0.keys().filter(is_known).map(|(section, key)| format!("{section}.{key}")).collect()
     }
 
@@ -77,10 +84,13 @@ impl Values {
     /// Which value is not what its key takes.
     pub(crate) fn settings(&self) -> Result<Settings, String> {
         let address = self.get("server", "http_addr").unwrap_or("127.0.0.1");
-        let ip = address.parse().map_err(|_| format!("server.http_addr: {address:?} is not an IP address"))?;
+        let ip =
+            address.parse().map_err(|_| format!("server.http_addr: {address:?} is not an IP address"))?;
         let port = self.get("server", "http_port").unwrap_or("3000");
         let port = port.parse().map_err(|_| format!("server.http_port: {port:?} is not a port"))?;
-        let path = |section: &str, key: &str, default: &str| PathBuf::from(self.get(section, key).unwrap_or(default));
+        let path = |section: &str, key: &str, default: &str| {
+            PathBuf::from(self.get(section, key).unwrap_or(default))
+        };
         Ok(Settings {
             listen: SocketAddr::new(ip, port),
             data_dir: path("paths", "data", "data"),
@@ -97,9 +107,17 @@ mod tests {
     #[test]
     fn the_environment_overrides_the_file() {
         let mut values = Values::default();
-        values.read_ini("g.ini", "; comment\n[server]\nhttp_port = 3001\n[paths]\ndata = /var/lib/g\n[auth]\nx=1").unwrap();
+        values
+            .read_ini(
+                "g.ini",
+                "; comment\n[server]\nhttp_port = 3001\n[paths]\ndata = /var/lib/g\n[auth]\nx=1",
+            )
+            .unwrap();
         let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        values.read_environment([set("GF_SERVER_HTTP_PORT", "4000"), set("GF_PATHS_PROVISIONING", "p"), set("HOME", "/")].into_iter());
+        values.read_environment(
+            [set("GF_SERVER_HTTP_PORT", "4000"), set("GF_PATHS_PROVISIONING", "p"), set("HOME", "/")]
+                .into_iter(),
+        );
         let settings = values.settings().unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:4000");
         assert_eq!((settings.data_dir, settings.provisioning_dir), ("/var/lib/g".into(), "p".into()));

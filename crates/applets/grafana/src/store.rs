@@ -108,7 +108,8 @@ pub(crate) struct Store {
 
 /// A name for what has none: the same for the same text, on every start.
 pub(crate) fn uid_of(text: &str) -> String {
-    let hash = |seed: u64| text.bytes().fold(seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash =
+        |seed: u64| text.bytes().fold(seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("{:012x}", hash(0xcbf2_9ce4_8422_2325) & 0xffff_ffff_ffff)
 }
 
@@ -128,7 +129,9 @@ pub(crate) fn slug(title: &str) -> String {
 
 /// Letters, digits, `-` and `_`, at most 40: what may stand in a path and a file's name.
 pub(crate) fn is_uid(uid: &str) -> bool {
-    !uid.is_empty() && uid.len() <= 40 && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    !uid.is_empty()
+        && uid.len() <= 40
+        && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 // === impl Store ===
@@ -138,9 +141,11 @@ impl Store {
     pub(crate) fn open(dir: Option<&Path>) -> Result<Store, String> {
         let mut store = Store { dir: dir.map(Path::to_owned), next_id: 1, ..Store::default() };
         let Some(dir) = dir else { return Ok(store) };
-        let wrong = |what: &Path, error: &dyn std::fmt::Display| format!("cannot read {}: {error}", what.display());
+        let wrong =
+            |what: &Path, error: &dyn std::fmt::Display| format!("cannot read {}: {error}", what.display());
         let boards = dir.join("dashboards");
-        std::fs::create_dir_all(&boards).map_err(|error| format!("cannot create {}: {error}", boards.display()))?;
+        std::fs::create_dir_all(&boards)
+            .map_err(|error| format!("cannot create {}: {error}", boards.display()))?;
         let folders = dir.join("folders.json");
         if let Ok(text) = std::fs::read_to_string(&folders) {
             let list: Vec<Folder> = serde_json::from_str(&text).map_err(|error| wrong(&folders, &error))?;
@@ -153,7 +158,8 @@ impl Store {
             }
             let text = std::fs::read_to_string(&path).map_err(|error| wrong(&path, &error))?;
             let kept: Kept = serde_json::from_str(&text).map_err(|error| wrong(&path, &error))?;
-            let parsed = Dashboard::from_value(kept.dashboard.clone()).map_err(|error| wrong(&path, &error))?;
+            let parsed =
+                Dashboard::from_value(kept.dashboard.clone()).map_err(|error| wrong(&path, &error))?;
             let stored = Stored {
                 id: kept.id,
                 parsed: Arc::new(parsed),
@@ -203,20 +209,27 @@ impl Store {
             return Err(SaveError::NoTitle);
         }
         let by_id = object.get("id").and_then(Value::as_u64).filter(|id| *id > 0);
-        let given = object.get("uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()).map(str::to_owned);
+        let given =
+            object.get("uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()).map(str::to_owned);
         if let Some(uid) = given.as_deref().filter(|uid| !is_uid(uid)) {
-            return Err(SaveError::Invalid(format!("uid {uid:?} is not made of at most 40 letters, digits, - and _")));
+            return Err(SaveError::Invalid(format!(
+                "uid {uid:?} is not made of at most 40 letters, digits, - and _"
+            )));
         }
         let old = match (&given, by_id) {
             (Some(uid), _) => self.dashboards.get(uid),
-            (None, Some(id)) => Some(self.dashboards.values().find(|one| one.id == id).ok_or(SaveError::NotFound)?),
+            (None, Some(id)) => {
+                Some(self.dashboards.values().find(|one| one.id == id).ok_or(SaveError::NotFound)?)
+            }
             (None, None) => None,
         };
-        let folder_uid = save.folder_uid.or_else(|| old.map(|old| old.folder_uid.clone())).unwrap_or_default();
+        let folder_uid =
+            save.folder_uid.or_else(|| old.map(|old| old.folder_uid.clone())).unwrap_or_default();
         if !folder_uid.is_empty() && !self.folders.contains_key(&folder_uid) {
             return Err(SaveError::NoFolder(folder_uid));
         }
-        let same_name = self.dashboards.values().find(|one| one.parsed.title == title && one.folder_uid == folder_uid);
+        let same_name =
+            self.dashboards.values().find(|one| one.parsed.title == title && one.folder_uid == folder_uid);
         let old = match (old, same_name) {
             (None, Some(same)) if save.overwrite && given.is_none() => Some(same),
             (None, Some(_)) if !save.overwrite => return Err(SaveError::NameExists),
@@ -234,7 +247,9 @@ impl Store {
                 return Err(SaveError::VersionMismatch);
             }
         } else if self.dashboards.len() >= MOST_DASHBOARDS {
-            return Err(SaveError::Invalid(format!("there are {MOST_DASHBOARDS} dashboards, more are not kept")));
+            return Err(SaveError::Invalid(format!(
+                "there are {MOST_DASHBOARDS} dashboards, more are not kept"
+            )));
         }
         let (old_id, old_uid) = old.map_or((None, None), |old| (Some(old.id), Some(old.parsed.uid.clone())));
         let (version, created_ms) = old.map_or((1, save.now_ms), |old| (old.version + 1, old.created_ms));
@@ -245,7 +260,8 @@ impl Store {
         object.insert("version".to_owned(), json!(version));
         object.insert("title".to_owned(), json!(title));
         let json = Value::Object(object);
-        let parsed = Dashboard::from_value(json.clone()).map_err(|error| SaveError::Invalid(error.to_string()))?;
+        let parsed =
+            Dashboard::from_value(json.clone()).map_err(|error| SaveError::Invalid(error.to_string()))?;
         let stored = Stored {
             id,
             json: Arc::new(json),
@@ -284,19 +300,28 @@ impl Store {
         }
         if let Some(dir) = &self.dir {
             let path = dir.join("dashboards").join(format!("{uid}.json"));
-            std::fs::remove_file(&path).map_err(|error| SaveError::Disk(format!("{}: {error}", path.display())))?;
+            std::fs::remove_file(&path)
+                .map_err(|error| SaveError::Disk(format!("{}: {error}", path.display())))?;
         }
         self.dashboards.remove(uid).ok_or(SaveError::NotFound)
     }
 
-    pub(crate) fn make_folder(&mut self, uid: Option<String>, title: &str, parent: &str) -> Result<Folder, SaveError> {
+    pub(crate) fn make_folder(
+        &mut self,
+        uid: Option<String>,
+        title: &str,
+        parent: &str,
+    ) -> Result<Folder, SaveError> {
         let title = title.trim();
         if title.is_empty() {
             return Err(SaveError::Invalid("folder title cannot be empty".to_owned()));
         }
-        let uid = uid.filter(|uid| !uid.is_empty()).unwrap_or_else(|| uid_of(&format!("folder/{parent}/{title}")));
+        let uid =
+            uid.filter(|uid| !uid.is_empty()).unwrap_or_else(|| uid_of(&format!("folder/{parent}/{title}")));
         if !is_uid(&uid) {
-            return Err(SaveError::Invalid(format!("uid {uid:?} is not made of at most 40 letters, digits, - and _")));
+            return Err(SaveError::Invalid(format!(
+                "uid {uid:?} is not made of at most 40 letters, digits, - and _"
+            )));
         }
         if self.folders.contains_key(&uid) {
             return Err(SaveError::VersionMismatch);
@@ -304,8 +329,13 @@ impl Store {
         if self.folders.values().any(|folder| folder.title == title && folder.parent_uid == parent) {
             return Err(SaveError::NameExists);
         }
-        let folder =
-            Folder { id: self.id(), uid: uid.clone(), title: title.to_owned(), parent_uid: parent.to_owned(), provisioned: false };
+        let folder = Folder {
+            id: self.id(),
+            uid: uid.clone(),
+            title: title.to_owned(),
+            parent_uid: parent.to_owned(),
+            provisioned: false,
+        };
         self.folders.insert(uid, folder.clone());
         self.keep_folders()?;
         Ok(folder)
@@ -322,8 +352,12 @@ impl Store {
     /// Removes a folder and the saved dashboards in it.
     pub(crate) fn delete_folder(&mut self, uid: &str) -> Result<Folder, SaveError> {
         let folder = self.folders.get(uid).cloned().ok_or_else(|| SaveError::NoFolder(uid.to_owned()))?;
-        let inside: Vec<String> =
-            self.dashboards.values().filter(|one| one.folder_uid == uid).map(|one| one.parsed.uid.clone()).collect();
+        let inside: Vec<String> = self
+            .dashboards
+            .values()
+            .filter(|one| one.folder_uid == uid)
+            .map(|one| one.parsed.uid.clone())
+            .collect();
         if let Some(origin) = inside.iter().filter_map(|uid| self.dashboards[uid].origin.clone()).next() {
             return Err(SaveError::Provisioned(origin));
         }
@@ -408,9 +442,18 @@ impl Store {
         if let Some(folder) = self.folders.values().find(|folder| folder.title == one.folder) {
             return folder.uid.clone();
         }
-        let uid = if is_uid(&one.folder_uid) { one.folder_uid.clone() } else { uid_of(&format!("folder//{}", one.folder)) };
-        let folder =
-            Folder { id: self.id(), uid: uid.clone(), title: one.folder.clone(), parent_uid: String::new(), provisioned: true };
+        let uid = if is_uid(&one.folder_uid) {
+            one.folder_uid.clone()
+        } else {
+            uid_of(&format!("folder//{}", one.folder))
+        };
+        let folder = Folder {
+            id: self.id(),
+            uid: uid.clone(),
+            title: one.folder.clone(),
+            parent_uid: String::new(),
+            provisioned: true,
+        };
         self.folders.insert(uid.clone(), folder);
         uid
     }
@@ -430,7 +473,8 @@ fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
     let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
     let temporary = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&temporary).map_err(wrong)?;
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(mode).open(&temporary).map_err(wrong)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(wrong)?;
     std::fs::rename(&temporary, path).map_err(wrong)?;
     if let Some(folder) = path.parent() {
@@ -453,8 +497,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(Some(dir.path())).unwrap();
         assert_eq!(save(&mut store, json!({"uid": "a", "title": "A"}), false), Ok(("a".into(), 1)));
-        assert!(save(&mut store, json!({"uid": "a", "title": "A", "version": 9}), false).unwrap_err().contains("changed"));
-        assert_eq!(save(&mut store, json!({"uid": "a", "title": "A", "version": 1}), false), Ok(("a".into(), 2)));
+        assert!(
+            save(&mut store, json!({"uid": "a", "title": "A", "version": 9}), false)
+                .unwrap_err()
+                .contains("changed")
+        );
+        assert_eq!(
+            save(&mut store, json!({"uid": "a", "title": "A", "version": 1}), false),
+            Ok(("a".into(), 2))
+        );
         assert!(save(&mut store, json!({"title": "A"}), false).unwrap_err().contains("same name"));
         assert_eq!(save(&mut store, json!({"title": "A"}), true), Ok(("a".into(), 3)));
         assert!(save(&mut store, json!({"uid": "../x", "title": "B"}), true).is_err());

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gantry_dashboards::{
-    Answer, Body, Dashboard, DashboardView, DataSource, Locale, Request, Scene, Series, SourceError, SourceInfo, Sources,
-    Theme, ViewOptions, terminal, view,
+    Answer, Body, Dashboard, DashboardView, DataSource, Locale, Request, Scene, Series, SourceError,
+    SourceInfo, Sources, Theme, ViewOptions, terminal, view,
 };
 use gantry_prom_model::Labels;
 use serde_json::json;
@@ -16,14 +16,24 @@ struct Waves;
 
 #[async_trait]
 impl DataSource for Waves {
-    async fn range(&self, expr: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Answer, SourceError> {
+    async fn range(
+        &self,
+        expr: &str,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+    ) -> Result<Answer, SourceError> {
         if expr.contains("broken") {
             return Err(SourceError("the source is out of order".to_owned()));
         }
-        let times_ms: Vec<i64> = (0..).map(|n| start_ms + n * step_ms).take_while(|time| *time <= end_ms).collect();
+        let times_ms: Vec<i64> =
+            (0..).map(|n| start_ms + n * step_ms).take_while(|time| *time <= end_ms).collect();
         let one = |n: usize| Series {
             labels: Labels::from_pairs([("pod", format!("web-{n}")), ("le", (n as f64 / 4.0).to_string())]),
-            values: times_ms.iter().map(|time| 40.0 + 30.0 * ((time / 60_000 + 7 * n as i64) as f64 / 5.0).sin() + n as f64).collect(),
+            values: times_ms
+                .iter()
+                .map(|time| 40.0 + 30.0 * ((time / 60_000 + 7 * n as i64) as f64 / 5.0).sin() + n as f64)
+                .collect(),
             times_ms: times_ms.clone(),
         };
         Ok(Answer { series: (0..4).map(one).collect(), warnings: Vec::new() })
@@ -33,7 +43,13 @@ impl DataSource for Waves {
         self.range(expr, time_ms, time_ms, 1000).await
     }
 
-    async fn label_values(&self, _: &str, _: Option<&str>, _: i64, _: i64) -> Result<Vec<String>, SourceError> {
+    async fn label_values(
+        &self,
+        _: &str,
+        _: Option<&str>,
+        _: i64,
+        _: i64,
+    ) -> Result<Vec<String>, SourceError> {
         Ok(["web-0", "web-1"].map(str::to_owned).to_vec())
     }
 
@@ -50,7 +66,13 @@ struct One;
 
 impl Sources for One {
     fn list(&self) -> Vec<SourceInfo> {
-        vec![SourceInfo { uid: "w".into(), name: "Waves".into(), kind: "prometheus".into(), is_default: true, interval_ms: 15_000 }]
+        vec![SourceInfo {
+            uid: "w".into(),
+            name: "Waves".into(),
+            kind: "prometheus".into(),
+            is_default: true,
+            interval_ms: 15_000,
+        }]
     }
 
     fn open(&self, _: &str) -> Option<Arc<dyn DataSource>> {
@@ -85,7 +107,12 @@ async fn seen(theme: Theme) -> DashboardView {
             "thresholds": { "steps": [{ "color": "transparent", "value": null }, { "color": "red", "value": 60 }] } } } })),
     ] });
     let dashboard = Dashboard::from_value(dashboard).expect("a dashboard");
-    let options = ViewOptions { request: Request { locale: NOW, ..Request::default() }, theme, width: 1200, ..ViewOptions::default() };
+    let options = ViewOptions {
+        request: Request { locale: NOW, ..Request::default() },
+        theme,
+        width: 1200,
+        ..ViewOptions::default()
+    };
     view(&dashboard, &options, &One).await
 }
 
@@ -95,13 +122,19 @@ async fn every_kind_has_its_view_and_a_failure_its_words() {
     assert_eq!(seen.panels.len(), 12);
     for panel in &seen.panels {
         let fine = match (panel.id, &panel.body) {
-            (1 | 2 | 12, Body::Chart(chart)) => chart.series.len() == 4 && chart.series[0].values.iter().all(Option::is_some),
-            (3, Body::Stat(stats)) | (4, Body::Gauge(stats)) | (5, Body::BarGauge(stats)) => stats.items.len() == 4,
+            (1 | 2 | 12, Body::Chart(chart)) => {
+                chart.series.len() == 4 && chart.series[0].values.iter().all(Option::is_some)
+            }
+            (3, Body::Stat(stats)) | (4, Body::Gauge(stats)) | (5, Body::BarGauge(stats)) => {
+                stats.items.len() == 4
+            }
             (6, Body::Table(table)) => table.rows.len() == 4 && table.columns.len() == 4,
             (7, Body::Pie(pie)) => pie.slices.len() == 4,
             (8, Body::Heatmap(heat)) => heat.buckets.len() == 4,
             (9, Body::Text { blocks }) => blocks.len() == 2,
-            (10, Body::Chart(chart)) => chart.series.is_empty() && panel.error.as_ref().is_some_and(|e| e.contains("out of order")),
+            (10, Body::Chart(chart)) => {
+                chart.series.is_empty() && panel.error.as_ref().is_some_and(|e| e.contains("out of order"))
+            }
             (11, Body::Nothing { text }) => text.contains("nodeGraph"),
             _ => false,
         };

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_applet_grafana::{Grafana, Local, LocalStore};
 use gantry_apiserver::{AddressRange, ApiServer, Authenticator, UserInfo};
+use gantry_applet_grafana::{Grafana, Local, LocalStore};
 use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
 use gantry_console::Console;
@@ -340,7 +340,11 @@ fn write_kubeconfig(
 }
 
 /// Dashboards over the metric store, saved ones below the state folder.
-fn open_dashboards(config: &StackConfig, metrics: &Metrics, clock: &Arc<dyn Clock>) -> Result<Grafana, Error> {
+fn open_dashboards(
+    config: &StackConfig,
+    metrics: &Metrics,
+    clock: &Arc<dyn Clock>,
+) -> Result<Grafana, Error> {
     let local = LocalStore {
         source: Local::new(metrics.engine(), metrics.storage()),
         api: metrics.router(),

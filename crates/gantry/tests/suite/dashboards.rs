@@ -10,20 +10,35 @@ use crate::harness::{Shop, wait_until};
 /// Dashboards of the conformance data whose panels are all drawn, where that folder is.
 fn more_dashboards() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let data = std::env::var_os("GANTRY_CONFORMANCE_DATA").map_or_else(|| root.join("../shared/conformance"), PathBuf::from);
+    let data = std::env::var_os("GANTRY_CONFORMANCE_DATA")
+        .map_or_else(|| root.join("../shared/conformance"), PathBuf::from);
     let Ok(entries) = std::fs::read_dir(data.join("dashboards")) else {
         println!("skipped: no dashboards at {}", data.display());
         return Vec::new();
     };
-    let kinds = ["row", "timeseries", "graph", "stat", "singlestat", "gauge", "bargauge", "table", "text", "piechart", "heatmap"];
+    let kinds = [
+        "row",
+        "timeseries",
+        "graph",
+        "stat",
+        "singlestat",
+        "gauge",
+        "bargauge",
+        "table",
+        "text",
+        "piechart",
+        "heatmap",
+    ];
     let is_drawn = |path: &PathBuf| {
         let is_kubernetes = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("kp-"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let board: Value = serde_json::from_str(&text).unwrap_or_default();
         let panels = board["panels"].as_array().cloned().unwrap_or_default();
-        is_kubernetes && panels.iter().all(|panel| panel["type"].as_str().is_some_and(|kind| kinds.contains(&kind)))
+        is_kubernetes
+            && panels.iter().all(|panel| panel["type"].as_str().is_some_and(|kind| kinds.contains(&kind)))
     };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_drawn).collect();
+    let mut paths: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_drawn).collect();
     paths.sort();
     paths
 }
@@ -46,9 +61,16 @@ fn the_dashboard_of_the_example_is_shown_on_live_data() {
         up.query("sum(rate(kong_http_requests_total[10s])) > 0", None)
     });
     let (code, page) = up.get("console", "localhost", "/d/shop/shop");
-    assert!(code == 200 && page.contains("<div id=\"app\">") || page.contains("without the web console"), "{page}");
-    let (code, picture) = up.get("console", "localhost", "/render/d-solo/shop/shop?panelId=4&width=800&height=400");
-    assert!(code == 200 && picture.get(1..4).is_some_and(|name| name.contains("PNG")) || picture.contains("PNG"), "{code}");
+    assert!(
+        code == 200 && page.contains("<div id=\"app\">") || page.contains("without the web console"),
+        "{page}"
+    );
+    let (code, picture) =
+        up.get("console", "localhost", "/render/d-solo/shop/shop?panelId=4&width=800&height=400");
+    assert!(
+        code == 200 && picture.get(1..4).is_some_and(|name| name.contains("PNG")) || picture.contains("PNG"),
+        "{code}"
+    );
 
     let has = |program: &str| {
         let found = std::env::var_os("PATH")
@@ -72,7 +94,8 @@ fn the_dashboard_of_the_example_is_shown_on_live_data() {
         .args(more_dashboards())
         .output()
         .expect("node starts");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}");
     println!("{text}");
 }

@@ -20,12 +20,14 @@ pub(super) async fn list(State(grafana): State<Grafana>, RawQuery(query): RawQue
     let pairs = pairs(query.as_deref());
     let one = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let number = |name: &str| one(name).and_then(|text| text.parse::<i64>().ok());
-    let tags: Vec<&str> = pairs.iter().filter(|(key, _)| key == "tags").map(|(_, value)| value.as_str()).collect();
+    let tags: Vec<&str> =
+        pairs.iter().filter(|(key, _)| key == "tags").map(|(_, value)| value.as_str()).collect();
     let (from, to) = (number("from").unwrap_or(i64::MIN), number("to").unwrap_or(i64::MAX));
     let limit = number("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(100);
     let fits = |one_annotation: &&Value| {
         let at = |name: &str| one_annotation[name].as_i64().unwrap_or(0);
-        let own: Vec<&str> = one_annotation["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let own: Vec<&str> =
+            one_annotation["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         at("timeEnd") >= from
             && at("time") <= to
             && one("dashboardUID").is_none_or(|uid| one_annotation["dashboardUID"] == uid)
@@ -35,7 +37,10 @@ pub(super) async fn list(State(grafana): State<Grafana>, RawQuery(query): RawQue
     Reply(list.iter().rev().filter(fits).take(limit).cloned().collect())
 }
 
-pub(super) async fn create(State(grafana): State<Grafana>, Json(body): Json<Value>) -> Result<Reply, Failure> {
+pub(super) async fn create(
+    State(grafana): State<Grafana>,
+    Json(body): Json<Value>,
+) -> Result<Reply, Failure> {
     let Some(text) = body.get("text").and_then(Value::as_str).filter(|text| !text.is_empty()) else {
         return Err(Failure::bad("text field should not be empty"));
     };

@@ -16,7 +16,9 @@ fn url(stored: &Stored) -> String {
 
 pub(super) async fn search(State(grafana): State<Grafana>, RawQuery(query): RawQuery) -> Reply {
     let pairs = pairs(query.as_deref());
-    let all = |name: &str| pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect::<Vec<_>>();
+    let all = |name: &str| {
+        pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect::<Vec<_>>()
+    };
     let one = |name: &str| all(name).first().copied().unwrap_or_default();
     let (words, kind) = (one("query").to_lowercase(), one("type"));
     let (tags, uids) = (all("tag"), all("dashboardUIDs"));
@@ -39,7 +41,9 @@ pub(super) async fn search(State(grafana): State<Grafana>, RawQuery(query): RawQ
         board.title.to_lowercase().contains(&words)
             && tags.iter().all(|tag| board.tags.iter().any(|own| own == tag))
             && (uids.is_empty() || uids.contains(&board.uid.as_str()))
-            && (folders.is_empty() || folders.contains(&one.folder_uid.as_str()) || (one.folder_uid.is_empty() && folders.contains(&"general")))
+            && (folders.is_empty()
+                || folders.contains(&one.folder_uid.as_str())
+                || (one.folder_uid.is_empty() && folders.contains(&"general")))
     };
     if kind != "dash-folder" {
         let mut found: Vec<&Stored> = store.dashboards().filter(is_wanted).collect();
@@ -108,7 +112,8 @@ pub(super) async fn save(State(grafana): State<Grafana>, Json(body): Json<Value>
     let folder_uid = match (body.get("folderUid").and_then(Value::as_str), by_id) {
         (Some(uid), _) => Some(uid.to_owned()),
         (None, Some(id)) => {
-            let folder = store.folders().find(|folder| folder.id == id).ok_or_else(|| Failure::not_found("folder"))?;
+            let folder =
+                store.folders().find(|folder| folder.id == id).ok_or_else(|| Failure::not_found("folder"))?;
             Some(folder.uid.clone())
         }
         (None, None) => None,
@@ -126,7 +131,10 @@ pub(super) async fn save(State(grafana): State<Grafana>, Json(body): Json<Value>
     })))
 }
 
-pub(super) async fn delete(State(grafana): State<Grafana>, Path(uid): Path<String>) -> Result<Reply, Failure> {
+pub(super) async fn delete(
+    State(grafana): State<Grafana>,
+    Path(uid): Path<String>,
+) -> Result<Reply, Failure> {
     let gone = grafana.shared.store.write().delete(&uid)?;
     let title = &gone.parsed.title;
     Ok(Reply(json!({ "id": gone.id, "title": title, "message": format!("Dashboard {title} deleted") })))

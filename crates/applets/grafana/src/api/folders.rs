@@ -29,9 +29,13 @@ pub(super) async fn get(State(grafana): State<Grafana>, Path(uid): Path<String>)
     store.folder(&uid).map(|folder| Reply(shown(folder))).ok_or_else(|| Failure::not_found("folder"))
 }
 
-pub(super) async fn create(State(grafana): State<Grafana>, Json(body): Json<Value>) -> Result<Reply, Failure> {
+pub(super) async fn create(
+    State(grafana): State<Grafana>,
+    Json(body): Json<Value>,
+) -> Result<Reply, Failure> {
     let uid = Some(word(&body, "uid"));
-    let folder = grafana.shared.store.write().make_folder(uid, &word(&body, "title"), &word(&body, "parentUid"))?;
+    let folder =
+        grafana.shared.store.write().make_folder(uid, &word(&body, "title"), &word(&body, "parentUid"))?;
     Ok(Reply(shown(&folder)))
 }
 
@@ -43,7 +47,12 @@ pub(super) async fn rename(
     Ok(Reply(shown(&grafana.shared.store.write().rename_folder(&uid, &word(&body, "title"))?)))
 }
 
-pub(super) async fn delete(State(grafana): State<Grafana>, Path(uid): Path<String>) -> Result<Reply, Failure> {
+pub(super) async fn delete(
+    State(grafana): State<Grafana>,
+    Path(uid): Path<String>,
+) -> Result<Reply, Failure> {
     let folder = grafana.shared.store.write().delete_folder(&uid)?;
-    Ok(Reply(json!({ "id": folder.id, "title": folder.title, "message": format!("Folder {} deleted", folder.title) })))
+    Ok(Reply(
+        json!({ "id": folder.id, "title": folder.title, "message": format!("Folder {} deleted", folder.title) }),
+    ))
 }

@@ -4,8 +4,8 @@ mod annotations;
 mod boards;
 mod folders;
 mod query;
-mod reply;
 mod render;
+mod reply;
 mod sources;
 mod view;
 
@@ -41,10 +41,16 @@ pub(crate) fn router(grafana: Grafana) -> Router {
         .route("/api/folders", get(folders::list).post(folders::create))
         .route("/api/folders/{uid}", get(folders::get).put(folders::rename).delete(folders::delete))
         .route("/api/datasources", get(sources::list).post(sources::create))
-        .route("/api/datasources/{id}", get(sources::by_id).put(sources::update_by_id).delete(sources::delete_by_id))
+        .route(
+            "/api/datasources/{id}",
+            get(sources::by_id).put(sources::update_by_id).delete(sources::delete_by_id),
+        )
         .route("/api/datasources/name/{name}", get(sources::by_name).delete(sources::delete_by_name))
         .route("/api/datasources/id/{name}", get(sources::id_of))
-        .route("/api/datasources/uid/{uid}", get(sources::by_uid).put(sources::update).delete(sources::delete))
+        .route(
+            "/api/datasources/uid/{uid}",
+            get(sources::by_uid).put(sources::update).delete(sources::delete),
+        )
         .route("/api/datasources/uid/{uid}/health", get(sources::health))
         .route("/api/datasources/uid/{uid}/resources/{*path}", any(sources::proxy))
         .route("/api/datasources/proxy/uid/{uid}/{*path}", any(sources::proxy))
@@ -65,7 +71,9 @@ async fn health() -> Reply {
 }
 
 async fn user() -> Reply {
-    Reply(json!({ "id": 1, "login": "admin", "name": "", "email": "", "theme": "", "orgId": 1, "isGrafanaAdmin": true }))
+    Reply(
+        json!({ "id": 1, "login": "admin", "name": "", "email": "", "theme": "", "orgId": 1, "isGrafanaAdmin": true }),
+    )
 }
 
 async fn reload(axum::extract::State(grafana): axum::extract::State<Grafana>) -> Result<Reply, Failure> {
@@ -76,8 +84,10 @@ async fn reload(axum::extract::State(grafana): axum::extract::State<Grafana>) ->
 /// A page of another site can send a form here, but no JSON: what changes something must be JSON.
 async fn only_json(request: Request, next: Next) -> Response {
     let writes = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let is_proxied = request.uri().path().starts_with("/api/datasources/") && !request.uri().path().ends_with("/api/datasources");
+    let kind =
+        request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_proxied = request.uri().path().starts_with("/api/datasources/")
+        && !request.uri().path().ends_with("/api/datasources");
     let is_form = kind.starts_with("application/x-www-form-urlencoded") && is_proxied;
     let has_body = request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
     if writes && has_body && !kind.starts_with("application/json") && !is_form {

@@ -25,7 +25,8 @@ pub(super) async fn list(State(grafana): State<Grafana>) -> Reply {
 pub(super) async fn frontend_settings(State(grafana): State<Grafana>) -> Reply {
     let all = grafana.shared.datasources.all();
     let default = all.iter().find(|entry| entry.is_default).map(|entry| entry.name.clone());
-    let sources: serde_json::Map<String, Value> = all.iter().map(|entry| (entry.name.clone(), entry.shown())).collect();
+    let sources: serde_json::Map<String, Value> =
+        all.iter().map(|entry| (entry.name.clone(), entry.shown())).collect();
     Reply(json!({
         "datasources": sources, "defaultDatasource": default, "buildInfo": { "version": env!("CARGO_PKG_VERSION"), "edition": "Gantry" },
         "appSubUrl": "", "authProxyEnabled": false,
@@ -40,15 +41,24 @@ pub(super) async fn by_id(State(grafana): State<Grafana>, Path(id): Path<u64>) -
     Ok(Reply(found(&grafana, |entry| entry.id == id)?.shown()))
 }
 
-pub(super) async fn by_uid(State(grafana): State<Grafana>, Path(uid): Path<String>) -> Result<Reply, Failure> {
+pub(super) async fn by_uid(
+    State(grafana): State<Grafana>,
+    Path(uid): Path<String>,
+) -> Result<Reply, Failure> {
     Ok(Reply(found(&grafana, |entry| entry.uid == uid)?.shown()))
 }
 
-pub(super) async fn by_name(State(grafana): State<Grafana>, Path(name): Path<String>) -> Result<Reply, Failure> {
+pub(super) async fn by_name(
+    State(grafana): State<Grafana>,
+    Path(name): Path<String>,
+) -> Result<Reply, Failure> {
     Ok(Reply(found(&grafana, |entry| entry.name == name)?.shown()))
 }
 
-pub(super) async fn id_of(State(grafana): State<Grafana>, Path(name): Path<String>) -> Result<Reply, Failure> {
+pub(super) async fn id_of(
+    State(grafana): State<Grafana>,
+    Path(name): Path<String>,
+) -> Result<Reply, Failure> {
     Ok(Reply(json!({ "id": found(&grafana, |entry| entry.name == name)?.id })))
 }
 
@@ -62,10 +72,21 @@ fn put(grafana: &Grafana, entry: Entry, message: &str) -> Result<Reply, Failure>
     Ok(Reply(json!({ "id": entry.id, "name": entry.name, "message": message, "datasource": entry.shown() })))
 }
 
-pub(super) async fn create(State(grafana): State<Grafana>, Json(body): Json<Value>) -> Result<Reply, Failure> {
+pub(super) async fn create(
+    State(grafana): State<Grafana>,
+    Json(body): Json<Value>,
+) -> Result<Reply, Failure> {
     let entry = Entry { read_only: false, ..read(body)? };
-    if grafana.shared.datasources.find(|old| old.name == entry.name || (!entry.uid.is_empty() && old.uid == entry.uid)).is_some() {
-        return Err(Failure::new(StatusCode::CONFLICT, "data source with the same name or uid already exists"));
+    if grafana
+        .shared
+        .datasources
+        .find(|old| old.name == entry.name || (!entry.uid.is_empty() && old.uid == entry.uid))
+        .is_some()
+    {
+        return Err(Failure::new(
+            StatusCode::CONFLICT,
+            "data source with the same name or uid already exists",
+        ));
     }
     put(&grafana, entry, "Datasource added")
 }
@@ -109,26 +130,43 @@ fn remove(grafana: &Grafana, old: &Entry) -> Result<Reply, Failure> {
     Ok(Reply(json!({ "message": "Data source deleted", "id": old.id })))
 }
 
-pub(super) async fn delete(State(grafana): State<Grafana>, Path(uid): Path<String>) -> Result<Reply, Failure> {
+pub(super) async fn delete(
+    State(grafana): State<Grafana>,
+    Path(uid): Path<String>,
+) -> Result<Reply, Failure> {
     remove(&grafana, &found(&grafana, |entry| entry.uid == uid)?)
 }
 
-pub(super) async fn delete_by_id(State(grafana): State<Grafana>, Path(id): Path<u64>) -> Result<Reply, Failure> {
+pub(super) async fn delete_by_id(
+    State(grafana): State<Grafana>,
+    Path(id): Path<u64>,
+) -> Result<Reply, Failure> {
     remove(&grafana, &found(&grafana, |entry| entry.id == id)?)
 }
 
-pub(super) async fn delete_by_name(State(grafana): State<Grafana>, Path(name): Path<String>) -> Result<Reply, Failure> {
+pub(super) async fn delete_by_name(
+    State(grafana): State<Grafana>,
+    Path(name): Path<String>,
+) -> Result<Reply, Failure> {
     remove(&grafana, &found(&grafana, |entry| entry.name == name)?)
 }
 
-pub(super) async fn health(State(grafana): State<Grafana>, Path(uid): Path<String>) -> Result<Reply, Failure> {
+pub(super) async fn health(
+    State(grafana): State<Grafana>,
+    Path(uid): Path<String>,
+) -> Result<Reply, Failure> {
     let entry = found(&grafana, |entry| entry.uid == uid)?;
     let source = grafana.shared.datasources.open(&uid);
     let Some(source) = source else {
-        return Err(Failure::bad(format!("data source {} is of type {}; only prometheus can be asked", entry.name, entry.kind)));
+        return Err(Failure::bad(format!(
+            "data source {} is of type {}; only prometheus can be asked",
+            entry.name, entry.kind
+        )));
     };
     match source.instant("1+1", grafana.shared.clock.now_ms()).await {
-        Ok(_) => Ok(Reply(json!({ "status": "OK", "message": "Successfully queried the Prometheus API.", "details": {} }))),
+        Ok(_) => Ok(Reply(
+            json!({ "status": "OK", "message": "Successfully queried the Prometheus API.", "details": {} }),
+        )),
         Err(error) => Err(Failure::bad(error.to_string())),
     }
 }
@@ -154,7 +192,8 @@ pub(super) async fn proxy(
         if let Some(kind) = kind {
             request = request.header(header::CONTENT_TYPE, kind);
         }
-        let request = request.body(axum::body::Body::from(body)).map_err(|error| Failure::bad(error.to_string()))?;
+        let request =
+            request.body(axum::body::Body::from(body)).map_err(|error| Failure::bad(error.to_string()))?;
         return match local.clone().oneshot(request).await {
             Ok(response) => Ok(response),
             Err(never) => match never {},

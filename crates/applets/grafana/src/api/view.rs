@@ -49,7 +49,8 @@ pub(super) async fn view(
         only: ask.only,
         most_series: if ask.all_series { MOST_SERIES } else { 0 },
     };
-    let unavailable = |error: &dyn std::fmt::Display| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+    let unavailable =
+        |error: &dyn std::fmt::Display| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
     let _permit = grafana.shared.views.acquire().await.map_err(|error| unavailable(&error))?;
     let seen = view_of(&dashboard, &options, &grafana.shared.datasources).await;
     let body = serde_json::to_vec(&seen).map_err(|error| unavailable(&error))?;

@@ -24,18 +24,23 @@ fn grafana() -> Grafana {
 /// Answers every query with two series, and says what it was asked.
 async fn prometheus() -> String {
     let range = async |body: String| {
-        let step: f64 = body.split('&').find_map(|pair| pair.strip_prefix("step=")).map_or(15.0, |step| {
-            step.replace("%2E", ".").parse().unwrap_or(15.0)
-        });
-        let start: f64 = body.split('&').find_map(|pair| pair.strip_prefix("start=")).map_or(0.0, |start| {
-            start.replace("%2E", ".").parse().unwrap_or(0.0)
-        });
-        let values: Vec<Value> = (0..50).map(|n| json!([start + f64::from(n) * step, f64::from(n * n % 83).to_string()])).collect();
+        let step: f64 = body
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("step="))
+            .map_or(15.0, |step| step.replace("%2E", ".").parse().unwrap_or(15.0));
+        let start: f64 = body
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("start="))
+            .map_or(0.0, |start| start.replace("%2E", ".").parse().unwrap_or(0.0));
+        let values: Vec<Value> = (0..50)
+            .map(|n| json!([start + f64::from(n) * step, f64::from(n * n % 83).to_string()]))
+            .collect();
         let series = |pod: &str| json!({ "metric": { "pod": pod }, "values": values });
         json!({ "status": "success", "data": { "resultType": "matrix", "result": [series("a"), series("b")] } }).to_string()
     };
     let instant = async || {
-        let row = |pod: &str, value: &str| json!({ "metric": { "pod": pod }, "value": [NOW_MS / 1000, value] });
+        let row =
+            |pod: &str, value: &str| json!({ "metric": { "pod": pod }, "value": [NOW_MS / 1000, value] });
         json!({ "status": "success", "data": { "resultType": "vector", "result": [row("a", "3"), row("b", "NaN")] } }).to_string()
     };
     let values = async || json!({ "status": "success", "data": ["a", "b"] }).to_string();
@@ -43,7 +48,9 @@ async fn prometheus() -> String {
         .route("/api/v1/query_range", post(range))
         .route("/api/v1/query", post(instant).get(instant))
         .route("/api/v1/label/pod/values", get(values));
-    let listener = Listener::bind(ListenConfig::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await.expect("a free port");
+    let listener = Listener::bind(ListenConfig::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
+        .await
+        .expect("a free port");
     let address = listener.local_addr();
     tokio::spawn(listener.serve(router, CancellationToken::new()));
     format!("http://{address}")
@@ -55,14 +62,19 @@ async fn call(grafana: &Grafana, method: &str, path: &str, body: Option<Value>) 
         request = request.header("content-type", "application/json").header("content-length", "1");
     }
     let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-    let response = grafana.router().oneshot(request.body(body).expect("a request")).await.expect("never fails");
+    let response =
+        grafana.router().oneshot(request.body(body).expect("a request")).await.expect("never fails");
     let status = response.status();
     (status, response.into_body().collect().await.expect("a body").to_bytes().to_vec())
 }
 
 async fn json_of(grafana: &Grafana, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
     let (status, body) = call(grafana, method, path, body).await;
-    (status.as_u16(), serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{path}: {}", String::from_utf8_lossy(&body))))
+    (
+        status.as_u16(),
+        serde_json::from_slice(&body)
+            .unwrap_or_else(|_| panic!("{path}: {}", String::from_utf8_lossy(&body))),
+    )
 }
 
 fn board() -> Value {
@@ -82,7 +94,8 @@ fn board() -> Value {
 #[tokio::test]
 async fn dashboards_are_saved_found_and_deleted() {
     let grafana = grafana();
-    let save = |dashboard: Value, overwrite: bool| Some(json!({ "dashboard": dashboard, "overwrite": overwrite }));
+    let save =
+        |dashboard: Value, overwrite: bool| Some(json!({ "dashboard": dashboard, "overwrite": overwrite }));
     let (status, saved) = json_of(&grafana, "POST", "/api/dashboards/db", save(board(), false)).await;
     assert_eq!((status, &saved["url"], &saved["version"]), (200, &json!("/d/demo/demo"), &json!(1)));
     let (status, refused) = json_of(&grafana, "POST", "/api/dashboards/db", save(board(), false)).await;
@@ -93,7 +106,8 @@ async fn dashboards_are_saved_found_and_deleted() {
     assert_eq!(hits[0]["uid"], "demo");
     let (_, read) = json_of(&grafana, "GET", "/api/dashboards/uid/demo", None).await;
     assert_eq!((&read["dashboard"]["version"], &read["meta"]["slug"]), (&json!(2), &json!("demo")));
-    let (status, _) = json_of(&grafana, "POST", "/api/folders", Some(json!({ "uid": "team", "title": "Team" }))).await;
+    let (status, _) =
+        json_of(&grafana, "POST", "/api/folders", Some(json!({ "uid": "team", "title": "Team" }))).await;
     assert_eq!(status, 200);
     let move_it = Some(json!({ "dashboard": board(), "overwrite": true, "folderUid": "team" }));
     assert_eq!(json_of(&grafana, "POST", "/api/dashboards/db", move_it).await.0, 200);
@@ -106,7 +120,9 @@ async fn dashboards_are_saved_found_and_deleted() {
 #[tokio::test]
 async fn a_form_of_another_site_changes_nothing() {
     let grafana = grafana();
-    let request = Request::post("/api/dashboards/db").header("content-type", "text/plain").header("content-length", "2");
+    let request = Request::post("/api/dashboards/db")
+        .header("content-type", "text/plain")
+        .header("content-length", "2");
     let response = grafana.router().oneshot(request.body(Body::from("{}")).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }
@@ -121,9 +137,13 @@ async fn data_sources_are_kept_without_showing_their_secrets() {
     assert_eq!((status, &made["datasource"]["isDefault"]), (200, &json!(true)));
     assert_eq!(json_of(&grafana, "POST", "/api/datasources", Some(entry)).await.0, 409);
     let (_, list) = json_of(&grafana, "GET", "/api/datasources", None).await;
-    assert!(!list.to_string().contains("hush") && list[0]["secureJsonFields"]["basicAuthPassword"] == true, "{list}");
+    assert!(
+        !list.to_string().contains("hush") && list[0]["secureJsonFields"]["basicAuthPassword"] == true,
+        "{list}"
+    );
     assert_eq!(json_of(&grafana, "GET", "/api/datasources/uid/p/health", None).await.1["status"], "OK");
-    let (status, passed) = json_of(&grafana, "GET", "/api/datasources/proxy/uid/p/api/v1/query?query=up", None).await;
+    let (status, passed) =
+        json_of(&grafana, "GET", "/api/datasources/proxy/uid/p/api/v1/query?query=up", None).await;
     assert_eq!((status, &passed["status"]), (200, &json!("success")));
     let body = json!({ "from": "now-1h", "to": "now", "queries": [
         { "refId": "A", "datasource": { "uid": "p" }, "expr": "up", "instant": true },
