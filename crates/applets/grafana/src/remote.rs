@@ -53,7 +53,7 @@ enum Found {
     Matrix(Vec<Row>),
     Vector(Vec<Row>),
     Scalar((f64, String)),
-    String((f64, String)),
+    String(#[expect(dead_code, reason = "that it is a text is all that matters")] (f64, String)),
 }
 
 #[derive(Deserialize)]
