@@ -112,7 +112,7 @@ impl<K: Subject> HandlerEngine<K> {
             if !selected.is_empty() {
                 self.log_end(cycle, &records);
             }
-            if (!pass.known || pass.changed) && (reason != Reason::Delete || pass.changed) {
+            if !pass.known || pass.changed {
                 self.note_handled(cycle);
             }
         }
