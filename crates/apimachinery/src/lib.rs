@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cel;
 pub mod fields;
 pub mod from_yaml;
 pub mod json_patch;

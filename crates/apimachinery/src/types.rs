@@ -57,6 +57,8 @@ pub struct Field {
     pub kind: FieldType,
     /// Written by Kubernetes even if it is empty.
     pub required: bool,
+    /// An object or list that Kubernetes has in every object, empty or not.
+    pub always: bool,
     pub topology: Topology,
 }
 
@@ -113,9 +115,11 @@ impl Types {
                         outer,
                         kind: types.field_type(kind),
                         required: flags.starts_with('!'),
+                        always: false,
                         topology: topology(flags.trim_start_matches('!')),
                     };
                     let info = &mut types.types[usize::from(owner.0)];
+                    let field = Field { always: is_always_there(info.name, &field), ..field };
                     info.by_name.insert(name, info.fields.len());
                     info.fields.push(field);
                 }
@@ -170,7 +174,7 @@ impl Types {
         self.kinds.get(&(group, version, kind)).copied()
     }
 
-    fn is_kind(&self, of: TypeId) -> bool {
+    pub fn is_kind(&self, of: TypeId) -> bool {
         self.types.get(usize::from(of.0)).is_some_and(|info| info.is_kind)
     }
 
@@ -206,6 +210,23 @@ impl Types {
     /// The last part of the type's name: what Go calls it.
     pub fn short_name(&self, of: TypeId) -> &str {
         self.types.get(usize::from(of.0)).and_then(|info| info.name.rsplit('.').next()).unwrap_or_default()
+    }
+}
+
+/// What Go holds by value: it cannot be absent, so nobody adds it.
+fn is_always_there(owner: &str, field: &Field) -> bool {
+    match &field.kind {
+        FieldType::List(_) => field.required,
+        FieldType::Object(_) if field.required => true,
+        FieldType::Object(_) => match field.name {
+            "metadata" | "spec" | "status" | "strategy" | "updateStrategy" | "loadBalancer" | "state"
+            | "lastState" | "nodeInfo" | "daemonEndpoints" | "kubeletEndpoint" | "jobTemplate" => true,
+            "resources" => owner != "core.v1.PodSpec",
+            "template" => owner != "core.v1.ReplicationControllerSpec",
+            "source" => owner == "core.v1.Event",
+            _ => false,
+        },
+        _ => false,
     }
 }
 

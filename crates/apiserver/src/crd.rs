@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_apimachinery::structural::Structural;
+use gantry_apimachinery::structural::{self, Structural};
 use gantry_apimachinery::value::SmolStr;
 use gantry_apimachinery::{Value, time};
 
@@ -34,6 +34,7 @@ pub(crate) fn load(server: &Arc<Inner>) {
         resources.extend(api.resources());
     }
     registry = registry.with(resources);
+    server.documents.keep_served(&registry);
     server.registry.store(Arc::new(registry));
 }
 
@@ -236,6 +237,16 @@ pub(crate) fn prepare(definition: &mut Value, now_ms: i64, creating: bool) {
         ]
         .into();
     }
+}
+
+/// What a definition asks for that this server does not do, so that nobody relies on it.
+pub(crate) fn rule_warnings(definition: &Value) -> Vec<String> {
+    let versions = definition.at(&["spec", "versions"]).and_then(Value::as_array);
+    let schemas =
+        versions.into_iter().flatten().filter_map(|version| version.at(&["schema", "openAPIV3Schema"]));
+    let parsed = schemas.filter_map(|schema| Structural::parse(schema).ok());
+    let rules = parsed.flat_map(|schema| structural::unsupported(&schema));
+    rules.map(|(path, why)| format!("the validation rule of {path} is not evaluated: {why}")).collect()
 }
 
 #[cfg(test)]

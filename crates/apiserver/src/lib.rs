@@ -39,7 +39,7 @@ mod yaml;
 
 pub use addresses::AddressRange;
 pub use auth::{AuthenticatedService, Authenticator};
-pub use doors::{AggregatedApi, NodeProxy, PodRequest, UserInfo};
+pub use doors::{AggregatedApi, NodeProxy, PodRequest, TypeDoc, TypeDocs, UserInfo};
 pub use resources::{Resource, Subresource, Verbs};
 pub use response::{
     failure as failure_response, json_bytes, stream as stream_response, text as text_response,

@@ -11,7 +11,8 @@ use parking_lot::RwLock;
 use crate::addresses::{AddressRange, Addresses};
 use crate::auth::{AuthenticatedService, Authenticator};
 use crate::crd;
-use crate::doors::{AggregatedApi, NodeProxy, UserInfo};
+use crate::doors::{AggregatedApi, NodeProxy, TypeDocs, UserInfo};
+use crate::openapi::Documents;
 use crate::random::Random;
 use crate::rbac::Authorizer;
 use crate::resources::Registry;
@@ -91,6 +92,8 @@ pub(crate) struct Inner {
     pub(crate) tokens: Issuer,
     pub(crate) node_proxy: RwLock<Option<Arc<dyn NodeProxy>>>,
     pub(crate) aggregated: RwLock<Vec<Arc<dyn AggregatedApi>>>,
+    pub(crate) type_docs: RwLock<Option<Arc<dyn TypeDocs>>>,
+    pub(crate) documents: Documents,
     pub(crate) product_version: String,
 }
 
@@ -115,6 +118,8 @@ impl ApiServer {
             tokens,
             node_proxy: RwLock::new(None),
             aggregated: RwLock::new(Vec::new()),
+            type_docs: RwLock::new(None),
+            documents: Documents::default(),
             product_version: config.product_version,
         });
         crd::load(&inner);
@@ -148,6 +153,11 @@ impl ApiServer {
     /// Where logs, exec and port-forward of pods go. Until it is set they answer 503.
     pub fn set_node_proxy(&self, proxy: Arc<dyn NodeProxy>) {
         *self.inner.node_proxy.write() = Some(proxy);
+    }
+
+    /// Where the words about built-in types come from. Until it is set there are none.
+    pub fn set_type_docs(&self, docs: Arc<dyn TypeDocs>) {
+        *self.inner.type_docs.write() = Some(docs);
     }
 
     /// Serves another API group from now on.

@@ -17,7 +17,7 @@ pub use model::{
     Address, Chart, ChartQuery, Event, Health, Level, Object, Pod, QueryError, RangeQuery, Route, SeriesData,
     Service, Snapshot, Unit,
 };
-pub use service::{Body, Console};
+pub use service::{Body, Console, Pages};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -155,7 +155,7 @@ impl Theme {
 }
 
 /// A colour by name, `#hex`, `rgb(…)` or `rgba(…)`.
-pub fn named(name: &str, theme: Theme) -> Option<Color> {
+pub(crate) fn named(name: &str, theme: Theme) -> Option<Color> {
     let name = name.trim();
     match name {
         "transparent" => return Some(Color::TRANSPARENT),
@@ -200,7 +200,7 @@ fn from_hex(hex: &str) -> Option<Color> {
 }
 
 /// The colour of the n-th series.
-pub fn of_series(index: usize, mode: &str) -> Color {
+pub(crate) fn of_series(index: usize, mode: &str) -> Color {
     if mode == "palette-colorblind" {
         return Color::hex(COLOR_BLIND[index % COLOR_BLIND.len()]);
     }
@@ -208,7 +208,7 @@ pub fn of_series(index: usize, mode: &str) -> Color {
 }
 
 /// The colour that always belongs to a name.
-pub fn of_name(name: &str) -> Color {
+pub(crate) fn of_name(name: &str) -> Color {
     let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
@@ -216,7 +216,7 @@ pub fn of_name(name: &str) -> Color {
 }
 
 /// The colours of a scale from its low to its high end; `None` when the mode is none.
-pub fn scale(mode: &str, theme: Theme) -> Option<Vec<Color>> {
+pub(crate) fn scale(mode: &str, theme: Theme) -> Option<Vec<Color>> {
     let names: &[&str] = match mode.strip_prefix("continuous-").unwrap_or(mode) {
         "GrYlRd" => &["green", "yellow", "red"],
         "RdYlGr" => &["red", "yellow", "green"],
@@ -242,7 +242,7 @@ pub fn scale(mode: &str, theme: Theme) -> Option<Vec<Color>> {
 }
 
 /// The colour at `share` (0 to 1) of a scale.
-pub fn along(scale: &[Color], share: f64) -> Color {
+pub(crate) fn along(scale: &[Color], share: f64) -> Color {
     let Some(last) = scale.len().checked_sub(1) else { return Color::TRANSPARENT };
     let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
     let at = share * last as f64;

@@ -17,7 +17,7 @@ use crate::view::{Body, PanelView};
 use font::Font;
 
 /// Pixels of one side of a picture.
-pub const MOST_PIXELS: u32 = 4000;
+pub(crate) const MOST_PIXELS: u32 = 4000;
 const LEAST_PIXELS: u32 = 50;
 
 /// A point, x to the right and y down.

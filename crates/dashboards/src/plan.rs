@@ -44,7 +44,7 @@ pub fn plan(panel: &Panel, scope: &Scope, infos: &[SourceInfo], width: u32) -> P
     let mut plan = Plan { from_ms, to_ms, ..Plan::default() };
     let mut scope = scope.clone();
     (scope.from_ms, scope.to_ms) = (from_ms, to_ms);
-    let mut say = |list: &mut Vec<String>, text: String| {
+    let say = |list: &mut Vec<String>, text: String| {
         if !list.contains(&text) {
             list.push(text);
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use serde::Serialize;
 
 use crate::color::Theme;
@@ -131,24 +132,11 @@ async fn ask<'a>(
         }
         wanted.entry(key(query)).or_insert(query);
     }
-    let one = |(key, query): (Key, &'a PlannedQuery)| async move {
-        let answer = match open(&query.source, sources) {
-            Err(reason) => Err(reason),
-            Ok(source) => match query.when {
-                When::Range { start_ms, end_ms, step_ms } => source
-                    .range(&query.expr, start_ms, end_ms, step_ms)
-                    .await
-                    .map_err(|error| error.to_string()),
-                When::Instant { time_ms } => {
-                    source.instant(&query.expr, time_ms).await.map_err(|error| error.to_string())
-                }
-            },
-        };
-        (key, answer)
-    };
-    let mut answers = HashMap::with_capacity(wanted.len());
+    let one = |(key, query)| -> BoxFuture<'_, _> { Box::pin(ask_one(key, query, sources)) };
+    let waiting: Vec<_> = wanted.into_iter().map(one).collect();
+    let mut answers = HashMap::with_capacity(waiting.len());
     let mut points = 0;
-    let mut running = futures::stream::iter(wanted.into_iter().map(one)).buffer_unordered(AT_ONCE);
+    let mut running = futures::stream::iter(waiting).buffer_unordered(AT_ONCE);
     while let Some((key, answer)) = running.next().await {
         points +=
             answer.as_ref().map_or(0, |answer| answer.series.iter().map(|series| series.values.len()).sum());
@@ -162,6 +150,20 @@ async fn ask<'a>(
         answers.insert(key, answer);
     }
     answers
+}
+
+async fn ask_one(key: Key, query: &PlannedQuery, sources: &dyn Sources) -> (Key, Result<Answer, String>) {
+    let source = match open(&query.source, sources) {
+        Ok(source) => source,
+        Err(reason) => return (key, Err(reason)),
+    };
+    let answer = match query.when {
+        When::Range { start_ms, end_ms, step_ms } => {
+            source.range(&query.expr, start_ms, end_ms, step_ms).await
+        }
+        When::Instant { time_ms } => source.instant(&query.expr, time_ms).await,
+    };
+    (key, answer.map_err(|error| error.to_string()))
 }
 
 fn key(query: &PlannedQuery) -> Key {

@@ -276,13 +276,17 @@ fn is_word(byte: u8) -> bool {
     byte == b'_' || byte.is_ascii_alphanumeric()
 }
 
+/// Numbers are none: `$1` and `${1}` belong to label_replace.
+fn is_name(text: &str) -> bool {
+    text.bytes().all(is_word) && text.bytes().any(|byte| !byte.is_ascii_digit())
+}
+
 fn reference(text: &str) -> Option<Reference<'_>> {
     if let Some(rest) = text.strip_prefix("[[") {
         let inner = &rest[..rest.find("]]")?];
         let (name, format) =
             inner.split_once(':').map_or((inner, None), |(name, format)| (name, Some(format)));
-        let is_name = !name.is_empty() && name.bytes().all(is_word);
-        return is_name.then_some(Reference { name, field: None, format, length: inner.len() + 4 });
+        return is_name(name).then_some(Reference { name, field: None, format, length: inner.len() + 4 });
     }
     let rest = text.strip_prefix('$')?;
     if let Some(rest) = rest.strip_prefix('{') {
@@ -290,13 +294,10 @@ fn reference(text: &str) -> Option<Reference<'_>> {
         let (path, format) =
             inner.split_once(':').map_or((inner, None), |(path, format)| (path, Some(format)));
         let (name, field) = path.split_once('.').map_or((path, None), |(name, field)| (name, Some(field)));
-        let is_name = !name.is_empty() && name.bytes().all(is_word);
-        return is_name.then_some(Reference { name, field, format, length: inner.len() + 3 });
+        return is_name(name).then_some(Reference { name, field, format, length: inner.len() + 3 });
     }
     let length = rest.bytes().take_while(|byte| is_word(*byte)).count();
-    // `$1` belongs to label_replace.
-    let begins = rest.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
-    (length > 0 && begins).then_some(Reference {
+    is_name(&rest[..length]).then_some(Reference {
         name: &rest[..length],
         field: None,
         format: None,
@@ -405,7 +406,7 @@ mod tests {
                 "label_replace(x, \"a\", \"$1\", \"b\", \"(.*)\")",
                 "label_replace(x, \"a\", \"$1\", \"b\", \"(.*)\")",
             ),
-            ("x[5m:$nothing] $", "x[5m:$nothing] $"),
+            ("x[5m:$nothing] $ ${1}xx", "x[5m:$nothing] $ ${1}xx"),
             ("${pods:pipe} ${pods:csv} ${pods:text}", "web-1.x|db (2) web-1.x,db (2) WEB-1.X + DB (2)"),
         ] {
             let wanted = wanted.replace("60s", "1m");

@@ -12,7 +12,7 @@ use crate::variables::regex;
 
 /// Where colours change.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Thresholds {
+pub(crate) struct Thresholds {
     pub is_percent: bool,
     /// From this value on (the first from below all), this colour.
     pub steps: Vec<(f64, Color)>,
@@ -20,7 +20,7 @@ pub struct Thresholds {
 
 /// The settings of one field.
 #[derive(Clone, Debug)]
-pub struct FieldStyle {
+pub(crate) struct FieldStyle {
     pub unit: Unit,
     pub unit_id: String,
     pub decimals: Option<u32>,

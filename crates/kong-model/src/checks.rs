@@ -2,8 +2,8 @@
 
 use crate::entity_checks::value_at;
 use crate::hosts::{self, Invalid, Sort};
-use crate::validate::{as_list, lua_text};
 use crate::pem;
+use crate::validate::{as_list, lua_text};
 use serde_json::Value;
 
 /// One validator.
@@ -112,9 +112,9 @@ impl Check {
             Check::Path => path(text),
             Check::RouterPath => router_path(text),
             Check::Certificate if is_reference(text) => Ok(()),
-            Check::Certificate => {
-                pem::read_certificates(text).map(drop).map_err(|reason| format!("invalid certificate: {reason}"))
-            }
+            Check::Certificate => pem::read_certificates(text)
+                .map(drop)
+                .map_err(|reason| format!("invalid certificate: {reason}")),
             Check::Key if is_reference(text) => Ok(()),
             Check::Key => pem::read_key(text).map(drop).map_err(|reason| format!("invalid key: {reason}")),
             Check::Name => name(text),
@@ -125,11 +125,11 @@ impl Check {
             Check::CorsOrigin => cors_origin(text),
             Check::LuaFunction => Ok(()),
             Check::HttpLogHeader => http_log_header(text),
-            Check::TemplatePair => {
-                template(text.split_once(':').map_or(text, |(_, value)| value))
-            }
+            Check::TemplatePair => template(text.split_once(':').map_or(text, |(_, value)| value)),
             Check::Template => template(text),
-            Check::OrderedLimits | Check::TerminationBody | Check::HttpLogAuth | Check::DistinctNames => Ok(()),
+            Check::OrderedLimits | Check::TerminationBody | Check::HttpLogAuth | Check::DistinctNames => {
+                Ok(())
+            }
         }
     }
 }
@@ -186,9 +186,7 @@ fn token_name(text: &str) -> Result<(), String> {
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
         return Ok(());
     }
-    Err(format!(
-        "bad header name '{text}', allowed characters are A-Z, a-z, 0-9, '_', and '-'"
-    ))
+    Err(format!("bad header name '{text}', allowed characters are A-Z, a-z, 0-9, '_', and '-'"))
 }
 
 fn cookie_name(text: &str) -> Result<(), String> {
@@ -227,7 +225,8 @@ fn broken_encoding(text: &str) -> Option<String> {
     let mut at = 0;
     while at < bytes.len() {
         if bytes[at] == b'%' {
-            let is_whole = bytes.get(at + 1..at + 3).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit));
+            let is_whole =
+                bytes.get(at + 1..at + 3).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit));
             if !is_whole {
                 return Some(text.chars().skip(text[..at].chars().count()).take(3).collect());
             }
@@ -242,7 +241,9 @@ fn broken_encoding(text: &str) -> Option<String> {
 fn path(text: &str) -> Result<(), String> {
     let is_known = text.starts_with('/') && text.bytes().all(|byte| is_path_byte(byte) || byte >= 0x80);
     if !is_known {
-        return Err(format!("invalid path: '{text}' (characters outside of the reserved list of RFC 3986 found)"));
+        return Err(format!(
+            "invalid path: '{text}' (characters outside of the reserved list of RFC 3986 found)"
+        ));
     }
     match broken_encoding(text) {
         Some(broken) => Err(format!("invalid url-encoded value: '{broken}'")),
@@ -258,7 +259,9 @@ fn router_path(text: &str) -> Result<(), String> {
         };
     }
     if !text.starts_with('/') || !text.bytes().all(|byte| is_path_byte(byte) || byte >= 0x80) {
-        return Err(format!("invalid path: '{text}' (characters outside of the reserved list of RFC 3986 found)"));
+        return Err(format!(
+            "invalid path: '{text}' (characters outside of the reserved list of RFC 3986 found)"
+        ));
     }
     match broken_encoding(text) {
         Some(broken) => Err(format!("invalid url-encoded value: '{broken}'")),
@@ -294,7 +297,9 @@ fn upstream_name(text: &str) -> Result<(), String> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     match hosts::parse(text) {
         Ok(_) if is_number => Err(format!("Invalid name ('{text}'); must be a valid hostname")),
-        Ok(host) if host.sort != Sort::Name => Err(format!("Invalid name ('{text}'); no ip addresses allowed")),
+        Ok(host) if host.sort != Sort::Name => {
+            Err(format!("Invalid name ('{text}'); no ip addresses allowed"))
+        }
         Ok(host) if host.port.is_some() => Err(format!("Invalid name ('{text}'); no port allowed")),
         Err(Invalid::Port) => Err(format!("Invalid name ('{text}'); no port allowed")),
         Ok(_) => Ok(()),
@@ -340,13 +345,15 @@ fn http_log_header(text: &str) -> Result<(), String> {
 
 fn http_log_auth(value: &Value) -> Result<(), String> {
     let endpoint = value_at(value, "http_endpoint").and_then(Value::as_str).unwrap_or_default();
-    let authority = endpoint.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
+    let authority =
+        endpoint.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
     let has_header = value_at(value, "headers")
         .and_then(Value::as_object)
         .is_some_and(|headers| headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")));
     if has_header && authority.contains('@') {
         return Err(
-            "specifying both an 'Authorization' header and user info in 'http_endpoint' is not allowed".into()
+            "specifying both an 'Authorization' header and user info in 'http_endpoint' is not allowed"
+                .into(),
         );
     }
     Ok(())

@@ -117,14 +117,17 @@ impl<'m> Declarative<'m> {
             for name in &order {
                 let is_ready = !sorted.contains(name)
                     && model.schema(name).is_some_and(|schema| {
-                        schema.references().all(|(_, target, _)| target == name || sorted.iter().any(|known| known == target))
+                        schema.references().all(|(_, target, _)| {
+                            target == name || sorted.iter().any(|known| known == target)
+                        })
                     });
                 if is_ready {
                     sorted.push(name.clone());
                 }
             }
             if sorted.len() == before {
-                sorted.extend(order.iter().filter(|name| !sorted.contains(name)).cloned().collect::<Vec<_>>());
+                sorted
+                    .extend(order.iter().filter(|name| !sorted.contains(name)).cloned().collect::<Vec<_>>());
             }
         }
         Declarative { model, named, keyed, order: sorted }
@@ -143,8 +146,14 @@ impl<'m> Declarative<'m> {
     }
 
     /// Reads a file; errors say where in it.
-    pub fn parse(&self, file_name: &str, text: &str, generate: &mut dyn Generate) -> Result<Parsed, ParseError> {
-        let syntax = |error: gantry_yaml::Error| ParseError::Syntax(error.in_file(file_name, text).to_string());
+    pub fn parse(
+        &self,
+        file_name: &str,
+        text: &str,
+        generate: &mut dyn Generate,
+    ) -> Result<Parsed, ParseError> {
+        let syntax =
+            |error: gantry_yaml::Error| ParseError::Syntax(error.in_file(file_name, text).to_string());
         let documents = gantry_yaml::parse_documents(FileId(0), text).map_err(syntax)?;
         let Some(node) = documents.into_iter().find(|node| !node.is_null()) else {
             return Err(ParseError::Syntax(format!(
@@ -193,7 +202,8 @@ impl<'m> Declarative<'m> {
 
     fn check(&self, input: &Value, references: References) -> Result<(), Faults> {
         let mut faults = Faults::default();
-        let version = Field::parse(&json!({"type": "string", "required": true, "one_of": ["1.1", "2.1", "3.0"]}));
+        let version =
+            Field::parse(&json!({"type": "string", "required": true, "one_of": ["1.1", "2.1", "3.0"]}));
         for (name, item) in input.as_object().into_iter().flatten() {
             let outcome = match name.as_str() {
                 "_format_version" => validate::value(&version, item),
@@ -300,7 +310,11 @@ impl<'m> Declarative<'m> {
     }
 
     /// An entry's own fields, and the collections nested in it.
-    fn split<'v>(&self, collection: &str, item: &'v Value) -> (Map<String, Value>, Vec<(&'v str, &'v Value)>) {
+    fn split<'v>(
+        &self,
+        collection: &str,
+        item: &'v Value,
+    ) -> (Map<String, Value>, Vec<(&'v str, &'v Value)>) {
         let mut own = Map::new();
         let mut children = Vec::new();
         for (name, value) in item.as_object().into_iter().flatten() {
@@ -386,7 +400,9 @@ impl<'m> Declarative<'m> {
                 if !item.is_object() {
                     continue;
                 }
-                if let Some(id) = id_of(schema, item, parent.is_some(), parent_id.as_deref(), child_field.as_deref()) {
+                if let Some(id) =
+                    id_of(schema, item, parent.is_some(), parent_id.as_deref(), child_field.as_deref())
+                {
                     item["id"] = Value::String(id);
                 } else if all && item.get("id").is_none() {
                     item["id"] = Value::String(ids::entity_id(&collection, &format!("entry {i}")));
@@ -396,7 +412,6 @@ impl<'m> Declarative<'m> {
             }
         }
     }
-
 
     fn fill_in(&self, holder: &mut Value, parent: Option<&str>, generate: &mut dyn Generate) {
         for (collection, _) in self.collections_in(holder, parent) {
@@ -529,7 +544,9 @@ impl<'m> Declarative<'m> {
                     let at = match schema.endpoint_key.as_ref().and_then(|key| item.get(key)) {
                         Some(Value::String(name)) => name.clone(),
                         Some(Value::Null) => "null".to_owned(),
-                        _ => item.get("id").and_then(Value::as_str).map_or((i + 1).to_string(), str::to_owned),
+                        _ => {
+                            item.get("id").and_then(Value::as_str).map_or((i + 1).to_string(), str::to_owned)
+                        }
                     };
                     let list = messages
                         .into_iter()
@@ -633,7 +650,9 @@ fn null_faults(faults: &Faults) -> Faults {
                     kept.set(key.clone(), Fault::Nested(nested));
                 }
             }
-            Fault::Message(message) if message == "value must be null" => kept.set(key.clone(), fault.clone()),
+            Fault::Message(message) if message == "value must be null" => {
+                kept.set(key.clone(), fault.clone())
+            }
             Fault::Message(_) => {}
         }
     }
@@ -650,7 +669,8 @@ fn migrate(input: &mut Value) {
         for route in holder.get_mut("routes").and_then(Value::as_array_mut).into_iter().flatten() {
             for path in route.get_mut("paths").and_then(Value::as_array_mut).into_iter().flatten() {
                 let Value::String(text) = path else { continue };
-                let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~/%".contains(&byte));
+                let is_plain =
+                    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~/%".contains(&byte));
                 if !is_plain && !text.starts_with('~') {
                     text.insert(0, '~');
                 }
@@ -671,7 +691,9 @@ fn to_json(node: &Node) -> Value {
             Resolved::Bool(flag) => Value::Bool(flag),
             Resolved::Int(number) => Value::from(number),
             Resolved::Uint(number) => Value::from(number),
-            Resolved::Float(number) => serde_json::Number::from_f64(number).map_or(Value::Null, Value::Number),
+            Resolved::Float(number) => {
+                serde_json::Number::from_f64(number).map_or(Value::Null, Value::Number)
+            }
             Resolved::Str(text) => Value::String(text.to_string()),
         },
         Data::Sequence(items) => Value::Array(items.iter().map(to_json).collect()),
@@ -693,7 +715,8 @@ fn locate(node: &Node, path: &str) -> Span {
         let next = match &at.data {
             Data::Mapping(entries) => entries.iter().find(|(key, _)| key.text() == Some(part)),
             Data::Sequence(items) => {
-                let item = part.parse::<usize>().ok().and_then(|position| items.get(position.checked_sub(1)?));
+                let item =
+                    part.parse::<usize>().ok().and_then(|position| items.get(position.checked_sub(1)?));
                 let Some(item) = item else { return span };
                 at = item;
                 span = item.span;
@@ -740,8 +763,12 @@ mod tests {
     fn errors_say_where_in_the_file() {
         let text = SHOP.replace("paths: [/shop]", "paths: [shop]");
         let message = parse(&text).unwrap_err().to_string();
-        assert!(message.contains("kong.yml:7:13: services.1.routes.1.paths.1: should start with: /"), "{message}");
-        let message = parse("_format_version: \"3.0\"\nroutes:\n- name: a\n  paths: [/]\n  service: gone\n").unwrap_err();
+        assert!(
+            message.contains("kong.yml:7:13: services.1.routes.1.paths.1: should start with: /"),
+            "{message}"
+        );
+        let message = parse("_format_version: \"3.0\"\nroutes:\n- name: a\n  paths: [/]\n  service: gone\n")
+            .unwrap_err();
         assert!(message.to_string().contains("invalid reference 'service: gone'"), "{message}");
         assert!(parse("").unwrap_err().to_string().contains("_format_version"));
         assert!(parse("[").is_err());

@@ -15,8 +15,17 @@ pub(crate) enum EntityCheck {
     Distinct(Vec<String>),
     MutuallyRequired(Vec<String>),
     MutuallyExclusive(Vec<String>),
-    Conditional { if_field: String, if_match: Box<Field>, then_field: String, then_match: Box<Field>, then_err: Option<String> },
-    ConditionalAtLeastOneOf { if_field: String, branches: Vec<Branch> },
+    Conditional {
+        if_field: String,
+        if_match: Box<Field>,
+        then_field: String,
+        then_match: Box<Field>,
+        then_err: Option<String>,
+    },
+    ConditionalAtLeastOneOf {
+        if_field: String,
+        branches: Vec<Branch>,
+    },
     /// A rule that the facts only name by the fields it looks at.
     Custom(Vec<String>),
 }
@@ -42,7 +51,9 @@ pub(crate) fn parse(
     let field_at = |path: &str| field::find(own, path).or_else(|| field::find(inherited, path));
     let mut out = Vec::new();
     for entry in value.and_then(Value::as_array).into_iter().flatten() {
-        let Some((kind, argument)) = entry.as_object().and_then(|entry| entry.iter().next()) else { continue };
+        let Some((kind, argument)) = entry.as_object().and_then(|entry| entry.iter().next()) else {
+            continue;
+        };
         let text = |name: &str| argument[name].as_str().unwrap_or_default().to_owned();
         let option = |name: &str| argument[name].as_str().map(str::to_owned);
         out.push(match kind.as_str() {
@@ -135,7 +146,10 @@ impl EntityCheck {
             EntityCheck::OnlyOneOf(fields) => {
                 let given = fields.iter().filter(|path| is_nonempty(value_at(entity, path))).count();
                 if given != 1 {
-                    faults.add_entity(format!("exactly one of these fields must be non-empty: {}", quoted(fields)));
+                    faults.add_entity(format!(
+                        "exactly one of these fields must be non-empty: {}",
+                        quoted(fields)
+                    ));
                 }
             }
             EntityCheck::Distinct(fields) => {

@@ -57,7 +57,10 @@ impl Faults {
     }
 
     pub fn get(&self, name: &str) -> Option<&Fault> {
-        self.0.iter().find(|(key, _)| matches!(key, Key::Name(known) if known == name)).map(|(_, fault)| fault)
+        self.0
+            .iter()
+            .find(|(key, _)| matches!(key, Key::Name(known) if known == name))
+            .map(|(_, fault)| fault)
     }
 
     /// Sets the fault at `key`, in place of the one that was there.

@@ -221,7 +221,8 @@ impl Field {
 
     /// This field with `condition` laid over it.
     pub(crate) fn overlaid(base: Option<&Field>, condition: &Value) -> Field {
-        let mut source = base.map_or_else(Map::new, |base| base.source.as_object().cloned().unwrap_or_default());
+        let mut source =
+            base.map_or_else(Map::new, |base| base.source.as_object().cloned().unwrap_or_default());
         for (name, value) in condition.as_object().into_iter().flatten() {
             source.insert(name.clone(), value.clone());
         }
@@ -236,6 +237,19 @@ impl Field {
     /// Whether an absent record is completed from its own defaults.
     pub(crate) fn is_expanded(&self) -> bool {
         self.kind == Kind::Record && self.required != Some(false) && !self.is_abstract
+    }
+
+    /// What a list holds.
+    pub fn element(&self) -> Option<&Field> {
+        self.elements.as_deref()
+    }
+
+    /// The field of a record, or the values of a map, under `name`.
+    pub fn child(&self, name: &str) -> Option<&Field> {
+        match self.kind {
+            Kind::Map => self.values.as_deref(),
+            _ => self.at(name),
+        }
     }
 
     /// The field below at a path of names.

@@ -44,7 +44,9 @@ fn categorise(faults: &Faults, prefix: &str, out: &mut Vec<Value>) {
 fn add(model: &Model, collection: &str, entity: Value, fault: Option<Fault>, out: &mut Vec<Value>) {
     let mut faults = match fault {
         None => return,
-        Some(Fault::Message(message)) => Faults(vec![(Key::Name(ENTITY.to_owned()), Fault::Message(message))]),
+        Some(Fault::Message(message)) => {
+            Faults(vec![(Key::Name(ENTITY.to_owned()), Fault::Message(message))])
+        }
         Some(Fault::Nested(faults)) if faults.is_empty() => return,
         Some(Fault::Nested(faults)) => faults,
     };
@@ -121,7 +123,8 @@ pub fn flattened_errors(model: &Model, input: &Value, faults: &Faults) -> (Vec<V
     sections.sort_by_key(|(key, _)| key.to_string());
     for (key, fault) in sections {
         let name = key.to_string();
-        let (Fault::Nested(section), Some(items)) = (fault, input.get(&name).and_then(Value::as_array)) else {
+        let (Fault::Nested(section), Some(items)) = (fault, input.get(&name).and_then(Value::as_array))
+        else {
             rest.set(key.clone(), fault.clone());
             continue;
         };

@@ -119,7 +119,8 @@ pub(crate) fn is_ip_or_cidr(text: &str) -> bool {
     match bits {
         None => true,
         Some(bits) => {
-            bits.bytes().all(|byte| byte.is_ascii_digit()) && bits.parse::<u16>().is_ok_and(|bits| bits <= width)
+            bits.bytes().all(|byte| byte.is_ascii_digit())
+                && bits.parse::<u16>().is_ok_and(|bits| bits <= width)
         }
     }
 }

@@ -27,5 +27,5 @@ pub use fill::{Context, Generate, Seeded};
 pub use flatten::flattened_errors;
 pub use ids::{entity_id, hash_basic_password, is_uuid};
 pub use model::{Model, PLUGIN_PRIORITIES, VERSION};
-pub use pem::{certificate_names, read_certificates, read_key};
+pub use pem::{certificate_names, read_certificates, read_key, read_public_key};
 pub use schema::{Credential, Schema};

@@ -136,7 +136,9 @@ mod tests {
         for (name, _) in PLUGIN_PRIORITIES {
             assert!(model.plugin(name).is_some(), "{name}");
         }
-        for name in ["services", "routes", "consumers", "plugins", "upstreams", "targets", "keyauth_credentials"] {
+        for name in
+            ["services", "routes", "consumers", "plugins", "upstreams", "targets", "keyauth_credentials"]
+        {
             assert!(model.schema(name).is_some_and(|schema| !schema.fields.is_empty()), "{name}");
         }
         let children: Vec<_> = model.children("consumers").collect();

@@ -45,3 +45,13 @@ pub(crate) fn belong_together(certificate: &str, key: &str) -> bool {
     let (Ok(certificates), Ok(_)) = (read_certificates(certificate), read_key(key)) else { return false };
     !certificates.is_empty()
 }
+
+/// The key of a PEM public key, as signatures are checked with: the inner key of its SubjectPublicKeyInfo.
+pub fn read_public_key(text: &str) -> Result<Vec<u8>, String> {
+    let key = rustls_pki_types::SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes())
+        .map_err(|error| error.to_string())?;
+    let (_, info) =
+        <x509_parser::x509::SubjectPublicKeyInfo<'_> as x509_parser::prelude::FromDer<'_, _>>::from_der(&key)
+            .map_err(|error: x509_parser::nom::Err<x509_parser::error::X509Error>| error.to_string())?;
+    Ok(info.subject_public_key.data.to_vec())
+}

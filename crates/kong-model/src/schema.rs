@@ -74,7 +74,8 @@ impl Schema {
         let fields = record.fields.clone();
         let mut transformations = Vec::new();
         for entry in source.get("transformations").and_then(Value::as_array).into_iter().flatten() {
-            transformations.push(Transformation { input: names(entry.get("input")), needs: names(entry.get("needs")) });
+            transformations
+                .push(Transformation { input: names(entry.get("input")), needs: names(entry.get("needs")) });
         }
         let name = text("name").unwrap_or_default();
         let top = text("admin_api_name");
@@ -128,8 +129,18 @@ impl Schema {
         field::find(&self.fields, name)
     }
 
+    /// The same for entities whose schema key is `key`: a plugin's `config` by its name.
+    pub fn field_of(&self, name: &str, key: Option<&str>) -> Option<&Field> {
+        let subschema = key.filter(|_| self.subschema_key.as_deref() == Some("name"));
+        let over = subschema.and_then(|key| self.subschemas.get(key));
+        over.and_then(|subschema| field::find(&subschema.fields, name)).or_else(|| self.field(name))
+    }
+
     /// Every field, those that the subschema defines anew in their place.
-    fn resolved<'s>(&'s self, subschema: Option<&'s Subschema>) -> impl Iterator<Item = (&'s str, &'s Field)> {
+    fn resolved<'s>(
+        &'s self,
+        subschema: Option<&'s Subschema>,
+    ) -> impl Iterator<Item = (&'s str, &'s Field)> {
         self.fields.iter().map(move |(name, own)| {
             let over = subschema.and_then(|subschema| field::find(&subschema.fields, name));
             (name.as_str(), over.unwrap_or(own))
@@ -174,12 +185,18 @@ impl Schema {
         }
         let subschema = self.subschema(entity);
         let mut faults = Faults::default();
-        check_fields(&self.fields, subschema.map(|subschema| subschema.fields.as_slice()), entity, &mut faults);
+        check_fields(
+            &self.fields,
+            subschema.map(|subschema| subschema.fields.as_slice()),
+            entity,
+            &mut faults,
+        );
         for check in self.checks.iter().chain(subschema.into_iter().flat_map(|subschema| &subschema.checks)) {
             check.run(entity, &mut faults);
         }
         for transformation in &self.transformations {
-            let all: Vec<String> = transformation.input.iter().chain(&transformation.needs).cloned().collect();
+            let all: Vec<String> =
+                transformation.input.iter().chain(&transformation.needs).cloned().collect();
             let has_input = transformation.input.iter().any(|path| is_set(entity, path));
             if has_input && !all.iter().all(|path| is_set(entity, path)) {
                 faults.add_entity(format!("all or none of these fields must be set: {}", quoted(&all)));

@@ -87,7 +87,9 @@ pub(crate) fn value(field: &Field, value: &Value) -> Result<(), Fault> {
     match field.kind {
         Kind::Array | Kind::Set => {
             let Some(items) = as_list(value) else {
-                return say(if field.kind == Kind::Array { "expected an array" } else { "expected a set" }.into());
+                return say(
+                    if field.kind == Kind::Array { "expected an array" } else { "expected a set" }.into()
+                );
             };
             if let Some(element) = &field.elements {
                 elements(element, items)?;
@@ -245,7 +247,9 @@ fn rules(field: &Field, value: &Value) -> Result<(), Fault> {
     if let Some(ne) = field.ne.as_ref().filter(|ne| same(ne, value)) {
         return say(format!("value must not be {}", lua_text(ne)));
     }
-    if let Some(refused) = field.not_one_of.as_ref().filter(|refused| refused.iter().any(|one| same(one, value))) {
+    if let Some(refused) =
+        field.not_one_of.as_ref().filter(|refused| refused.iter().any(|one| same(one, value)))
+    {
         return say(format!("must not be one of: {}", list(refused)));
     }
     if let Some(known) = field.one_of.as_ref().filter(|known| !known.iter().any(|one| same(one, value))) {

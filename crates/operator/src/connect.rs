@@ -9,7 +9,9 @@ use kube::{Client, Config};
 pub enum ConnectError {
     #[error("kubeconfig: {0}")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
-    #[error("no cluster to connect to, neither by a kubeconfig (see $KUBECONFIG) nor by a service account: {0}")]
+    #[error(
+        "no cluster to connect to, neither by a kubeconfig (see $KUBECONFIG) nor by a service account: {0}"
+    )]
     Nowhere(String),
     #[error("the client cannot be made: {0}")]
     Client(#[from] kube::Error),

@@ -63,6 +63,7 @@ mod lease;
 mod metrics;
 mod moment;
 mod operator;
+mod peering;
 mod posting;
 mod queue;
 mod writes;
@@ -75,8 +76,8 @@ pub use events::{EventType, Recorder};
 pub use explain::explain;
 pub use handlers::{
     Ctx, Diff, DiffItem, ErrorsMode, Expect, Handler, HandlerError, HandlerResult, HandlerSettings, Index,
-    IntoHandler, KeyNames, LastHandledName, Lifecycle, Memo, NamespaceFilter, On, Operation, Patch, Persistence,
-    Question, Reason, Stopping, Subject, handler,
+    IntoHandler, KeyNames, LastHandledName, Lifecycle, Memo, NamespaceFilter, On, Operation, Patch,
+    Persistence, Question, Reason, Stopping, Subject, handler,
 };
 pub use informer::{
     AnyInformer, Change, Informer, InformerSettings, Informers, MetaChange, MetaObject, Object, StoreIndex,
@@ -87,6 +88,7 @@ pub use kinds::{ServedKind, served_kinds};
 pub use lease::{LeadEnd, LeaderElection, LeaseError, LeaseSettings};
 pub use moment::{micro_time_from_ms, time_from_ms, time_to_ms};
 pub use operator::{Operator, Settings};
+pub use peering::Peering;
 pub use posting::{EventPoster, PlainEvent};
 pub use queue::{RetryDelay, Work, WorkQueue};
 

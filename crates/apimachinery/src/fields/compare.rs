@@ -44,8 +44,11 @@ pub fn compare(old: &Value, new: &Value, node: Node<'_>) -> Comparison {
 }
 
 fn at(old: Option<&Value>, new: Option<&Value>, node: Node<'_>) -> Place {
-    let old_ownership = old.map(|value| node.ownership(value));
-    let new_ownership = new.map(|value| node.ownership(value));
+    // A null is nothing of whatever the other one is.
+    let ownership_of =
+        |value: Option<&Value>| value.filter(|value| !value.is_null()).map(|value| node.ownership(value));
+    let old_ownership = ownership_of(old);
+    let new_ownership = ownership_of(new);
     let ownership = match (&old_ownership, &new_ownership) {
         (Some(a), Some(b)) if a == b => a.clone(),
         (Some(a), None) | (None, Some(a)) => a.clone(),
@@ -100,16 +103,19 @@ fn fields(old: Option<&Value>, new: Option<&Value>, node: Node<'_>) -> Place {
     let old_map = old.and_then(Value::as_object);
     let new_map = new.and_then(Value::as_object);
     let child = |name: &str| node.field(name).map_or(Node::Unknown, |(child, _)| child);
+    let null = Value::NULL;
+    // What every object has is never added or removed, only what is in it.
+    let always = |name: &str| node.always_has(name).then_some(&null);
     for (name, value) in new_map.into_iter().flat_map(|map| map.iter()) {
         let before = old_map.and_then(|map| map.get(name));
         if before == Some(value) {
             continue;
         }
-        attach(&mut place, field_step(name), at(before, Some(value), child(name)));
+        attach(&mut place, field_step(name), at(before.or(always(name)), Some(value), child(name)));
     }
     for (name, value) in old_map.into_iter().flat_map(|map| map.iter()) {
         if new_map.is_none_or(|map| !map.contains_key(name)) {
-            attach(&mut place, field_step(name), at(Some(value), None, child(name)));
+            attach(&mut place, field_step(name), at(Some(value), always(name), child(name)));
         }
     }
     place

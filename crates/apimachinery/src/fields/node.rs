@@ -117,6 +117,18 @@ impl<'s> Node<'s> {
         }
     }
 
+    /// Whether a field is in every object of the type, empty or not.
+    pub fn always_has(&self, name: &str) -> bool {
+        let types = Types::built_in();
+        match *self {
+            Node::Object(of) => types.field(of, name).is_some_and(|field| field.always),
+            Node::Field(FieldType::Object(of), _) => types.field(*of, name).is_some_and(|field| field.always),
+            Node::Field(FieldType::Map(_), _) => false,
+            Node::Custom(_) | Node::Unknown => name == "metadata",
+            _ => false,
+        }
+    }
+
     /// The type of a list's elements.
     pub fn element(&self) -> Node<'s> {
         match *self {

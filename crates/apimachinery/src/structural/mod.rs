@@ -1,6 +1,7 @@
 //! Structural schemas of custom resources, read from `openAPIV3Schema`: what is known, what is kept, what is checked.
 
 mod fit;
+mod rules;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -8,9 +9,11 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use smol_str::SmolStr;
 
+use crate::cel::{self, Expression, ParseError};
 use crate::value::{Map, Value};
 
 pub use fit::{Unknown, fit};
+pub use rules::{broken_rules, unsupported};
 pub use validate::{Problem, Trouble, duplicates, validate};
 
 /// Schemas that nest deeper are refused.
@@ -61,9 +64,11 @@ pub enum ListType {
 }
 
 /// A rule of `x-kubernetes-validations`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub rule: String,
+    /// The rule as it was read, or why it cannot be evaluated.
+    pub expression: Result<Expression, ParseError>,
     pub message: String,
     pub message_expression: String,
     /// `FieldValueInvalid` where the definition names none.
@@ -185,6 +190,7 @@ fn parse(schema: &Value, path: &str, depth: usize) -> Result<Structural, SchemaE
     for rule in map.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
         let text = |name: &str| rule.str_at(&[name]).unwrap_or_default().to_owned();
         rules.push(Rule {
+            expression: cel::parse(&text("rule")),
             rule: text("rule"),
             message: text("message"),
             message_expression: text("messageExpression"),

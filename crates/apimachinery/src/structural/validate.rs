@@ -41,12 +41,17 @@ pub enum Trouble {
     Duplicate {
         value: Value,
     },
+    /// A rule that is broken.
+    Rule {
+        reason: &'static str,
+        message: String,
+    },
 }
 
 impl Trouble {
     /// True if rules cannot be evaluated on an object that has this trouble.
     pub fn blocks_rules(&self) -> bool {
-        !matches!(self, Trouble::Invalid { .. } | Trouble::Duplicate { .. })
+        !matches!(self, Trouble::Invalid { .. } | Trouble::Duplicate { .. } | Trouble::Rule { .. })
     }
 }
 
@@ -442,6 +447,7 @@ mod tests {
                 Trouble::TooLong { max } => format!("{}: longer than {max}", problem.path),
                 Trouble::TooMany { found, max } => format!("{}: {found} over {max}", problem.path),
                 Trouble::Duplicate { value } => format!("{}: twice {value:?}", problem.path),
+                Trouble::Rule { message, .. } => message,
             })
             .collect()
     }

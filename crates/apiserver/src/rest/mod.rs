@@ -14,6 +14,7 @@ mod reviews;
 mod scale;
 mod selection;
 mod update;
+mod upgrade;
 mod watch;
 pub(crate) mod write;
 

@@ -64,7 +64,10 @@ pub(crate) fn handle(
             .map_or_else(|| Ok(page_not_found()), |list| Ok(response::value(200, &list))),
         ["openid", "v1", "jwks"] => Ok(response::value(200, &server.tokens.key_set())),
         [".well-known", "openid-configuration"] => Ok(response::value(200, &server.tokens.configuration())),
-        ["openapi", ..] => openapi::handle(&registry, &path[1..]),
+        ["openapi", ..] => {
+            let query = Query::parse(request.uri().query().unwrap_or_default());
+            openapi::handle(server, &path[1..], &query, request.headers())
+        }
         _ => Ok(page_not_found()),
     }
 }

@@ -225,6 +225,12 @@ pub(crate) fn apply(call: &Call, served: Option<&Value>, config: &Value) -> Resu
     if manager.name == KUBECTL && last_applied(&live).is_some() {
         *object.entry_at(&["metadata", "annotations", LAST_APPLIED]) = remembered(&config).into();
     }
+    // What the kind does not keep goes, and a custom resource gets its defaults.
+    let version = match resource.custom {
+        Some(_) => resource.api_version(),
+        None => resource.stored_version.to_string(),
+    };
+    body::normalise(call, &mut object, &resource.kind, &version)?;
     set(&mut object, &owners);
     if config.str_at(&["metadata", "resourceVersion"]).is_none() {
         body::metadata_mut(&mut object).remove("resourceVersion");

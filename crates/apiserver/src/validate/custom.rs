@@ -6,11 +6,22 @@ use gantry_apimachinery::structural::{self, Problem, Trouble};
 use crate::resources::Custom;
 use crate::status::FieldError;
 
-pub(super) fn validate(custom: &Custom, object: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn validate(custom: &Custom, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let Some(schema) = &custom.schema else { return };
     let mut problems = structural::validate(object, schema);
     problems.extend(structural::duplicates(object, schema));
+    let blocked = problems.iter().any(|problem| problem.trouble.blocks_rules());
+    if schema.has_rules() && !blocked {
+        problems.extend(structural::broken_rules(object, old, schema));
+    }
     errors.extend(problems.into_iter().map(field_error));
+    if schema.has_rules() && blocked {
+        errors.push(FieldError::invalid(
+            "<nil>",
+            &Value::NULL,
+            "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+        ));
+    }
 }
 
 fn field_error(problem: Problem) -> FieldError {
@@ -30,5 +41,14 @@ fn field_error(problem: Problem) -> FieldError {
         Trouble::TooLong { max } => FieldError::too_long(path, max as usize),
         Trouble::TooMany { found, max } => FieldError::too_many(path, found, max as usize),
         Trouble::Duplicate { value } => FieldError::duplicate(path, &value),
+        Trouble::Rule { reason, message } => {
+            let title = match reason {
+                "FieldValueRequired" => "Required value",
+                "FieldValueForbidden" => "Forbidden",
+                "FieldValueDuplicate" => "Duplicate value",
+                _ => "Invalid value",
+            };
+            FieldError { reason, field: path, message: format!("{title}: {message}") }
+        }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn validate(resource: &Resource, object: &Value, old: Option<&Value>)
     metadata(object, &mut errors);
     kinds::validate(resource.id(), object, old, &mut errors);
     if let Some(custom) = &resource.custom {
-        custom::validate(custom, object, &mut errors);
+        custom::validate(custom, object, old, &mut errors);
     }
     errors
 }

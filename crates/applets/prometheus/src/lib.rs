@@ -8,8 +8,8 @@ mod flags;
 mod metrics;
 mod server;
 
-pub use api::{ApiParts, PrometheusApi};
-pub use server::{KubernetesDiscovery, Prometheus, Settings, hide_secrets, jobs};
+pub use api::{ApiParts, Parameters, PrometheusApi, StorageFor};
+pub use server::{KubernetesDiscovery, MakeStorageFor, Prometheus, Settings, hide_secrets, jobs};
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -132,7 +132,8 @@ pub(crate) fn declarative(data: &Path) -> Option<Vec<Case>> {
 
 /// Whether ids were put into the configuration to check it against keys: each entity has one.
 fn has_keys(input: &Value) -> bool {
-    let mut entities = input.as_object().into_iter().flat_map(Map::values).filter_map(Value::as_array).flatten().peekable();
+    let mut entities =
+        input.as_object().into_iter().flat_map(Map::values).filter_map(Value::as_array).flatten().peekable();
     entities.peek().is_some() && entities.all(|entity| entity.get("id").is_some())
 }
 
@@ -152,8 +153,11 @@ fn flat_entities(expected: &Map<String, Value>, found: &Map<String, Value>) -> R
             return Err(format!("{name}: unexpected {left:?}"));
         }
     }
-    let extra: Vec<&String> =
-        found.iter().filter(|(name, all)| !expected.contains_key(*name) && !is_empty_table(all)).map(|(name, _)| name).collect();
+    let extra: Vec<&String> = found
+        .iter()
+        .filter(|(name, all)| !expected.contains_key(*name) && !is_empty_table(all))
+        .map(|(name, _)| name)
+        .collect();
     if extra.is_empty() { Ok(()) } else { Err(format!("unexpected collections {extra:?}")) }
 }
 

@@ -5,6 +5,7 @@ import "./load.css";
 import type { ChartData, ChartSpec, Unit } from "./api";
 import { Chart } from "./chart";
 import { age, number } from "./format";
+import { useTheme } from "./state";
 
 interface Scenario { name: string; text: string }
 interface Request { name: string; rate: number; failed: number; p50_seconds: number | null; p99_seconds: number | null }
@@ -36,7 +37,7 @@ async function ask(path: string, body?: unknown): Promise<Response> {
 
 const words = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
-export function LoadPage({ theme }: { theme: string }) {
+function LoadPage({ theme }: { theme: string }) {
   const [view, setView] = useState<View | null>(null);
   const [lost, setLost] = useState("");
   const [problem, setProblem] = useState("");
@@ -150,5 +151,21 @@ function RunView({ run, theme }: { run: Run; theme: string }) {
         </table>
       </div>
     </section>
+  );
+}
+
+/** The view as the rail opens it. */
+export function Page() {
+  const [theme, nextTheme, shownTheme] = useTheme();
+  return (
+    <div class="page">
+      <header>
+        <div class="title"><h1>Load</h1></div>
+        <div class="tools">
+          <button onClick={nextTheme} aria-label={`Theme: ${theme}. Switch to ${shownTheme === "dark" ? "light" : "dark"}`}>{shownTheme === "dark" ? "Light" : "Dark"}</button>
+        </div>
+      </header>
+      <main><LoadPage theme={shownTheme} /></main>
+    </div>
   );
 }

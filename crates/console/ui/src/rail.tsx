@@ -1,32 +1,59 @@
-// The pages of the console, and which of them the address names: `#/load`; nothing is the overview.
+// The rail: which views there are, and which one the address names. A view loads when it is first opened.
 
+import { type ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
-export interface Place { id: string; label: string }
+export interface View { name: string; href: string; fits: (path: string, hash: string) => boolean; load: () => Promise<ComponentType> }
 
-export const PLACES: Place[] = [{ id: "", label: "Overview" }, { id: "load", label: "Load" }];
+export const VIEWS: View[] = [
+  {
+    name: "Dashboards",
+    href: "/#/dashboards",
+    fits: (path, hash) => hash.startsWith("#/dashboards") || path.startsWith("/d/") || path.startsWith("/dashboards"),
+    load: () => import("./dashboards/page").then((module) => module.Page),
+  },
+  {
+    name: "Load",
+    href: "/#/load",
+    fits: (_, hash) => hash.startsWith("#/load"),
+    load: () => import("./load").then((module) => module.Page),
+  },
+];
 
-const named = (): string => /^#\/([a-z-]*)/.exec(location.hash)?.[1] ?? "";
+const current = () => VIEWS.find((view) => view.fits(location.pathname, location.hash)) ?? null;
 
-/** The id of the page that the address names. */
-export function useRoute(): string {
-  const [route, set] = useState(named);
-  useEffect(() => {
-    // A link within the page (`#loop`) leaves the page as it is.
-    const changed = () => (location.hash === "" || location.hash.startsWith("#/")) && set(named());
-    addEventListener("hashchange", changed);
-    addEventListener("popstate", changed);
-    return () => { removeEventListener("hashchange", changed); removeEventListener("popstate", changed); };
-  }, []);
-  return route;
+export function Rail({ view }: { view: View | null }) {
+  return (
+    <nav class="rail" aria-label="Views">
+      <a href="/" aria-current={view === null ? "page" : undefined}>Overview</a>
+      {VIEWS.map((one) => <a key={one.name} href={one.href} aria-current={view === one ? "page" : undefined}>{one.name}</a>)}
+    </nav>
+  );
 }
 
-export function Rail({ route }: { route: string }) {
+/** The view of the address; `home` is what there is at /. */
+export function Shell({ home: Home }: { home: ComponentType }) {
+  const [view, setView] = useState(current);
+  const [loaded, setLoaded] = useState<{ of: View; page: ComponentType } | null>(null);
+  const [problem, setProblem] = useState("");
+  useEffect(() => {
+    const moved = () => setView(current());
+    addEventListener("hashchange", moved);
+    addEventListener("popstate", moved);
+    // A server of dashboards alone has no overview.
+    if (current() === null) {
+      void fetch("/api/snapshot", { method: "HEAD" }).then((response) => { if (response.status === 404) location.replace("/#/dashboards"); }, () => {});
+    }
+    return () => { removeEventListener("hashchange", moved); removeEventListener("popstate", moved); };
+  }, []);
+  useEffect(() => {
+    if (view && loaded?.of !== view) view.load().then((page) => setLoaded({ of: view, page }), (error: unknown) => setProblem(String(error)));
+  }, [view]);
+  const Page = view && loaded?.of === view ? loaded.page : null;
   return (
-    <nav class="rail" aria-label="Pages">
-      {PLACES.map(({ id, label }) => (
-        <a key={id} href={`#/${id}`} aria-current={route === id ? "page" : undefined}>{label}</a>
-      ))}
-    </nav>
+    <>
+      <Rail view={view} />
+      {view === null ? <Home /> : Page ? <Page /> : <p class="empty loading">{problem || "Loading…"}</p>}
+    </>
   );
 }

@@ -86,6 +86,9 @@ impl Scale {
 fn decimals_of(step: f64, mark: f64, unit: &Unit) -> Option<u32> {
     let is_plain = matches!(unit, Unit::Fixed { .. } | Unit::Percent)
         || (matches!(unit, Unit::Scaled { .. }) && mark.abs() < 1000.0);
+    if mark == 0.0 {
+        return Some(0);
+    }
     let step = if matches!(unit, Unit::PercentUnit) { step * 100.0 } else { step };
     if is_plain || matches!(unit, Unit::PercentUnit) {
         return Some((-step.log10().floor()).clamp(0.0, 12.0) as u32 + u32::from(is_quarter(step)));

@@ -75,6 +75,9 @@ pub(super) fn join(frames: Vec<Frame>, by: Option<&str>, is_inner: bool) -> Vec<
             .or_else(|| frame.fields.iter().position(|f| f.name == by)),
         None => frame.fields.iter().position(|field| field.kind == FieldType::Time),
     };
+    if frames.iter().zip(&names).all(|(frame, names)| key_of(frame, names).is_none()) {
+        return frames;
+    }
     let keyed: Vec<(Frame, usize)> = frames
         .into_iter()
         .zip(&names)

@@ -151,7 +151,7 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
 }
 
 /// The text of the C library without Rust's capital and error number.
-fn in_go_words(error: &std::io::Error) -> String {
+pub(crate) fn in_go_words(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();

@@ -197,6 +197,7 @@ impl Worker {
             env,
             working_dir,
             container_dir,
+            stdin: container.stdin == Some(true),
         })
     }
 

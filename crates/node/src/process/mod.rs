@@ -9,6 +9,8 @@
 mod cgroup;
 mod entry;
 mod record;
+mod session;
+mod terminal;
 mod tree;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,23 +21,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::logs::{self, Capture, Limits, LogWriter, Pipes};
 use crate::procfs;
 use crate::runtime::{
-    ContainerKey, ContainerSample, ExecOutput, Exit, Found, PodRef, Running, Runtime, RuntimeError,
-    StartSpec, StopSignal,
+    Attachment, ContainerKey, ContainerSample, ExecOutput, Exit, Found, PodRef, Running, Runtime,
+    RuntimeError, Session, SessionSpec, StartSpec, StopSignal,
 };
 pub(crate) use cgroup::Delegation;
 use cgroup::Group;
 use entry::Entry as Surroundings;
 use record::{ID_VARIABLE, ProcessId, Record};
+pub use terminal::Terminal;
 use tree::Tree;
 
 /// How long the pipes of an ended container may keep delivering.
@@ -46,6 +50,8 @@ const GROUP_RETRY: Duration = Duration::from_millis(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Runs of a container whose logs are kept: this one, and the one that `kubectl logs --previous` shows.
 const LOGS_KEPT: usize = 2;
+/// What somebody who is attached may lag behind, in reads of a pipe.
+const ATTACHED_CHUNKS: usize = 256;
 const EXEC_OUTPUT_BYTES: usize = 10 * 1024;
 /// Exit code shown for a container whose status nobody collected.
 const UNKNOWN_EXIT_CODE: i32 = 137;
@@ -73,6 +79,10 @@ struct Entry {
     tree: Tree,
     group: Option<Group>,
     grown: watch::Receiver<u64>,
+    attached: broadcast::Sender<(logs::Stream, Bytes)>,
+    exit: watch::Receiver<Option<Exit>>,
+    /// What feeds the container's standard input, where somebody may attach to it.
+    stdin: Option<std::fs::File>,
 }
 
 /// What the task that waits for a container needs to close its account.
@@ -123,6 +133,7 @@ impl ProcessRuntime {
         env: BTreeMap<String, String>,
         working_dir: PathBuf,
         group: Option<Group>,
+        stdin: Option<std::fs::File>,
     ) -> (Running, Ending) {
         let key = ContainerKey {
             pod_uid: record.pod.uid.clone(),
@@ -130,15 +141,16 @@ impl ProcessRuntime {
             attempt: record.attempt,
         };
         let (grow, grown) = watch::channel(0);
+        let (attached, _) = broadcast::channel(ATTACHED_CHUNKS);
         let (exit, exit_seen) = watch::channel(None);
         let ended = CancellationToken::new();
-        let capture = tokio::spawn(capture.run(ended.clone(), grow));
+        let capture = tokio::spawn(capture.run(ended.clone(), grow, attached.clone()));
         let running = Running {
             attempt: record.attempt,
             id: container_id(&key, process),
             pid: process.pid,
             started_at: record.started_at,
-            exit: exit_seen,
+            exit: exit_seen.clone(),
         };
         let entry = Entry {
             pod: record.pod.clone(),
@@ -149,6 +161,9 @@ impl ProcessRuntime {
             tree: Tree::new(process.pid, process.start_ticks),
             group,
             grown,
+            attached,
+            exit: exit_seen,
+            stdin,
         };
         self.inner.containers.lock().insert(key.clone(), entry);
         let ending = Ending { key, record, container_dir: container_dir.into(), capture, ended, exit };
@@ -215,6 +230,10 @@ impl Runtime for ProcessRuntime {
         logs::prune(&dir, LOGS_KEPT);
         std::fs::create_dir_all(&spec.working_dir).map_err(prepare)?;
         let (stdout, stderr) = pipes.writers().map_err(prepare)?;
+        let (stdin, feed) = match spec.stdin {
+            true => Pipes::stdin(&dir).map(|(reader, feed)| (reader.into(), Some(feed))).map_err(prepare)?,
+            false => (Stdio::null(), None),
+        };
         let mut record = Record {
             pod: spec.pod,
             container: spec.key.container.clone(),
@@ -236,7 +255,7 @@ impl Runtime for ProcessRuntime {
             .env_clear()
             .envs(&env)
             .current_dir(&spec.working_dir)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(stdout)
             .stderr(stderr);
         Surroundings { cgroup, terminal: None }.apply(&mut command);
@@ -253,7 +272,8 @@ impl Runtime for ProcessRuntime {
             return Err(prepare(source));
         }
 
-        let (running, ending) = self.register(record, process, &dir, capture, env, spec.working_dir, group);
+        let (running, ending) =
+            self.register(record, process, &dir, capture, env, spec.working_dir, group, feed);
         let inner = self.inner.clone();
         tokio::spawn(async move {
             let status = child.wait().await;
@@ -289,7 +309,7 @@ impl Runtime for ProcessRuntime {
             let working_dir = std::fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap_or_default();
             let group = Group::of_process(process.pid, &key);
             let (running, ending) =
-                self.register(record, process, container_dir, capture, env, working_dir, group);
+                self.register(record, process, container_dir, capture, env, working_dir, group, None);
             let inner = self.inner.clone();
             tokio::spawn(async move {
                 wait_for_stranger(process).await;
@@ -384,6 +404,35 @@ impl Runtime for ProcessRuntime {
         output.truncate(EXEC_OUTPUT_BYTES);
         let code = status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(UNKNOWN_EXIT_CODE);
         Ok(ExecOutput { code, output: String::from_utf8_lossy(&output).into_owned() })
+    }
+
+    async fn session(&self, key: &ContainerKey, spec: &SessionSpec) -> Result<Session, RuntimeError> {
+        let (env, working_dir, group) = {
+            let containers = self.inner.containers.lock();
+            let entry = containers.get(key).ok_or_else(|| RuntimeError::NotRunning(key.container.clone()))?;
+            (entry.env.clone(), entry.working_dir.clone(), entry.group.clone())
+        };
+        session::start(spec, session::Place { env, working_dir: &working_dir, group: group.as_ref() })
+    }
+
+    fn attach(&self, key: &ContainerKey) -> Result<Attachment, RuntimeError> {
+        let containers = self.inner.containers.lock();
+        let entry = containers.get(key).ok_or_else(|| RuntimeError::NotRunning(key.container.clone()))?;
+        let feed = entry.stdin.as_ref().map(|feed| {
+            let feed = feed.try_clone()?;
+            rustix::io::ioctl_fionbio(&feed, true)?;
+            tokio::net::unix::pipe::Sender::from_file(feed)
+        });
+        let stdin = feed
+            .transpose()
+            .map_err(|source: std::io::Error| RuntimeError::Prepare { path: "stdin.pipe".into(), source })?;
+        Ok(Attachment { output: entry.attached.subscribe(), stdin, exit: entry.exit.clone() })
+    }
+
+    fn close_stdin(&self, key: &ContainerKey) {
+        if let Some(entry) = self.inner.containers.lock().get_mut(key) {
+            entry.stdin = None;
+        }
     }
 
     fn sample(&self) -> Vec<ContainerSample> {

@@ -13,6 +13,7 @@ fn spec(dir: &Path, uid: &str, script: &str) -> StartSpec {
         env: [("PATH".to_string(), "/usr/bin:/bin".to_string()), ("X".into(), "1".into())].into(),
         working_dir: dir.join("root"),
         container_dir: dir.to_path_buf(),
+        stdin: false,
     }
 }
 

@@ -59,7 +59,13 @@ impl Background {
     }
 
     /// Starts the task of a handler unless it was started before.
-    pub(super) fn start<K: Subject>(&mut self, engine: &Shared<K>, handler: usize, key: &Key, plan: Stopping) {
+    pub(super) fn start<K: Subject>(
+        &mut self,
+        engine: &Shared<K>,
+        handler: usize,
+        key: &Key,
+        plan: Stopping,
+    ) {
         self.tasks.retain(|_, task| !(task.stopping && task.signals.ended.is_cancelled()));
         self.tasks.entry(handler).or_insert_with(|| {
             let signals = Signals::default();
@@ -253,9 +259,12 @@ impl<K: Subject> super::engine::HandlerEngine<K> {
             let context = self.context(view, &timed.handler, CallDetails::of(Reason::Daemon, &patch));
             wanted.push(!deleting && accepts_body(&timed.handler, &context, Question::Concerns).await);
         }
-        let essence = self.handlers.timed.iter().any(|timed| timed.handler.idle.is_some()).then(|| {
-            super::essence::essence(&view.body, &self.extra_fields)
-        });
+        let essence = self
+            .handlers
+            .timed
+            .iter()
+            .any(|timed| timed.handler.idle.is_some())
+            .then(|| super::essence::essence(&view.body, &self.extra_fields));
         let again: Arc<dyn Fn() + Send + Sync> = {
             let (trigger, key) = (self.trigger.get().cloned(), view.key.clone());
             Arc::new(move || {
@@ -272,7 +281,8 @@ impl<K: Subject> super::engine::HandlerEngine<K> {
         memory.background.stop(|handler| !wanted.get(handler).copied().unwrap_or(false), &again);
         for (index, timed) in self.handlers.timed.iter().enumerate() {
             if wanted.get(index).copied().unwrap_or(false) {
-                let cut = Stopping { backoff: Some(self.settings.daemon_grace), timeout: Some(Duration::ZERO) };
+                let cut =
+                    Stopping { backoff: Some(self.settings.daemon_grace), timeout: Some(Duration::ZERO) };
                 let plan = timed.handler.stopping.unwrap_or(cut);
                 memory.background.start(&shared, index, &view.key, plan);
             }

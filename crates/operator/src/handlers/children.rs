@@ -91,8 +91,7 @@ impl<K: Subject> HandlerEngine<K> {
 /// When the next of the unfinished is due; nothing when all are finished.
 pub(super) fn wait_of(records: &[Record], now_ms: i64) -> Option<Duration> {
     let unfinished = records.iter().filter(|record| !record.is_finished());
-    let wait = unfinished
-        .map(|record| record.delayed_ms.unwrap_or(now_ms).saturating_sub(now_ms).max(0))
-        .min()?;
+    let wait =
+        unfinished.map(|record| record.delayed_ms.unwrap_or(now_ms).saturating_sub(now_ms).max(0)).min()?;
     Some(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
 }

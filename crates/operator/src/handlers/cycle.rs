@@ -276,7 +276,12 @@ impl<K: Subject> HandlerEngine<K> {
         };
         let succeeded = records.iter().filter(|record| record.success).count();
         let failed = records.iter().filter(|record| record.failure).count();
-        self.log_about(&cycle.view, tracing::Level::INFO, &format!("{title} is processed: {succeeded} succeeded; {failed} failed."), "");
+        self.log_about(
+            &cycle.view,
+            tracing::Level::INFO,
+            &format!("{title} is processed: {succeeded} succeeded; {failed} failed."),
+            "",
+        );
     }
 
     /// Whether a handler's filters accept the object in this pass.

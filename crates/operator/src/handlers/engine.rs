@@ -206,8 +206,7 @@ impl<K: Subject> HandlerEngine<K> {
         }
         if deleting && held {
             // The end of each task asks for another look.
-            let busy =
-                self.memories.lock().get(&view.key).is_some_and(|memory| memory.background.is_busy());
+            let busy = self.memories.lock().get(&view.key).is_some_and(|memory| memory.background.is_busy());
             if !busy {
                 self.release(&view).await?;
             }
@@ -248,7 +247,8 @@ impl<K: Subject> HandlerEngine<K> {
                     patch.result(&handler.id, result);
                 }
                 let now_ms = self.clock.now_ms();
-                let _: Outcome = outcome_of(handler, &record, called.err(), ErrorsMode::Ignored, self, now_ms);
+                let _: Outcome =
+                    outcome_of(handler, &record, called.err(), ErrorsMode::Ignored, self, now_ms);
             }
             if event != Some("DELETED")
                 && let Err(error) = self.apply(&view, &patch).await
@@ -271,11 +271,8 @@ impl<K: Subject> HandlerEngine<K> {
         }
         let patch = Patch::default();
         for (index, timed) in self.handlers.timed.iter().enumerate() {
-            let ended = self
-                .memories
-                .lock()
-                .get(&view.key)
-                .is_some_and(|memory| memory.background.has_ended(index));
+            let ended =
+                self.memories.lock().get(&view.key).is_some_and(|memory| memory.background.has_ended(index));
             let context = self.context(view, &timed.handler, CallDetails::of(Reason::Daemon, &patch));
             if !ended && accepts_body(&timed.handler, &context, Question::Concerns).await {
                 return true;

@@ -122,7 +122,10 @@ mod tests {
         let with_phase = essence(&body, &[vec!["status".into(), "phase".into()]]);
         assert_eq!(with_phase["status"], json!({ "phase": "Ready" }));
         let mut without = with_phase.clone();
-        without_fields(&mut without, &[vec!["status".into(), "phase".into()], vec!["spec".into(), "none".into()]]);
+        without_fields(
+            &mut without,
+            &[vec!["status".into(), "phase".into()], vec!["spec".into(), "none".into()]],
+        );
         assert_eq!(without, essence(&body, &[]));
         let bare = json!({ "metadata": { "annotations": { "kopf.zalando.org/x": "1" } }, "spec": {} });
         assert_eq!(essence(&bare, &[]), json!({ "spec": {} }));

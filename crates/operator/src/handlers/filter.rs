@@ -111,12 +111,8 @@ mod tests {
 
     #[test]
     fn a_field_is_asked_for_its_value_and_its_change() {
-        let filter = |value: Option<Expect>, old: Option<Expect>, new: Option<Expect>, needs_change| FieldFilter {
-            path: parse_path("spec.mode"),
-            value,
-            old,
-            new,
-            needs_change,
+        let filter = |value: Option<Expect>, old: Option<Expect>, new: Option<Expect>, needs_change| {
+            FieldFilter { path: parse_path("spec.mode"), value, old, new, needs_change }
         };
         let (on, off, none) =
             (json!({ "spec": { "mode": "on" } }), json!({ "spec": { "mode": "off" } }), json!({}));

@@ -146,7 +146,13 @@ pub struct On<K: Subject> {
 
 impl<K: Subject> On<K> {
     pub(crate) fn new(operator: Operator, resource: ApiResource) -> On<K> {
-        On { operator, resource, settings: HandlerSettings::default(), handlers: Handlers::new(), needs: Vec::new() }
+        On {
+            operator,
+            resource,
+            settings: HandlerSettings::default(),
+            handlers: Handlers::new(),
+            needs: Vec::new(),
+        }
     }
 
     /// How the handlers of this kind keep their state.

@@ -25,7 +25,10 @@ pub struct Patch {
 impl fmt::Debug for Patch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let transforms = self.transforms.lock().len();
-        f.debug_struct("Patch").field("changes", &*self.changes.lock()).field("transforms", &transforms).finish()
+        f.debug_struct("Patch")
+            .field("changes", &*self.changes.lock())
+            .field("transforms", &transforms)
+            .finish()
     }
 }
 

@@ -72,7 +72,8 @@ impl<K> HandlerEngine<K> {
             let before = self.whole(&known)?;
             let mut after = before.clone();
             for transform in transforms {
-                after = transform(after).await.map_err(|error| format!("a transformation failed: {error}"))?;
+                after =
+                    transform(after).await.map_err(|error| format!("a transformation failed: {error}"))?;
             }
             let Some(mut change) = merge_patch_between(&before, &after) else { return Ok(()) };
             let status = change.as_object_mut().and_then(|fields| fields.shift_remove("status"));
@@ -82,7 +83,9 @@ impl<K> HandlerEngine<K> {
                 status.map(|status| json!({ "status": status })),
             ];
             let mut conflict = false;
-            for (mut part, is_status) in parts.into_iter().zip([false, true]).filter_map(|(part, is_status)| Some((part?, is_status))) {
+            for (mut part, is_status) in
+                parts.into_iter().zip([false, true]).filter_map(|(part, is_status)| Some((part?, is_status)))
+            {
                 if let Some(fields) = part.as_object_mut() {
                     let meta = fields.entry("metadata").or_insert_with(|| json!({}));
                     meta["resourceVersion"] = json!(version);

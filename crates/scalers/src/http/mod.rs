@@ -245,20 +245,11 @@ impl ServerCertVerifier for AnyCertificate {
 
 /// Text as part of a query.
 pub(crate) fn query_escape(text: &str) -> String {
-    escape(text, |byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte), true)
-}
-
-/// Text as one segment of a path.
-pub(crate) fn path_escape(text: &str) -> String {
-    escape(text, |byte| byte.is_ascii_alphanumeric() || b"-_.~$&+=:@".contains(&byte), false)
-}
-
-fn escape(text: &str, is_plain: impl Fn(u8) -> bool, plus_for_space: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b' ' if plus_for_space => out.push('+'),
-            byte if is_plain(byte) => out.push(char::from(byte)),
+            b' ' => out.push('+'),
+            byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => out.push(char::from(byte)),
             byte => out.push_str(&format!("%{byte:02X}")),
         }
     }
