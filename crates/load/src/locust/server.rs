@@ -21,7 +21,7 @@ const REPORT_POLL: Duration = Duration::from_millis(10);
 /// Workers stop their users within the stop timeout and this.
 const STOP_MARGIN: Duration = Duration::from_secs(60);
 /// How long last reports are waited for, beyond the stop timeout.
-const LAST_REPORTS: Duration = Duration::from_secs(5);
+const LAST_REPORTS: Duration = Duration::from_secs(10);
 /// Messages handled under one lock.
 const BATCH: usize = 64;
 

@@ -1,6 +1,9 @@
 //! The master with raw workers of our own: what every address answers, without any Python.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use gantry_load::locust::{
     EntryReport, FromMaster, FromWorker, Number, StatsReport, Version, decode_from_master, encode_from_worker,
@@ -13,20 +16,46 @@ use crate::harness::{Process, applet, free_port, get_json, http, locustfile, unt
 struct RawWorker {
     dealer: Dealer,
     id: String,
+    /// Whether its heartbeats say that it runs users.
+    running: Arc<AtomicBool>,
 }
 
 impl RawWorker {
     fn connect(port: u16, id: &str) -> RawWorker {
-        RawWorker { dealer: Dealer::connect(DealerConfig::new("127.0.0.1", port, id)), id: id.to_owned() }
+        let dealer = Dealer::connect(DealerConfig::new("127.0.0.1", port, id));
+        RawWorker { dealer, id: id.to_owned(), running: Arc::default() }
+    }
+
+    /// Keeps the master from thinking that it is gone, however slow the machine is.
+    fn beat(&self) {
+        let (out, id, running) = (self.dealer.sender(), self.id.clone(), self.running.clone());
+        tokio::spawn(async move {
+            loop {
+                let state = if running.load(Ordering::SeqCst) { "running" } else { "ready" };
+                let beat = FromWorker::Heartbeat { state: state.to_owned(), cpu: 1.0, memory: 1 };
+                if out.send(encode_from_worker(&beat, &id).unwrap()).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
     }
 
     async fn say(&self, body: FromWorker) {
         assert!(self.dealer.send(encode_from_worker(&body, &self.id).unwrap()).await);
     }
 
+    /// The next message that is not the echo of a heartbeat.
     async fn hear(&mut self) -> FromMaster {
-        let heard = tokio::time::timeout(crate::harness::PATIENCE, self.dealer.recv()).await;
-        decode_from_master(&heard.expect("an answer in time").expect("the connection lives")).unwrap().body
+        loop {
+            let heard = tokio::time::timeout(crate::harness::PATIENCE, self.dealer.recv()).await;
+            let message =
+                decode_from_master(&heard.expect("an answer in time").expect("the connection lives"));
+            match message.unwrap().body {
+                FromMaster::Heartbeat => {}
+                other => return other,
+            }
+        }
     }
 }
 
@@ -48,7 +77,7 @@ fn report(requests: i64, now: f64) -> StatsReport {
     StatsReport { stats: vec![entry], stats_total: total, user_classes_count, ..StatsReport::default() }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_raw_worker_goes_through_a_whole_run() {
     let folder = tempfile::tempdir().unwrap();
     let file = locustfile(folder.path(), "# nothing is read of it here\n");
@@ -76,6 +105,7 @@ async fn a_raw_worker_goes_through_a_whole_run() {
     let mut worker = RawWorker::connect(port, "box_1");
     worker.say(FromWorker::ClientReady(Version::Unchecked)).await;
     assert!(matches!(worker.hear().await, FromMaster::Ack { index: Some(0) }));
+    worker.beat();
     worker.say(FromWorker::Stats(Box::new(report(0, 1000.0)))).await;
     until("the class is known", || get_json(web, "/load/tasks")?["total"].get("Shopper").cloned());
     let answer = http(web, "POST", "/load/swarm", "user_count=x&spawn_rate=1").unwrap().2;
@@ -93,6 +123,7 @@ async fn a_raw_worker_goes_through_a_whole_run() {
     assert_eq!(answer, expected);
     let FromMaster::Spawn { user_classes_count, host, .. } = worker.hear().await else { panic!("no spawn") };
     assert_eq!((user_classes_count["Shopper"], host.as_deref()), (2, Some("http://127.0.0.1")));
+    worker.running.store(true, Ordering::SeqCst);
     worker.say(FromWorker::Spawning).await;
     worker.say(FromWorker::SpawningComplete { user_classes_count, user_count: 2 }).await;
     assert!(matches!(worker.hear().await, FromMaster::SpawningComplete { user_count: 2 }));
@@ -127,6 +158,7 @@ async fn a_raw_worker_goes_through_a_whole_run() {
     assert_eq!(http(web, "POST", "/load/stats/reset", "").unwrap().2, "ok");
     let stopping = std::thread::spawn(move || http(web, "POST", "/load/stop", "").unwrap());
     assert!(matches!(worker.hear().await, FromMaster::Stop));
+    worker.running.store(false, Ordering::SeqCst);
     worker.say(FromWorker::ClientStopped).await;
     assert!(stopping.join().unwrap().2.contains("Test stopped"));
 }
