@@ -49,9 +49,8 @@ async fn step(client: &Client, pod: &Pod, number: u32) {
             "metadata": { "name": name },
             "target": { "apiVersion": "v1", "kind": "Node", "name": NAME },
         });
-        let body = serde_json::to_vec(&binding).unwrap_or_default();
         let _: Result<Value, _> =
-            api.create_subresource("binding", &name, &PostParams::default(), body).await;
+            api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
         return;
     }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
