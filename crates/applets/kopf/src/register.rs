@@ -19,6 +19,7 @@ const CONCURRENCY: usize = 256;
 const DAEMON_GRACE: Duration = Duration::from_secs(5);
 
 /// Registers the handlers at `positions` for one kind.
+#[allow(clippy::too_many_arguments, reason = "each is a part of what is registered, given once")]
 pub(crate) fn register(
     operator: &Operator,
     resource: &ApiResource,
