@@ -29,6 +29,7 @@ mod schema;
 mod selector;
 mod transform;
 mod vars;
+pub mod watch;
 
 use std::path::Path;
 

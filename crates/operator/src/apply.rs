@@ -14,6 +14,8 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::discovery::{ApiCapabilities, Scope, pinned_kind};
 use serde::{Deserialize, Serialize};
 
+use crate::explain::explain;
+
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Which object, in the words of its manifest.
@@ -40,9 +42,9 @@ pub enum Change {
 pub enum ApplyError {
     #[error("object {index} has no {field}")]
     Incomplete { index: usize, field: &'static str },
-    #[error("{object}: the server does not know {api_version} {kind}: {error}", api_version = object.api_version, kind = object.kind)]
+    #[error("{object}: the server does not know {api_version} {kind}: {error}", api_version = object.api_version, kind = object.kind, error = explain(&**error))]
     UnknownKind { object: ObjectRef, error: Box<kube::Error> },
-    #[error("{object}: {error}")]
+    #[error("{object}: {error}", error = explain(&**error))]
     Refused { object: ObjectRef, error: Box<kube::Error> },
     #[error("{object}: not an object the API can hold: {error}")]
     Malformed { object: ObjectRef, error: serde_json::Error },

@@ -16,6 +16,7 @@ use kube::Resource;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::explain::explain;
 use crate::informer::{AnyInformer, Change, Informer, Informers, Object};
 use crate::key::Key;
 use crate::metrics::ControllerMetrics;
@@ -191,6 +192,11 @@ impl<K: Object> Controller<K> {
         self
     }
 
+    pub(crate) fn reads_any(mut self, informer: Arc<dyn AnyInformer>) -> Self {
+        self.needs.push(informer);
+        self
+    }
+
     /// A way to ask for reconciliations from outside.
     pub fn trigger(&self) -> Trigger {
         Trigger { queue: self.queue.clone() }
@@ -304,7 +310,7 @@ impl<T: Work> Engine<T> {
                         if is_conflict(&*error) {
                             tracing::debug!(controller = %self.name, %key, "object changed meanwhile, trying again");
                         } else {
-                            tracing::warn!(controller = %self.name, %key, error = %chain(&*error), ?delay, "reconciliation failed");
+                            tracing::warn!(controller = %self.name, %key, error = %explain(&*error), ?delay, "reconciliation failed");
                         }
                     }
                 }
@@ -349,20 +355,6 @@ pub(crate) fn is_conflict(error: &(dyn std::error::Error + 'static)) -> bool {
         error = current.source();
     }
     false
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

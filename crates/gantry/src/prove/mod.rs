@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_clock::{Clock, SystemClock};
-use gantry_load::report::{Assertion, Report};
+use gantry_load::report::{Assertion, Event, Report};
 use gantry_load::{Options, PromqlThreshold, Run, Scenario, Snapshot, Summary, Target, When};
 use gantry_yaml::Node;
 use serde_json::json;
@@ -100,7 +100,8 @@ async fn run(
         if let Some(recover) = &assertions.recover {
             verdicts.push(("recovery", judge_recovery(recover, recovered)));
         }
-        Ok::<_, Error>(make_report(&summary, &observed, &world, verdicts, clock.now_ms()))
+        let events = world.events(summary.started_ms).await?;
+        Ok::<_, Error>(make_report(&summary, &observed, events, verdicts, clock.now_ms()))
     }
     .await;
     world.end(steps).await;
@@ -206,13 +207,13 @@ fn show(values: &[f64]) -> String {
 fn make_report(
     summary: &Summary,
     observed: &Observed,
-    world: &World,
+    events: Vec<Event>,
     verdicts: Vec<(&'static str, Verdict)>,
     now_ms: i64,
 ) -> Report {
     let mut report = Report::of_run(summary);
     report.lanes.push(observed.lane(now_ms));
-    report.events.extend(world.events());
+    report.events.extend(events);
     report.seconds = ((now_ms - report.started_ms) as f64 / 1000.0).max(report.seconds);
     report.assertions.extend(verdicts.into_iter().map(|(group, verdict)| Assertion {
         group: group.to_owned(),

@@ -10,7 +10,9 @@ use gantry_workloads::health::survey;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
+use k8s_openapi::api::core::v1::Event as ClusterEvent;
 use kube::Client;
+use kube::api::{Api, ListParams};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +22,8 @@ use crate::up::steps::Steps;
 use crate::up::{RunningUp, UpOptions};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(300);
+/// The reason that HorizontalPodAutoscalers give the Event of a changed count.
+const RESCALED: &str = "SuccessfulRescale";
 const MOST_ANSWER_BYTES: usize = 64 << 20;
 
 pub(super) enum World {
@@ -181,18 +185,30 @@ impl World {
         Ok((held.len(), steps))
     }
 
-    /// What the autoscaler decided and why.
-    pub(super) fn events(&self) -> Vec<Event> {
-        let World::Up { up, .. } = self else { return Vec::new() };
-        let decisions = up.stack.decisions();
-        let event = |decision: &crate::up::stack::ScaleDecision| Event {
-            at_ms: decision.at_ms,
-            level: Level::Normal,
-            subject: decision.target.clone(),
-            text: format!("scaled {} → {}", decision.from, decision.to),
-            reason: decision.reason.clone(),
-        };
-        decisions.iter().map(event).collect()
+    /// What the autoscaler decided and why, since `from_ms`.
+    pub(super) async fn events(&self, from_ms: i64) -> Result<Vec<Event>, Error> {
+        match self {
+            World::Up { up, .. } => {
+                let event = |decision: &crate::up::stack::ScaleDecision| Event {
+                    at_ms: decision.at_ms,
+                    level: Level::Normal,
+                    subject: decision.target.clone(),
+                    text: format!("scaled {} → {}", decision.from, decision.to),
+                    reason: decision.reason.clone(),
+                };
+                Ok(up.stack.decisions().iter().map(event).collect())
+            }
+            // Another's autoscaler says it in Events alone.
+            World::Cluster { client, .. } => {
+                let events = Api::<ClusterEvent>::all(client.clone());
+                let rescales = ListParams::default().fields(&format!("reason={RESCALED}"));
+                let mut found: Vec<Event> =
+                    events.list(&rescales).await?.into_iter().filter_map(rescaled).collect();
+                found.retain(|event| event.at_ms >= from_ms);
+                found.sort_by_key(|event| event.at_ms);
+                Ok(found)
+            }
+        }
     }
 
     pub(super) async fn end(self, steps: &mut Steps) {
@@ -200,6 +216,20 @@ impl World {
             up.end(steps).await;
         }
     }
+}
+
+fn rescaled(event: ClusterEvent) -> Option<Event> {
+    let precise = event.event_time.map(|time| time.0);
+    let at =
+        precise.or(event.last_timestamp.map(|time| time.0)).or(event.first_timestamp.map(|time| time.0))?;
+    let object = event.involved_object;
+    Some(Event {
+        at_ms: at.as_millisecond(),
+        level: Level::Normal,
+        subject: format!("{}/{}", object.kind?.to_lowercase(), object.name?),
+        text: "scaled".to_owned(),
+        reason: event.message.unwrap_or_default(),
+    })
 }
 
 fn number(value: &Value) -> Option<f64> {

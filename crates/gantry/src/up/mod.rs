@@ -10,13 +10,16 @@ mod page;
 pub(crate) mod ports;
 mod preflight;
 mod project;
+mod reload;
 mod scaling;
+mod sharing;
 pub(crate) mod signals;
 pub(crate) mod stack;
 pub(crate) mod state;
 mod state_metrics;
 pub(crate) mod status;
 pub(crate) mod steps;
+mod type_docs;
 mod wake;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +27,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use gantry_apimachinery::Value;
-use gantry_kustomize::{Build, Disk};
+use gantry_kustomize::Build;
 use gantry_operator::apply::{Applier, Change, ObjectRef};
 use gantry_workloads::health::{Workload, survey};
 use serde_json::json;
@@ -32,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::VerbResult;
 use self::ports::Ports;
+use self::project::LoadedProject;
+use self::reload::Sources;
 use self::stack::{Stack, StackConfig};
 use self::state::{Addresses, Lock, State, StateDir, process_start_time};
 use self::steps::{Output, Steps};
@@ -54,6 +59,14 @@ pub(crate) struct RunningUp {
     pub stack: Stack,
     pub addresses: Addresses,
     state_dir: StateDir,
+    dir: PathBuf,
+    project: LoadedProject,
+    /// What can be run here is judged again with every change.
+    node: gantry_node::Config,
+    sources: Sources,
+    /// What the files said when they were last applied.
+    objects: Vec<Value>,
+    warned: Vec<String>,
     _lock: Lock,
 }
 
@@ -74,11 +87,11 @@ pub(crate) fn run_in_foreground(options: &UpOptions) -> VerbResult {
         else {
             return Err("interrupted before everything was ready; what had been started is ended".into());
         };
-        let running = running?;
+        let mut running = running?;
         announce(&running, &steps);
-        ended.cancelled().await;
+        let followed = running.follow(&mut steps, &ended).await;
         running.end(&mut steps).await;
-        Ok(ExitCode::SUCCESS)
+        followed.map(|()| ExitCode::SUCCESS)
     })
 }
 
@@ -100,7 +113,9 @@ impl RunningUp {
         steps: &mut Steps,
         ended: &CancellationToken,
     ) -> Result<RunningUp, Error> {
-        let build = build(&options.dir)?;
+        let dir = std::path::absolute(&options.dir)?;
+        let project = LoadedProject::find(&dir)?;
+        let (sources, build) = Sources::build(&dir, project.file.as_deref())?;
         for warning in &build.warnings {
             steps.warn(warning);
         }
@@ -108,8 +123,9 @@ impl RunningUp {
 
         let state_dir = StateDir::open(&options.data_dir)?;
         let lock = state_dir.lock()?;
-        let config = StackConfig::new(&state_dir, &options.dir, options.ports)?;
+        let config = StackConfig::new(&state_dir, &options.dir, &project, options.ports)?;
         preflight::check(&build.objects, &config.node, |value| place_of(&build, value))?;
+        let node = config.node.clone();
 
         let stack = Stack::start(config, steps).await?;
         let addresses = stack.addresses();
@@ -121,11 +137,22 @@ impl RunningUp {
             addresses: Some(addresses.clone()),
             kubeconfig: state_dir.kubeconfig(),
         };
-        let running = RunningUp { stack, addresses, state_dir, _lock: lock };
+        let running = RunningUp {
+            stack,
+            addresses,
+            state_dir,
+            dir,
+            project,
+            node,
+            sources,
+            objects: build.objects,
+            warned: build.warnings,
+            _lock: lock,
+        };
         let brought = async {
             running.state_dir.write_state(&state)?;
-            running.apply(&build.objects, steps).await?;
-            running.wait_until_ready(steps, ended).await?;
+            running.apply(steps).await?;
+            wait_until_ready(&running.stack, steps, ended).await?;
             state.ready = true;
             running.state_dir.write_state(&state)?;
             Ok::<_, Error>(())
@@ -139,9 +166,14 @@ impl RunningUp {
         }
     }
 
-    async fn apply(&self, objects: &[Value], steps: &mut Steps) -> Result<(), Error> {
+    fn applier(&self) -> Applier {
+        Applier::new(self.stack.client(), "gantry-up")
+    }
+
+    async fn apply(&self, steps: &mut Steps) -> Result<(), Error> {
+        let objects = &self.objects;
         let previous: Vec<ObjectRef> = self.state_dir.read_applied()?;
-        let mut applier = Applier::new(self.stack.client(), "gantry-up");
+        let mut applier = self.applier();
         let mut current = Vec::with_capacity(objects.len());
         let mut counts = [0_usize; 3];
         for (index, object) in objects.iter().enumerate() {
@@ -164,30 +196,30 @@ impl RunningUp {
         Ok(())
     }
 
-    async fn wait_until_ready(&self, steps: &mut Steps, ended: &CancellationToken) -> Result<(), Error> {
-        let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
-        let mut change = self.stack.changes();
-        loop {
-            let workloads = survey(&self.stack.client()).await?;
-            let waiting: Vec<&Workload> = workloads.iter().filter(|workload| !workload.healthy).collect();
-            if waiting.is_empty() && self.stack.routes_are_ready() {
-                let pods: i32 = workloads.iter().map(|workload| workload.ready).sum();
-                steps.done("pods ready", &format!("{pods} in {} workloads", workloads.len()));
-                return Ok(());
-            }
-            if tokio::time::Instant::now() > deadline || ended.is_cancelled() {
-                return Err(not_ready(&waiting).into());
-            }
-            // Woken by whatever changed, and looked at again soon in any case.
-            let _ = tokio::time::timeout(Duration::from_millis(100), change.changed()).await;
-        }
-    }
-
     /// Drains, ends every process that was started, and closes the stores.
     pub(crate) async fn end(self, steps: &mut Steps) {
         self.stack.end().await;
         self.state_dir.clear_state();
         steps.done("ended", "requests drained, every process that was started has ended");
+    }
+}
+
+async fn wait_until_ready(stack: &Stack, steps: &mut Steps, ended: &CancellationToken) -> Result<(), Error> {
+    let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
+    let mut change = stack.changes();
+    loop {
+        let workloads = survey(&stack.client()).await?;
+        let waiting: Vec<&Workload> = workloads.iter().filter(|workload| !workload.healthy).collect();
+        if waiting.is_empty() && stack.routes_are_ready() {
+            let pods: i32 = workloads.iter().map(|workload| workload.ready).sum();
+            steps.done("pods ready", &format!("{pods} in {} workloads", workloads.len()));
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > deadline || ended.is_cancelled() {
+            return Err(not_ready(&waiting).into());
+        }
+        // Woken by whatever changed, and looked at again soon in any case.
+        let _ = tokio::time::timeout(Duration::from_millis(100), change.changed()).await;
     }
 }
 
@@ -208,6 +240,7 @@ fn announce(running: &RunningUp, steps: &Steps) {
     let kubeconfig = running.state_dir.kubeconfig();
     let mut text = format!("\nready in {:.2} s\n\n", steps.elapsed().as_secs_f64());
     text.push_str(&address_lines(addresses, &kubeconfig));
+    text.push_str(&format!("\nwatching {}: what is saved is applied\n", running.dir.display()));
     text.push_str("\ntry next:\n");
     for command in next_commands(running, &kubeconfig) {
         text.push_str(&format!("  {command}\n"));
@@ -246,10 +279,6 @@ fn next_commands(running: &RunningUp, kubeconfig: &Path) -> Vec<String> {
         running.addresses.metrics
     ));
     commands
-}
-
-fn build(dir: &Path) -> Result<Build, gantry_kustomize::Error> {
-    gantry_kustomize::build(&Disk, dir, &gantry_kustomize::Options::default())
 }
 
 /// `file:line:col` of a value that was read from a file.

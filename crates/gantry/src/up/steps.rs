@@ -60,6 +60,29 @@ impl Steps {
         }
     }
 
+    /// What is done next is timed from now.
+    pub(crate) fn restart_clock(&mut self) {
+        self.step_began = Instant::now();
+    }
+
+    /// Work that was tried and refused, with the reason; what ran before goes on.
+    pub(crate) fn failed(&mut self, what: &str, reason: &str) {
+        match self.voice {
+            Voice::Silent => {}
+            Voice::Aloud(Output::Json) => self.line(&json!({"failed": what, "error": reason}).to_string()),
+            Voice::Aloud(Output::Text) => self.line(&format!("{} {what}: {reason}", self.paint("31", "✗"))),
+        }
+    }
+
+    /// One of several things that the step just told consists of.
+    pub(crate) fn item(&self, value: &serde_json::Value, text: &str) {
+        match self.voice {
+            Voice::Silent => {}
+            Voice::Aloud(Output::Json) => self.line(&value.to_string()),
+            Voice::Aloud(Output::Text) => self.line(&format!("    {text}")),
+        }
+    }
+
     /// Something the user should know that stops nothing.
     pub(crate) fn warn(&self, message: &str) {
         match self.voice {

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,6 +30,7 @@ pub(crate) struct Up {
     pub addresses: Value,
     pub kubeconfig: PathBuf,
     data_dir: PathBuf,
+    said: Arc<Mutex<Vec<Value>>>,
 }
 
 // === impl Shop ===
@@ -70,37 +72,50 @@ impl Shop {
 
     /// Starts `up` and waits until it says that everything is ready.
     pub(crate) fn up(&self) -> Up {
-        let mut process = self
-            .up_command()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let mut seen = Vec::new();
-        let report = loop {
-            let Some(Ok(line)) = lines.next() else {
-                let mut errors = String::new();
-                let _ = process.stderr.take().expect("piped").read_to_string(&mut errors);
-                let _ = process.wait();
-                panic!("up ended before it was ready\n{}\n{errors}", seen.join("\n"));
-            };
-            let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
-            seen.push(line);
-            if value["ready"] == true {
-                break value;
-            }
+        self.up_with(self.up_command())
+    }
+
+    /// The same with a command of the test's own around it.
+    pub(crate) fn up_with(&self, command: Command) -> Up {
+        start_up(command, &self.data_dir())
+    }
+}
+
+/// Runs a command line of `up --output json` and waits until it says that everything is ready.
+pub(crate) fn start_up(mut command: Command, data_dir: &Path) -> Up {
+    let mut process =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+    let mut seen = Vec::new();
+    let report = loop {
+        let Some(Ok(line)) = lines.next() else {
+            let mut errors = String::new();
+            let _ = process.stderr.take().expect("piped").read_to_string(&mut errors);
+            let _ = process.wait();
+            panic!("up ended before it was ready\n{}\n{errors}", seen.join("\n"));
         };
-        // Whatever it still prints must not fill the pipes.
-        std::thread::spawn(move || lines.for_each(drop));
-        let mut errors = process.stderr.take().expect("piped");
-        std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::stderr()));
-        Up {
-            process,
-            addresses: report["addresses"].clone(),
-            kubeconfig: report["kubeconfig"].as_str().expect("kubeconfig").into(),
-            data_dir: std::fs::canonicalize(self.data_dir()).expect("up made it"),
+        let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        seen.push(line);
+        if value["ready"] == true {
+            break value;
         }
+    };
+    // Whatever it still prints must not fill the pipes.
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let saying = said.clone();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            saying.lock().unwrap().push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+        }
+    });
+    let mut errors = process.stderr.take().expect("piped");
+    std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::stderr()));
+    Up {
+        process,
+        addresses: report["addresses"].clone(),
+        kubeconfig: report["kubeconfig"].as_str().expect("kubeconfig").into(),
+        data_dir: std::fs::canonicalize(data_dir).expect("up made it"),
+        said,
     }
 }
 
@@ -153,6 +168,12 @@ impl Up {
                 None
             }
         }
+    }
+
+    /// Waits for a line on standard output, after it was ready, for which `wanted` holds.
+    pub(crate) fn says(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = || self.said.lock().unwrap().iter().find(|line| wanted(line)).cloned();
+        wait_until(what, found).expect("waited for")
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -254,7 +275,7 @@ fn unchunk(mut body: &str) -> String {
     whole
 }
 
-fn percent_encode(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     text.bytes()
         .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

@@ -51,3 +51,40 @@ fn prove_fails_when_an_assertion_does_not_hold() {
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
     assert!(!std::fs::read_to_string(junit).expect("JUnit is written").contains("failures=\"0\""));
 }
+
+#[test]
+fn prove_judges_a_cluster_that_exists() {
+    let shop = Shop::copy();
+    let up = shop.up();
+    let scenario = format!(
+        "target: http://{}\nduration: 4s\nusers: 2\nheaders: {{Host: shop.localhost}}\nrequests:\n- /products\n\
+         thresholds:\n  load: [error_rate == 0]\n  promql:\n  - {{name: it is scraped, expr: count(up) > 0}}\n\
+         prove:\n  replicas:\n  - {{target: deployment/checkout, path: [1]}}\n",
+        up.address("gateway")
+    );
+    let file = shop.file("cluster.yaml");
+    std::fs::write(&file, scenario).expect("the copy is writable");
+    let report = shop.file("report.html");
+    let prove = |context: &str| {
+        let mut command = gantry();
+        command
+            .env("KUBECONFIG", &up.kubeconfig)
+            .arg("prove")
+            .arg(shop.overlay())
+            .arg("--scenario")
+            .arg(&file);
+        command.args(["--context", context, "--prometheus", &format!("http://{}", up.address("metrics"))]);
+        command.arg("--junit").arg(shop.file("junit.xml")).arg("--report").arg(&report);
+        command.output().expect("the binary starts")
+    };
+    let output = prove("gantry");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("it is scraped") && text.contains("deployment/checkout"), "{text}");
+    assert!(std::fs::read_to_string(&report).expect("the page is written").contains("checkout"));
+    assert!(up.pods_processes().len() >= 2, "the cluster goes on");
+
+    let output = prove("elsewhere");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("elsewhere"), "the context is named");
+}

@@ -1,0 +1,50 @@
+//! A place to work: what is saved is built, checked and applied while everything goes on running.
+
+use serde_json::Value;
+
+use crate::harness::Shop;
+
+fn object(line: &Value, kind: &str, change: &str) -> bool {
+    line["object"]["kind"] == kind && line["change"] == change
+}
+
+#[test]
+fn a_saved_file_is_applied_and_told_object_by_object() {
+    let shop = Shop::copy();
+    let up = shop.up();
+    shop.edit("overlays/dev/kustomization.yaml", "- PAGE_SIZE=5", "- PAGE_SIZE=3");
+    // The generated name carries a hash of the content, so the old one goes and the Deployment follows.
+    up.says("the new ConfigMap", |line| object(line, "ConfigMap", "created"));
+    up.says("the old ConfigMap", |line| object(line, "ConfigMap", "pruned"));
+    let deployment = up.says("the Deployment", |line| object(line, "Deployment", "configured"));
+    assert_eq!(deployment["object"]["name"], "catalog");
+    assert!(
+        deployment["fields"].to_string().contains("spec.template.spec.containers[0].envFrom"),
+        "{deployment}"
+    );
+    up.says("ready again", |line| line["step"] == "pods ready");
+    let (code, _) = up.get("gateway", "shop.localhost", "/products");
+    assert_eq!(code, 200);
+}
+
+#[test]
+fn a_wrong_file_changes_nothing_until_it_is_right_again() {
+    let shop = Shop::copy();
+    let up = shop.up();
+    shop.edit("base/checkout.yaml", "kind: Service\n", "kind: Service\n  bad: [\n");
+    let line = up.says("the mistake", |line| line["failed"].is_string());
+    assert!(line["error"].to_string().contains("checkout.yaml:"), "{line}");
+    shop.edit("base/checkout.yaml", "kind: Service\n  bad: [\n", "kind: Service\n");
+    up.says("all is well", |line| line["step"] == "applied" && line["detail"] == "nothing to change");
+
+    shop.edit("overlays/dev/kustomization.yaml", "registry.example.com/shop/checkout\n", "x\n");
+    shop.edit(
+        "base/checkout.yaml",
+        "registry.example.com/shop/checkout:",
+        "registry.example.com/shop/nothing:",
+    );
+    let line = up.says("the unknown image", |line| line["error"].to_string().contains("shop/nothing"));
+    assert!(line["error"].to_string().contains("images:"), "{line}");
+    let (code, _) = up.get("gateway", "shop.localhost", "/products");
+    assert_eq!(code, 200, "what ran before goes on");
+}
