@@ -422,6 +422,7 @@ impl<'m> Declarative<'m> {
                 let children: Vec<(String, Value)> =
                     children.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
                 top.fill(&mut own, Context::Insert, generate);
+                top.fill(&mut own, Context::Insert, generate);
                 own.extend(children);
                 *item = Value::Object(own);
                 self.fill_in(item, Some(&collection), generate);

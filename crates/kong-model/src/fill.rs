@@ -106,11 +106,8 @@ fn missing(field: &Field, name: &str, generate: &mut dyn Generate) -> Option<Val
         }
     }
     if let Some(default) = &field.default {
-        let mut value = default.clone();
-        if field.kind == Kind::Record {
-            record(field, &mut value, Context::Insert, generate);
-        }
-        return Some(value);
+        // As it is written; a record's own defaults come when the entity is filled in again.
+        return Some(default.clone());
     }
     if field.is_abstract {
         return None;

@@ -280,6 +280,8 @@ impl Admin {
         };
         let mut entity = {
             let mut state = self.state.lock();
+            // Once for the defaults, once for what is inside them.
+            schema.fill(&mut entity, Context::Insert, &mut *state.generate);
             schema.fill(&mut entity, Context::Insert, &mut *state.generate);
             Value::Object(entity)
         };
