@@ -172,7 +172,7 @@ mod tests {
         let text = "HTTP/1.1 200 OK\r\nServer: shop\r\nKeep-Alive: timeout=5\r\nContent-Length: 4\r\n\r\n";
         let head = parsed(text);
         let mut out = Vec::new();
-        write_head(&head, text.as_bytes(), &asked(), &framing(&head, &asked()), &mut out);
+        write_head(&head, text.as_bytes(), &asked(), &framing(&head, &asked()), None, &mut out);
         let out = String::from_utf8(out).unwrap();
         assert_eq!(
             out,
