@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_apiserver::{AddressRange, ApiServer, Authenticator, UserInfo};
+use gantry_autoscaler::keda::Keda;
 use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
 use gantry_console::Console;
@@ -110,6 +111,7 @@ impl Stack {
 
         let server = open_api_server(&config, &clock).await?;
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
+        gantry_autoscaler::keda::install(&client).await?;
         let operator = Operator::with_settings(client.clone(), clock.clone(), operator_settings());
         let api_server = sockets.api_server.local_addr();
         let root_ca = write_kubeconfig(&config, &sockets.credentials, api_server)?;
@@ -131,10 +133,14 @@ impl Stack {
         server.set_node_proxy(Arc::new(PodLogs::new(node.clone())));
 
         let metrics = Metrics::open(config.state_dir.metrics(), clock.clone())?;
-        metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node))?;
-        let (scaling, metrics_api) = Scaling::new(&operator, node.clone(), metrics.clone());
+        let decisions = Decisions::default();
+        let metrics_at = sockets.metrics.local_addr();
+        let keda = super::keda::controllers(&operator, metrics.clone(), metrics_at, decisions.clone());
+        server.add_api(super::keda::served(keda.clone(), &operator));
+        metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node, &keda))?;
+        let (scaling, metrics_api) =
+            Scaling::new(&operator, node.clone(), metrics.clone(), &keda, decisions.clone());
         server.add_api(metrics_api);
-        let decisions = scaling.decisions().clone();
         let addresses = Addresses {
             api_server,
             gateway: sockets.gateway,
@@ -348,8 +354,10 @@ fn in_process_targets(
     operator: &Operator,
     gateway: &Gateway,
     node: &Node,
+    keda: &Keda,
 ) -> Vec<(String, Arc<dyn gantry_prom_model::Gather>)> {
     vec![
+        ("keda".to_owned(), Arc::new(keda.registry())),
         ("controllers".to_owned(), Arc::new(operator.clone())),
         ("gateway".to_owned(), Arc::new(gateway.registry())),
         ("objects".to_owned(), Arc::new(StateMetrics::new(operator))),

@@ -4,6 +4,7 @@ mod errors;
 mod harness;
 mod hostile;
 mod prove;
+mod queue;
 mod reload;
 mod survive;
 mod verbs;
