@@ -1,5 +1,5 @@
 //! Runs pods as processes: probes, volumes, restarts, logs, resource usage.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod action;
 mod cluster;
@@ -22,18 +22,16 @@ mod registration;
 pub mod runtime;
 mod services;
 mod status;
-mod streams;
 mod usage;
 mod volumes;
 mod words;
 
 pub use cluster::{BeforeStop, Cluster, ClusterError, Severity};
-pub use config::{Cidr, CidrError, Config, ServiceAddresses};
+pub use config::{Cidr, CidrError, Config};
 pub use env::References;
 pub use log_stream::{LogError, log_query};
 pub use logs::LogOptions;
 pub use node::{Node, NodeError, Shutdown};
 pub use process::ProcessRuntime;
 pub use runtime::PodRef;
-pub use streams::StreamError;
 pub use usage::{ContainerUsage, PodUsage, Usage, UsageSnapshot, resource_families};

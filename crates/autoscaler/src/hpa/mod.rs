@@ -6,7 +6,7 @@ mod conditions;
 mod controller;
 pub mod decide;
 mod evaluate;
-pub(crate) mod target;
+mod target;
 
 use std::time::Duration;
 

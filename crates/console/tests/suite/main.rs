@@ -2,7 +2,5 @@
 
 mod browser;
 mod http;
-#[path = "../../examples/demo/load.rs"]
-mod load;
 #[path = "../../examples/demo/source.rs"]
 mod source;

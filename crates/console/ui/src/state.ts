@@ -40,8 +40,7 @@ function write(address: Address): string {
   if (address.kind) out.set("kind", address.kind);
   if (address.event !== null) out.set("event", String(address.event));
   const text = out.toString();
-  // The hash names the page, and stays.
-  return (text ? `?${text}` : location.pathname) + (location.hash.startsWith("#/") ? location.hash : "");
+  return text ? `?${text}` : location.pathname;
 }
 
 /** Typing replaces the address, everything else adds to the history, so that Back works. */

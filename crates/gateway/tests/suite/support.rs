@@ -228,6 +228,5 @@ pub(crate) fn shop(targets: &[SocketAddr]) -> Snapshot {
                 .collect(),
             ..Upstream::default()
         }],
-        ..Snapshot::default()
     }
 }

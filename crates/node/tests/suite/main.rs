@@ -1,4 +1,3 @@
 //! The node against the API server and the controllers, in process.
 
 mod pods;
-mod streams;
