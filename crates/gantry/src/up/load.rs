@@ -114,7 +114,8 @@ impl LoadControl for LoadFromPage {
             duration: scenario.duration().as_secs_f64(),
             ..LoadRun::default()
         };
-        let options = Options { target: Some(target), registry: Some(self.registry.clone()), ..Options::default() };
+        let options =
+            Options { target: Some(target), registry: Some(self.registry.clone()), ..Options::default() };
         let run = Run::start(scenario, self.clock.clone(), options).map_err(|error| error.to_string())?;
         let run = Arc::new(run);
         let number = current.as_ref().map_or(0, |current| current.number + 1);
@@ -131,7 +132,7 @@ impl LoadControl for LoadFromPage {
 }
 
 /// Sends to the gateway, for the host that the scenario's own target names.
-pub(super) fn through_the_gateway(scenario: &mut Scenario, gateway: SocketAddr) -> Result<Target, String> {
+pub(crate) fn through_the_gateway(scenario: &mut Scenario, gateway: SocketAddr) -> Result<Target, String> {
     let names_host = scenario.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
     if let Some(target) = scenario.target.as_ref().filter(|_| !names_host) {
         let text = target.to_string();

@@ -45,7 +45,8 @@ fn load_is_started_watched_and_stopped_from_the_console() {
     let text = "name: from the page\ntarget: http://shop.localhost\nduration: 10m\nusers: 2\nrequests: [/products]\n";
     let wish = json!({"name": "load.yaml", "text": text});
     assert_eq!(post(console, "/api/load/start", "http://example.com", &wish).0, 403);
-    let (status, reason) = post(console, "/api/load/start", &own, &json!({"name": "x.yaml", "text": "users: 2\n"}));
+    let (status, reason) =
+        post(console, "/api/load/start", &own, &json!({"name": "x.yaml", "text": "users: 2\n"}));
     assert!(status == 400 && reason.starts_with("x.yaml:"), "{status} {reason}");
     assert_eq!(post(console, "/api/load/start", &own, &wish).0, 200);
     let (status, reason) = post(console, "/api/load/start", &own, &wish);
@@ -62,7 +63,8 @@ fn load_is_started_watched_and_stopped_from_the_console() {
             std::thread::sleep(Duration::from_millis(100));
         }
     };
-    let run = wait("requests are answered", &|run| run["total_requests"].as_u64().is_some_and(|count| count > 20));
+    let run =
+        wait("requests are answered", &|run| run["total_requests"].as_u64().is_some_and(|count| count > 20));
     assert_eq!((run["running"].as_bool(), run["total_failed"].as_u64()), (Some(true), Some(0)), "{run}");
     assert_eq!(post(console, "/api/load/stop", &own, &json!({})).0, 200);
     let run = wait("the run is over", &|run| run["running"] == false);

@@ -3,6 +3,7 @@
 mod errors;
 mod harness;
 mod hostile;
+mod load_page;
 mod prove;
 mod reload;
 mod survive;
