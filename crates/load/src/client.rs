@@ -96,6 +96,16 @@ impl Client {
         Client { stream: None, reader: ResponseReader::new(), sleep }
     }
 
+    /// A client that keeps what its user acts on: redirects, cookies, the reason phrase.
+    pub(crate) fn keeping() -> Client {
+        Client { reader: ResponseReader::keeping(), ..Client::new() }
+    }
+
+    /// The last answer, after an exchange whose outcome is a status.
+    pub(crate) fn answer(&self) -> &ResponseReader {
+        &self.reader
+    }
+
     /// Sends one request and reads its answer within `timeout`, which covers the connection too.
     pub(crate) async fn exchange(
         &mut self,

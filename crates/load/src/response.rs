@@ -53,6 +53,19 @@ pub(crate) struct ResponseReader {
     status: u16,
     keep_alive: bool,
     bytes: u64,
+    /// Whether what a browser-like user acts on is kept: redirects, cookies, the reason phrase.
+    keep: bool,
+    kept: Kept,
+    body_bytes: u64,
+}
+
+/// The parts of an answer's head that change what a user does next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) reason: String,
+    pub(crate) location: Option<String>,
+    /// The values of `set-cookie`, in order.
+    pub(crate) cookies: Vec<String>,
 }
 
 impl ResponseReader {
@@ -64,7 +77,24 @@ impl ResponseReader {
             status: 0,
             keep_alive: false,
             bytes: 0,
+            keep: false,
+            kept: Kept::default(),
+            body_bytes: 0,
         }
+    }
+
+    /// As [`ResponseReader::new`], and keeps what [`Kept`] holds of every answer.
+    pub(crate) fn keeping() -> ResponseReader {
+        ResponseReader { keep: true, ..ResponseReader::new() }
+    }
+
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// Bytes of the body, without the framing of its chunks.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.body_bytes
     }
 
     /// `to_head_request`: the answer to HEAD has no body whatever its headers say.
@@ -74,6 +104,7 @@ impl ResponseReader {
         self.to_head_request = to_head_request;
         self.status = 0;
         self.bytes = 0;
+        self.body_bytes = 0;
     }
 
     pub(crate) fn status(&self) -> u16 {
@@ -101,8 +132,8 @@ impl ResponseReader {
                     Some(consumed) => used += consumed,
                 },
                 Some(body) => {
-                    let (body, consumed, done) = advance(body, rest)?;
-                    self.body = Some(body);
+                    let (next, consumed, done) = advance(body, rest, &mut self.body_bytes)?;
+                    self.body = Some(next);
                     used += consumed;
                     self.bytes += used as u64;
                     return Ok(if done { Progress::Done(used) } else { Progress::More });
@@ -119,7 +150,7 @@ impl ResponseReader {
     /// Bytes of `data` that belonged to the head, or `None` when it needs more.
     fn feed_head(&mut self, data: &[u8]) -> Result<Option<usize>, Malformed> {
         if self.head.is_empty() {
-            let parsed = parse_head(data, self.to_head_request)?;
+            let parsed = parse_head(data, self.to_head_request, self.keep)?;
             let Some(head) = parsed else {
                 self.head.extend_from_slice(data);
                 return self.check_head_size().map(|()| None);
@@ -129,7 +160,7 @@ impl ResponseReader {
         }
         let earlier = self.head.len();
         self.head.extend_from_slice(data);
-        let Some(head) = parse_head(&self.head, self.to_head_request)? else {
+        let Some(head) = parse_head(&self.head, self.to_head_request, self.keep)? else {
             return self.check_head_size().map(|()| None);
         };
         self.accept(&head);
@@ -149,17 +180,21 @@ impl ResponseReader {
         self.status = head.status;
         self.keep_alive = head.keep_alive;
         self.body = Some(head.body);
+        if let Some(kept) = &head.kept {
+            self.kept.clone_from(kept);
+        }
     }
 }
 
 struct Head {
+    kept: Option<Kept>,
     length: usize,
     status: u16,
     keep_alive: bool,
     body: Body,
 }
 
-fn parse_head(data: &[u8], to_head_request: bool) -> Result<Option<Head>, Malformed> {
+fn parse_head(data: &[u8], to_head_request: bool, keep: bool) -> Result<Option<Head>, Malformed> {
     let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -172,6 +207,7 @@ fn parse_head(data: &[u8], to_head_request: bool) -> Result<Option<Head>, Malfor
     let mut keep_alive = response.version == Some(1);
     let mut content_length = None;
     let mut chunked = false;
+    let mut kept = keep.then(|| Kept { reason: response.reason.unwrap_or_default().to_owned(), ..Kept::default() });
     for header in response.headers.iter() {
         // Three names matter; their lengths rule out nearly every other header at once.
         match header.name.len() {
@@ -192,6 +228,16 @@ fn parse_head(data: &[u8], to_head_request: bool) -> Result<Option<Head>, Malfor
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
                 chunked = has_token(header.value, b"chunked");
             }
+            8 if keep && header.name.eq_ignore_ascii_case("location") => {
+                if let Some(kept) = &mut kept {
+                    kept.location = Some(String::from_utf8_lossy(header.value).into_owned());
+                }
+            }
+            10 if keep && header.name.eq_ignore_ascii_case("set-cookie") => {
+                if let Some(kept) = &mut kept {
+                    kept.cookies.push(String::from_utf8_lossy(header.value).into_owned());
+                }
+            }
             _ => {}
         }
     }
@@ -205,7 +251,7 @@ fn parse_head(data: &[u8], to_head_request: bool) -> Result<Option<Head>, Malfor
         keep_alive = false;
         Body::UntilClose
     };
-    Ok(Some(Head { length, status, keep_alive, body }))
+    Ok(Some(Head { kept, length, status, keep_alive, body }))
 }
 
 fn has_token(value: &[u8], token: &[u8]) -> bool {
@@ -219,18 +265,25 @@ fn decimal(value: &[u8]) -> Option<u64> {
     value.iter().try_fold(0, |sum, b| b.is_ascii_digit().then(|| sum * 10 + u64::from(b - b'0')))
 }
 
-/// The body after `data`, the bytes used, and whether the answer is complete.
-fn advance(body: Body, data: &[u8]) -> Result<(Body, usize, bool), Malformed> {
+/// The body after `data`, the bytes used, and whether the answer is complete. Bytes of the body itself are counted.
+fn advance(body: Body, data: &[u8], counted: &mut u64) -> Result<(Body, usize, bool), Malformed> {
     match body {
-        Body::UntilClose => Ok((body, data.len(), false)),
+        Body::UntilClose => {
+            *counted += data.len() as u64;
+            Ok((body, data.len(), false))
+        }
         Body::Length(left) => {
             let used = left.min(data.len() as u64);
+            *counted += used;
             Ok((Body::Length(left - used), used as usize, left == used))
         }
         Body::Chunked(mut chunk) => {
             let mut used = 0;
             while let Some(rest) = data.get(used..).filter(|rest| !rest.is_empty()) {
                 let (next, consumed, done) = chunk.advance(rest)?;
+                if matches!(chunk, Chunk::Data(_)) {
+                    *counted += consumed as u64;
+                }
                 chunk = next;
                 used += consumed;
                 if done {

@@ -54,7 +54,6 @@ pub(crate) struct Defaults {
 /// All routes, below the base path.
 pub(crate) fn router(api: Arc<Api>, base: &str) -> Router {
     let routes = Router::new()
-        .route("/", get(index))
         .route("/assets/page.css", get(|| async { asset("text/css", include_str!("page/page.css")) }))
         .route("/assets/page.js", get(|| async { asset("text/javascript", include_str!("page/page.js")) }))
         .route("/swarm", post(swarm::swarm))
@@ -75,13 +74,15 @@ pub(crate) fn router(api: Arc<Api>, base: &str) -> Router {
         .route("/login", get(|| async { Redirect::to("./") }))
         .route("/state", get(state))
         .with_state(api);
+    let page = format!("{base}/");
     let routes = if base.is_empty() {
-        routes
+        routes.route("/", get(index))
     } else {
-        let with_slash = format!("{base}/");
+        let to_page = page.clone();
         Router::new()
-            .route(base, get(move || async move { Redirect::permanent(&with_slash) }))
             .nest(base, routes)
+            .route(base, get(move || async move { Redirect::permanent(&to_page) }))
+            .route(&page, get(index))
     };
     routes
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 Not Found: there is nothing at this address") })

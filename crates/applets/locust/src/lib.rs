@@ -10,7 +10,9 @@ mod config_file;
 mod files;
 mod flags;
 mod json;
+mod lift;
 mod logging;
+mod native;
 mod output;
 mod python;
 mod report;
@@ -108,13 +110,17 @@ fn find_python(cli: &Cli) -> Result<Python, String> {
     })
 }
 
-/// How many worker processes `--processes` means.
-fn process_count(cli: &Cli) -> Result<u32, String> {
+/// How many workers `--processes` means; without it there are as many as `otherwise`.
+fn process_count(cli: &Cli, otherwise: u32) -> Result<u32, String> {
     match cli.processes {
-        None | Some(0) => Ok(1),
-        Some(-1) => Ok(std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)),
+        None | Some(0) => Ok(otherwise),
+        Some(-1) => Ok(cores()),
         Some(count) => u32::try_from(count).map_err(|_| format!("Invalid --processes count {count}")),
     }
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
 #[cfg(test)]

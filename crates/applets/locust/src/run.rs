@@ -15,11 +15,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api, Defaults};
+use crate::files;
 use crate::flags::Cli;
 use crate::logging::LogLines;
 use crate::output::{self, CsvFiles};
 use crate::worker::LocalWorkers;
-use crate::{files, process_count};
+
 
 /// How long workers may take to report after a ramp; Locust's default of the same variable.
 const REPORT_WAIT: Duration = Duration::from_secs(1);
@@ -48,7 +49,6 @@ struct Signals {
 /// Runs the test, and gives the exit code.
 pub(crate) async fn run(cli: Cli, log: LogLines) -> Result<u8, String> {
     let locustfiles = files::find(&cli.locustfile)?;
-    let processes = process_count(&cli)?;
     let config = Config {
         locustfiles: files::for_workers(&locustfiles)?,
         options: options(&cli),
@@ -69,12 +69,14 @@ pub(crate) async fn run(cli: Cli, log: LogLines) -> Result<u8, String> {
     master.lock().set_host(cli.host.clone());
     let mut signals = Signals::new()?;
     let mut engine = "the workers' own".to_owned();
+    let mut expected = cli.expect_workers;
     let mut workers = None;
     if cli.master {
         tracing::info!(target: "locust.main", "Waiting for workers on {}", master.local_addr());
     } else {
-        let started = LocalWorkers::start(&cli, &locustfiles, processes, master.local_addr().port())?;
-        engine = started.engine.clone();
+        let started = LocalWorkers::start(&cli, &locustfiles, ("127.0.0.1", master.local_addr().port()))?;
+        engine.clone_from(&started.engine);
+        expected = started.count;
         workers = Some(started);
     }
     let mut csv = match &cli.csv_prefix {
@@ -86,7 +88,7 @@ pub(crate) async fn run(cli: Cli, log: LogLines) -> Result<u8, String> {
     let end = {
         let printing = !cli.only_summary && (cli.print_stats || cli.headless);
         tokio::select! {
-            end = drive(&cli, &master, &mut workers, &mut signals, &api) => end,
+            end = drive(&cli, &master, &mut workers, expected, &mut signals, &api) => end,
             () = output::keep_printing(&master, &log), if printing => End::Interrupt,
             () = write_csv(&mut csv, &master) => End::Interrupt,
         }
@@ -153,11 +155,12 @@ async fn drive(
     cli: &Cli,
     master: &MasterHandle,
     workers: &mut Option<LocalWorkers>,
+    expected: u32,
     signals: &mut Signals,
     api: &Option<Arc<Api>>,
 ) -> End {
     tokio::select! {
-        end = automatic(cli, master, api), if cli.headless || cli.autostart => end,
+        end = automatic(cli, master, expected, api), if cli.headless || cli.autostart => end,
         end = signals.next() => end,
         reason = workers_ended(workers, master) => reason,
         () = master.abandoned(), if cli.headless => End::WorkersGone,
@@ -165,8 +168,8 @@ async fn drive(
 }
 
 /// Starts the run at once and ends it after its time.
-async fn automatic(cli: &Cli, master: &MasterHandle, api: &Option<Arc<Api>>) -> End {
-    if let Err(reason) = wait_for_workers(cli, master).await {
+async fn automatic(cli: &Cli, master: &MasterHandle, expected: u32, api: &Option<Arc<Api>>) -> End {
+    if let Err(reason) = wait_for_workers(cli, master, expected).await {
         return End::Failed(reason);
     }
     if !cli.user_classes.is_empty()
@@ -212,11 +215,7 @@ async fn automatic(cli: &Cli, master: &MasterHandle, api: &Option<Arc<Api>>) -> 
 }
 
 /// Until enough workers are there and one has told which users it has.
-async fn wait_for_workers(cli: &Cli, master: &MasterHandle) -> Result<(), String> {
-    let expected = match cli.master {
-        true => cli.expect_workers,
-        false => process_count(cli)?,
-    };
+async fn wait_for_workers(cli: &Cli, master: &MasterHandle, expected: u32) -> Result<(), String> {
     let began = tokio::time::Instant::now();
     let mut say_at = began + QUIET_WAIT;
     loop {

@@ -7,7 +7,9 @@ import "./style.css";
 import { type Charts, type Happening, type Snapshot, getCharts, getEvents, stream } from "./api";
 import { Chart } from "./chart";
 import { age, clock, moment, worse } from "./format";
+import { LoadPage } from "./load";
 import { Objects } from "./objects";
+import { Rail, useRoute } from "./rail";
 import { RANGES, useAddress, useTheme } from "./state";
 import { Timeline } from "./timeline";
 import { Mark, Topology } from "./topology";
@@ -32,6 +34,7 @@ function useTick(ms: number): number {
 
 function App() {
   const [address, change] = useAddress();
+  const route = useRoute();
   const [theme, nextTheme, shownTheme] = useTheme();
   const [snapshot, setSnapshot] = useState<Snapshot | null>(null);
   const [seenAt, setSeenAt] = useState(0);
@@ -127,6 +130,7 @@ function App() {
       <header>
         <div class="title">
           <h1>Gantry</h1>
+          <Rail route={route} />
           {snapshot && <code class="what">{snapshot.name}</code>}
           {snapshot && <span class="health"><Mark health={worst} /> {health}</span>}
         </div>
@@ -158,7 +162,8 @@ function App() {
         {problem && <p class="problem" role="alert">The charts could not be loaded: {problem}</p>}
         {!snapshot && connected === null && <p class="empty">Loading…</p>}
         {!snapshot && stale && <p class="empty">Gantry does not answer at {location.host}. The page goes on trying.</p>}
-        {snapshot && (
+        {route === "load" && <LoadPage theme={shownTheme} />}
+        {route === "" && snapshot && (
           <>
             <section id="loop" aria-label="Loop">
               <Topology snapshot={snapshot} matches={matches} onPick={(name) => change({ filter: address.filter === name ? "" : name })} />

@@ -168,6 +168,24 @@ try {
   check(true, "drag zooms and the zoom is in the address");
   await picture("zoom-1280-light");
 
+  // The load page: start, watch, stop, and back to the overview.
+  await open(`${shop}/#/load`);
+  await until("the scenario", "return document.querySelector('.load textarea')?.value.includes('requests:')");
+  await run("document.querySelector('.load button.primary').click()");
+  await until("the run", "return /running, /.test(document.querySelector('[aria-label=Run]')?.innerText ?? '') && document.querySelector('#chart-load-rate canvas')");
+  await look(1280, "light");
+  await picture("load-1280-light");
+  await look(360, "dark");
+  const wide = await run("return document.documentElement.scrollWidth > innerWidth");
+  check(!wide, "the load page fits 360 px");
+  await picture("load-360-dark");
+  await look(1280, "light");
+  await run("[...document.querySelectorAll('.load button')].find(b => b.textContent === 'Stop load').click()");
+  await until("the verdict", "return /a threshold did not hold/.test(document.querySelector('[aria-label=Run]')?.innerText ?? '')");
+  await run("document.querySelector('.rail a').click()");
+  await until("the overview", "return document.querySelector('#loop')");
+  check(true, "load is started, watched and stopped");
+
   // No request went anywhere else, nothing was logged as an error.
   const others = await run("return performance.getEntriesByType('resource').map(e => new URL(e.name).host).filter(h => h && h !== location.host)");
   check(others.length === 0, `no other host is asked ${others}`);

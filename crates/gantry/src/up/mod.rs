@@ -3,6 +3,7 @@
 pub(crate) mod control;
 pub(crate) mod detach;
 mod doors;
+mod load;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 mod network;

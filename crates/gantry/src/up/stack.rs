@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use super::doors::{DrainFirst, PodLogs};
+use super::load::LoadFromPage;
 use super::metrics::Metrics;
 use super::network::{self, Network};
 use super::page::{Page, PageConfig};
@@ -47,6 +48,8 @@ const WATCH_DRAIN: Duration = Duration::from_millis(300);
 pub(crate) struct StackConfig {
     pub node: gantry_node::Config,
     name: String,
+    /// The kustomization's folder.
+    dir: PathBuf,
     network: Network,
     ports: Ports,
     state_dir: StateDir,
@@ -91,7 +94,7 @@ impl StackConfig {
         };
         node.backoff_initial = FIRST_RESTART;
         node.eager_probe_interval = Some(Duration::from_millis(50));
-        Ok(StackConfig { node, name, network, ports, state_dir: state_dir.clone() })
+        Ok(StackConfig { node, name, dir, network, ports, state_dir: state_dir.clone() })
     }
 }
 
@@ -176,7 +179,15 @@ impl Stack {
             cancel,
             Box::pin(async move { running.run(token, Shutdown::StopPods { grace: DRAIN }).await }),
         );
-        let (listener, console, cancel) = (sockets.console, Console::new(page), CancellationToken::new());
+        let load = LoadFromPage::new(
+            &config.dir,
+            &config.node.base_dir,
+            sockets.gateway,
+            metrics.registry(),
+            clock.clone(),
+        );
+        let console = Console::new(page).with_load(load);
+        let (listener, cancel) = (sockets.console, CancellationToken::new());
         spawn("console", cancel.clone(), Box::pin(listener.serve(console, cancel)));
         let cancel = CancellationToken::new();
         spawn("autoscaler", cancel.clone(), Box::pin(scaling.run(cancel)));

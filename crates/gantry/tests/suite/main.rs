@@ -2,6 +2,7 @@
 
 mod errors;
 mod harness;
+mod load_page;
 mod prove;
 mod survive;
 mod verbs;

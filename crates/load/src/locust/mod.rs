@@ -7,6 +7,7 @@ mod csv;
 mod dispatch;
 mod master;
 mod message;
+pub mod native;
 mod number;
 mod ratio;
 mod server;

@@ -58,6 +58,13 @@ impl Dealer {
         self.outgoing.clone()
     }
 
+    /// Returns when what was queued is written (or the peer is gone); other senders must be dropped before.
+    pub async fn close(self) {
+        let Dealer { outgoing, mut incoming } = self;
+        drop(outgoing);
+        while incoming.recv().await.is_some() {}
+    }
+
     /// The next message of the master.
     pub async fn recv(&mut self) -> Option<Bytes> {
         self.incoming.recv().await

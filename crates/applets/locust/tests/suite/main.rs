@@ -2,4 +2,5 @@
 
 mod harness;
 mod master;
+mod native;
 mod stock;
