@@ -24,7 +24,8 @@ fn what_was_dropped_here_is_answered_from_the_bucket() {
     assert!(local.path().join("thanos.shipper.json").is_file());
     drop(db);
     // A short retention: the blocks go from here.
-    let db = Db::open(local.path(), DbOptions { retention_ms: 2 * HOUR, ..DbOptions::default() }, T0).unwrap();
+    let db =
+        Db::open(local.path(), DbOptions { retention_ms: 2 * HOUR, ..DbOptions::default() }, T0).unwrap();
     db.maintain(T0 + HOUR).unwrap();
     assert!(db.blocks().len() <= 2, "{} blocks", db.blocks().len());
     let store = Arc::new(BucketStore::new(bucket, BucketStoreOptions::default()));
@@ -32,7 +33,9 @@ fn what_was_dropped_here_is_answered_from_the_bucket() {
     let external = Labels::from_pairs([("cluster", "eu")]);
     let here = Arc::new(LocalStore::new(Arc::new(db), external, "sidecar"));
     let endpoints = vec![Endpoint { store: here, strict: true }, Endpoint { store, strict: true }];
-    let answer = read(&fan_out(Arc::new(Proxy::new(endpoints)), FanOutOptions::default()), None, T0 + 13 * HOUR).unwrap();
+    let answer =
+        read(&fan_out(Arc::new(Proxy::new(endpoints)), FanOutOptions::default()), None, T0 + 13 * HOUR)
+            .unwrap();
     assert_eq!(answer.len(), 10);
     for (series, samples) in &answer {
         assert!(series.contains("cluster=\"eu\""));
@@ -47,7 +50,8 @@ fn the_meta_is_what_thanos_expects() {
     drop(store(local.path(), 4, value));
     let bucket = bucket(remote.path(), &runtime);
     let ulid = ship(&bucket, local.path(), &[("cluster", "eu"), ("replica", "a")]).remove(0);
-    let text = std::fs::read_to_string(remote.path().join("some/where").join(&ulid).join("meta.json")).unwrap();
+    let text =
+        std::fs::read_to_string(remote.path().join("some/where").join(&ulid).join("meta.json")).unwrap();
     let meta: serde_json::Value = serde_json::from_str(&text).unwrap();
     let thanos = &meta["thanos"];
     assert_eq!(thanos["version"], 1);
@@ -55,9 +59,13 @@ fn the_meta_is_what_thanos_expects() {
     assert_eq!(thanos["downsample"], serde_json::json!({"resolution": 0}));
     assert_eq!(thanos["source"], "sidecar");
     assert_eq!(thanos["segment_files"], serde_json::json!(["000001"]));
-    let files: Vec<_> = thanos["files"].as_array().unwrap().iter().map(|file| file["rel_path"].as_str().unwrap()).collect();
+    let files: Vec<_> =
+        thanos["files"].as_array().unwrap().iter().map(|file| file["rel_path"].as_str().unwrap()).collect();
     assert_eq!(files, ["chunks/000001", "index", "meta.json"]);
-    assert!(thanos["files"][0]["size_bytes"].as_u64().unwrap() > 100 && thanos["files"][2].get("size_bytes").is_none());
+    assert!(
+        thanos["files"][0]["size_bytes"].as_u64().unwrap() > 100
+            && thanos["files"][2].get("size_bytes").is_none()
+    );
     assert!(thanos["index_stats"]["chunk_max_size"].as_u64().unwrap() > 100);
     assert!(thanos["upload_time"].as_str().unwrap().ends_with('Z'));
     assert!(!remote.path().join("some/where").join(&ulid).join("tombstones").exists());
@@ -68,7 +76,8 @@ fn the_meta_is_what_thanos_expects() {
 
 #[test]
 fn replicas_with_gaps_answer_as_one() {
-    let (left, right, remote) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (left, right, remote) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let runtime = runtime();
     let bucket = bucket(remote.path(), &runtime);
     for (dir, replica) in [(&left, "a"), (&right, "b")] {
@@ -79,7 +88,8 @@ fn replicas_with_gaps_answer_as_one() {
     assert_eq!(store.sync(T0).unwrap().failed, []);
     let plain = read(&fan_out(store.clone(), FanOutOptions::default()), None, T0 + 2 * HOUR - 1).unwrap();
     assert_eq!(plain.len(), 20);
-    let options = FanOutOptions { replica_labels: vec!["replica".into()], dedup: true, ..FanOutOptions::default() };
+    let options =
+        FanOutOptions { replica_labels: vec!["replica".into()], dedup: true, ..FanOutOptions::default() };
     let joined = read(&fan_out(store, options), None, T0 + 2 * HOUR - 1).unwrap();
     assert_eq!(joined.len(), 10);
     let first = &joined[&labels(3).to_string()];

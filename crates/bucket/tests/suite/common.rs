@@ -5,9 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gantry_bucket::storeapi::StoreApi;
-use gantry_bucket::{
-    Bucket, FanOut, FanOutOptions, ObjectStorage, Shipper, ShipperOptions,
-};
+use gantry_bucket::{Bucket, FanOut, FanOutOptions, ObjectStorage, Shipper, ShipperOptions};
 use gantry_prom_model::{
     Appendable, Labels, MatchOp, Matcher, Queryable, SampleBuffer, SelectHints, StorageError,
 };
@@ -36,7 +34,8 @@ pub(crate) fn labels(id: usize) -> Labels {
 
 /// A store of `hours` with a sample a minute for each of ten series, all that is due in blocks.
 pub(crate) fn store(dir: &Path, hours: i64, value: impl Fn(usize, i64) -> f64) -> Db {
-    let options = DbOptions { retention_ms: 10_000 * HOUR, max_block_ms: Some(2 * HOUR), ..DbOptions::default() };
+    let options =
+        DbOptions { retention_ms: 10_000 * HOUR, max_block_ms: Some(2 * HOUR), ..DbOptions::default() };
     let db = Db::open(dir, options, T0).unwrap();
     for minute in 0..hours * 60 {
         let mut batch = db.appender();
@@ -61,7 +60,11 @@ pub(crate) fn ship(bucket: &Bucket, dir: &Path, external: &[(&str, &str)]) -> Ve
 }
 
 /// All samples of all series up to `end`.
-pub(crate) fn read(storage: &dyn Queryable, function: Option<&'static str>, end: i64) -> Result<Series, StorageError> {
+pub(crate) fn read(
+    storage: &dyn Queryable,
+    function: Option<&'static str>,
+    end: i64,
+) -> Result<Series, StorageError> {
     let querier = storage.querier(T0 - HOUR, end)?;
     let all = Matcher::new(MatchOp::Equal, "__name__", "requests_total").unwrap();
     let hints = SelectHints { function, ..SelectHints::range(T0 - HOUR, end) };

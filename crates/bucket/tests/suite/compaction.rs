@@ -28,7 +28,8 @@ fn counter(id: usize, minute: i64) -> f64 {
 
 fn answer(bucket: &Bucket, function: &'static str, max_resolution_ms: i64, end: i64) -> Series {
     let fetcher = FetcherOptions { ignore_deletion_marks_ms: -1, ..FetcherOptions::default() };
-    let store = BucketStore::new(bucket.clone(), BucketStoreOptions { fetcher, ..BucketStoreOptions::default() });
+    let store =
+        BucketStore::new(bucket.clone(), BucketStoreOptions { fetcher, ..BucketStoreOptions::default() });
     assert_eq!(store.sync(i64::MAX / 4).unwrap().failed, []);
     let options = FanOutOptions { max_resolution_ms, ..FanOutOptions::default() };
     read(&fan_out(Arc::new(store), options), Some(function), end).unwrap()
@@ -48,7 +49,10 @@ fn blocks_are_merged_made_coarser_and_removed() {
     let pass = compactor.pass(now).unwrap();
     assert!(!pass.compacted.is_empty() && !pass.downsampled.is_empty(), "{pass:?}");
     assert_eq!(compactor.pass(now).unwrap(), Default::default(), "a second pass found work");
-    let fetcher = Fetcher::new(bucket.clone(), FetcherOptions { ignore_deletion_marks_ms: -1, ..FetcherOptions::default() });
+    let fetcher = Fetcher::new(
+        bucket.clone(),
+        FetcherOptions { ignore_deletion_marks_ms: -1, ..FetcherOptions::default() },
+    );
     let blocks = fetcher.fetch(now).unwrap().blocks;
     let raw: Vec<_> = blocks.iter().filter(|view| view.thanos.downsample.resolution == 0).collect();
     assert!(raw.len() < 25, "{} raw blocks", raw.len());
@@ -86,7 +90,8 @@ fn retention_by_resolution() {
 
 #[test]
 fn blocks_that_overlap_halt_and_are_named() {
-    let (left, right, remote) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (left, right, remote) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let runtime = runtime();
     let bucket = bucket(remote.path(), &runtime);
     let mut uploaded = Vec::new();

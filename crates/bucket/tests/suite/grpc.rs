@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_bucket::storeapi::{LabelsQuery, PartialResponse, StoreApi};
-use gantry_bucket::{
-    Endpoint, FanOutOptions, GrpcStore, GrpcStoreOptions, LocalStore, Proxy, service,
-};
+use gantry_bucket::{Endpoint, FanOutOptions, GrpcStore, GrpcStoreOptions, LocalStore, Proxy, service};
 use gantry_prom_model::{Labels, Matcher};
 use gantry_serve::{ListenConfig, Listener};
 use tokio::runtime::Runtime;
@@ -17,14 +15,16 @@ use crate::common::{HOUR, T0, fan_out, read, runtime, store};
 
 fn serve(runtime: &Runtime, store: Arc<dyn StoreApi>) -> (SocketAddr, CancellationToken) {
     let stop = CancellationToken::new();
-    let listener = runtime.block_on(Listener::bind(ListenConfig::plain("127.0.0.1:0".parse().unwrap()))).unwrap();
+    let listener =
+        runtime.block_on(Listener::bind(ListenConfig::plain("127.0.0.1:0".parse().unwrap()))).unwrap();
     let address = listener.local_addr();
     runtime.spawn(listener.serve(service(store), stop.clone()));
     (address, stop)
 }
 
 fn connect(runtime: &Runtime, address: SocketAddr) -> Arc<GrpcStore> {
-    let options = GrpcStoreOptions { response_timeout: Some(Duration::from_secs(60)), ..GrpcStoreOptions::default() };
+    let options =
+        GrpcStoreOptions { response_timeout: Some(Duration::from_secs(60)), ..GrpcStoreOptions::default() };
     let store = GrpcStore::new(&address.to_string(), runtime.handle().clone(), options).unwrap();
     runtime.block_on(store.poll(T0));
     store

@@ -67,7 +67,8 @@ fn prometheus_hands_out_its_chunks() {
         assert!(Instant::now() < deadline, "prometheus is not ready");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let store = RemoteRead::new(&format!("http://127.0.0.1:{port}"), runtime.handle().clone(), T0 - HOUR).unwrap();
+    let store =
+        RemoteRead::new(&format!("http://127.0.0.1:{port}"), runtime.handle().clone(), T0 - HOUR).unwrap();
     assert_eq!(store.info(), None, "not known before it was asked");
     let external = runtime.block_on(store.poll()).unwrap();
     assert_eq!(external.to_string(), "{cluster=\"eu\"}");

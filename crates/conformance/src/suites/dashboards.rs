@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gantry_dashboards::{
-    Answer, Body, Dashboard, DataSource, Locale, Request, Series, SourceError, SourceInfo, Sources, ViewOptions, expand,
-    is_supported, plan, resolve, view,
+    Answer, Body, Dashboard, DataSource, Locale, Request, Series, SourceError, SourceInfo, Sources,
+    ViewOptions, expand, is_supported, plan, resolve, view,
 };
 use gantry_prom_model::Labels;
 
@@ -21,9 +21,16 @@ struct Anything;
 
 #[async_trait]
 impl DataSource for Anything {
-    async fn range(&self, expr: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Answer, SourceError> {
+    async fn range(
+        &self,
+        expr: &str,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+    ) -> Result<Answer, SourceError> {
         gantry_promql::parse(expr).map_err(|error| SourceError(error.to_string()))?;
-        let times_ms: Vec<i64> = (0..20).map(|n| start_ms + n * step_ms).take_while(|time| *time <= end_ms).collect();
+        let times_ms: Vec<i64> =
+            (0..20).map(|n| start_ms + n * step_ms).take_while(|time| *time <= end_ms).collect();
         let one = |name: &str| Series {
             labels: Labels::from_pairs([("le", "0.5"), ("namespace", name), ("pod", "web-1")]),
             values: times_ms.iter().map(|time| (time / 1000 % 97) as f64).collect(),
@@ -41,9 +48,16 @@ impl DataSource for Anything {
         Ok(answer)
     }
 
-    async fn label_values(&self, _: &str, selector: Option<&str>, _: i64, _: i64) -> Result<Vec<String>, SourceError> {
+    async fn label_values(
+        &self,
+        _: &str,
+        selector: Option<&str>,
+        _: i64,
+        _: i64,
+    ) -> Result<Vec<String>, SourceError> {
         if let Some(selector) = selector {
-            gantry_promql::parse_selector(selector).map_err(|error| SourceError(format!("{selector}: {error}")))?;
+            gantry_promql::parse_selector(selector)
+                .map_err(|error| SourceError(format!("{selector}: {error}")))?;
         }
         Ok(["web-1.example", "10.0.0.1:9100", "db (old)"].map(str::to_owned).to_vec())
     }
@@ -108,14 +122,20 @@ async fn check(text: &str) -> Result<(), String> {
             wrong.push(format!("variable {}: {error}", variable.name));
         }
     }
-    let collapsed: BTreeSet<i64> = dashboard.panels.iter().filter(|panel| panel.collapsed).map(|panel| panel.id).collect();
+    let collapsed: BTreeSet<i64> =
+        dashboard.panels.iter().filter(|panel| panel.collapsed).map(|panel| panel.id).collect();
     for placed in expand(&dashboard, &resolved.scope, &collapsed) {
         if !is_supported(&placed.panel.kind) || matches!(placed.panel.kind.as_str(), "row" | "text") {
             continue;
         }
         let scope = placed.scope(&resolved.scope);
         let plan = plan(placed.panel, &scope, &infos, 600);
-        let asked = placed.panel.targets.iter().filter(|target| !target.hide && !target.expr.trim().is_empty()).count();
+        let asked = placed
+            .panel
+            .targets
+            .iter()
+            .filter(|target| !target.hide && !target.expr.trim().is_empty())
+            .count();
         if plan.errors.is_empty() && plan.queries.len() < asked {
             wrong.push(format!("panel {}: {} of {asked} queries", placed.panel.title, plan.queries.len()));
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gantry_bucket::compact::Planner;
-use gantry_bucket::compact::downsample::{CounterReader, Sample, downsample_aggregates, downsample_raw, expand};
+use gantry_bucket::compact::downsample::{
+    CounterReader, Sample, downsample_aggregates, downsample_raw, expand,
+};
 use gantry_bucket::dedup::{Algorithm, dedup, split_overlaps};
 use gantry_bucket::storeapi::{
     AggrChunk, Aggregate, EncodedChunk, LabelsAnswer, LabelsQuery, SeriesQuery, SeriesStream, StoreApi,
@@ -100,9 +102,8 @@ fn series_set(case: &Value, algorithm: Algorithm, data: &Value) -> Result<(), St
 
 fn overlap_split(data: &Value) -> Result<(), String> {
     let chunks = |series: &Value| -> Vec<(i64, i64)> {
-        let one = |chunk: &Value| {
-            (chunk["MinTime"].as_i64().unwrap_or(0), chunk["MaxTime"].as_i64().unwrap_or(0))
-        };
+        let one =
+            |chunk: &Value| (chunk["MinTime"].as_i64().unwrap_or(0), chunk["MaxTime"].as_i64().unwrap_or(0));
         list(series, "chunks").iter().map(one).collect()
     };
     let mut found = Vec::new();
@@ -179,10 +180,13 @@ fn planned(case: &Value, max_index_bytes: u64) -> Result<(), String> {
     let marks = case["noCompactMarks"].as_object().into_iter().flatten();
     let excluded: HashSet<String> = marks.map(|(key, _)| ulid_number(key).to_string()).collect();
     let planner = Planner { ranges: vec![20, 60, 180, 540, 1620], max_index_bytes };
-    let size = |meta: &BlockMeta| metas.iter().find(|(other, _)| other.ulid == meta.ulid).map_or(0, |(_, bytes)| *bytes);
+    let size = |meta: &BlockMeta| {
+        metas.iter().find(|(other, _)| other.ulid == meta.ulid).map_or(0, |(_, bytes)| *bytes)
+    };
     let plan = planner.plan(&refs, &excluded, size);
     let found: Vec<String> = plan.blocks.iter().map(|meta| meta.ulid.clone()).collect();
-    let wanted: Vec<String> = self::metas(list(case, "expected")).into_iter().map(|(meta, _)| meta.ulid).collect();
+    let wanted: Vec<String> =
+        self::metas(list(case, "expected")).into_iter().map(|(meta, _)| meta.ulid).collect();
     if found != wanted {
         return Err(format!("found {found:?}, wanted {wanted:?}"));
     }
@@ -269,9 +273,7 @@ fn coarse(case: &Value) -> Result<Vec<AggrChunk>, String> {
     if case.get("inRaw").is_some() {
         let mut all = Vec::new();
         let chunks: Vec<Vec<Sample>> = list(case, "inRaw").iter().map(samples).collect();
-        let range = |chunk: &Vec<Sample>| {
-            Some((chunk.first()?.0, chunk.last()?.0))
-        };
+        let range = |chunk: &Vec<Sample>| Some((chunk.first()?.0, chunk.last()?.0));
         overlap(&chunks.iter().filter_map(range).collect::<Vec<_>>())?;
         for chunk in &chunks {
             expand(&buffer(chunk), &mut all);

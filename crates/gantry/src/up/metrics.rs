@@ -41,11 +41,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Opens the store. Nothing is scraped yet.
-    pub(crate) fn open(
-        folder: PathBuf,
-        clock: Arc<dyn Clock>,
-        sharing: &Sharing,
-    ) -> Result<Metrics, Error> {
+    pub(crate) fn open(folder: PathBuf, clock: Arc<dyn Clock>, sharing: &Sharing) -> Result<Metrics, Error> {
         let registry = Registry::new();
         let mut settings = Settings::new(folder);
         settings.storage.retention_ms = RETENTION_MS;

@@ -31,7 +31,7 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// What the project says about it.
 #[derive(Clone, Debug)]
-pub(super) struct Sharing {
+pub(crate) struct Sharing {
     storage: Option<ObjectStorage>,
     external: Labels,
 }
