@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(first.create, Some(due));
         assert_eq!(first.look_again.unwrap().as_secs(), 30);
         let name = job_name("tick", due);
-        assert_eq!(name, "tick-29930520");
+        assert_eq!(name, "tick-29931000");
         let again = run(&cron_job, &[job(&name, None)]);
         assert_eq!(again.create, None);
         assert_eq!(again.status.last_schedule_time.unwrap().0, due);
