@@ -86,6 +86,14 @@ struct Entry {
     stdin: Option<std::fs::File>,
 }
 
+/// What a container was started with, as far as somebody may ask for it later.
+struct Given {
+    env: BTreeMap<String, String>,
+    working_dir: PathBuf,
+    group: Option<Group>,
+    stdin: Option<std::fs::File>,
+}
+
 /// What the task that waits for a container needs to close its account.
 struct Ending {
     key: ContainerKey,
@@ -131,10 +139,7 @@ impl ProcessRuntime {
         process: ProcessId,
         container_dir: &Path,
         capture: Capture,
-        env: BTreeMap<String, String>,
-        working_dir: PathBuf,
-        group: Option<Group>,
-        stdin: Option<std::fs::File>,
+        given: Given,
     ) -> (Running, Ending) {
         let key = ContainerKey {
             pod_uid: record.pod.uid.clone(),
@@ -157,14 +162,14 @@ impl ProcessRuntime {
             pod: record.pod.clone(),
             process,
             started_at: record.started_at,
-            env,
-            working_dir,
+            env: given.env,
+            working_dir: given.working_dir,
             tree: Tree::new(process.pid, process.start_ticks),
-            group,
+            group: given.group,
             grown,
             attached,
             exit: exit_seen,
-            stdin,
+            stdin: given.stdin,
         };
         self.inner.containers.lock().insert(key.clone(), entry);
         let ending = Ending { key, record, container_dir: container_dir.into(), capture, ended, exit };
@@ -273,8 +278,8 @@ impl Runtime for ProcessRuntime {
             return Err(prepare(source));
         }
 
-        let (running, ending) =
-            self.register(record, process, &dir, capture, env, spec.working_dir, group, feed);
+        let given = Given { env, working_dir: spec.working_dir, group, stdin: feed };
+        let (running, ending) = self.register(record, process, &dir, capture, given);
         let inner = self.inner.clone();
         tokio::spawn(async move {
             let status = child.wait().await;
@@ -309,8 +314,8 @@ impl Runtime for ProcessRuntime {
             let env = process_environment(process.pid);
             let working_dir = std::fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap_or_default();
             let group = Group::of_process(process.pid, &key);
-            let (running, ending) =
-                self.register(record, process, container_dir, capture, env, working_dir, group, None);
+            let given = Given { env, working_dir, group, stdin: None };
+            let (running, ending) = self.register(record, process, container_dir, capture, given);
             let inner = self.inner.clone();
             tokio::spawn(async move {
                 wait_for_stranger(process).await;
