@@ -15,7 +15,7 @@ pub use model::{
     Address, Chart, ChartQuery, Event, Health, Level, Object, Pod, QueryError, RangeQuery, Route, SeriesData,
     Service, Snapshot, Unit,
 };
-pub use service::{Body, Console, Pages};
+pub use service::{Body, Console};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -42,7 +42,6 @@ impl Console {
     pub fn first_load_bytes() -> usize {
         assets::ASSETS
             .iter()
-            .filter(|asset| asset.first)
             .map(|asset| if asset.gzip.is_empty() { asset.plain.len() } else { asset.gzip.len() })
             .sum()
     }
@@ -81,39 +80,6 @@ impl Console {
     }
 }
 
-/// The page alone, without anything live behind it: for a server that shows only dashboards.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pages;
-
-impl<B> tower::Service<Request<B>> for Pages {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut response = match assets::find(request.uri().path()) {
-            _ if !matches!(*request.method(), Method::GET | Method::HEAD) => {
-                plain(StatusCode::METHOD_NOT_ALLOWED, "the page is only read: GET and HEAD")
-            }
-            Some(asset) => file(asset, request.headers()),
-            None => plain(StatusCode::NOT_FOUND, "no such page; dashboards are at /#/dashboards"),
-        };
-        confine(&mut response);
-        std::future::ready(Ok(response))
-    }
-}
-
-fn confine(response: &mut Response<Body>) {
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-}
-
 impl<B> tower::Service<Request<B>> for Console {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -130,7 +96,10 @@ impl<B> tower::Service<Request<B>> for Console {
         let answer = self.clone().answer(parts.method, path, query, parts.headers);
         Box::pin(async move {
             let mut response = answer.await;
-            confine(&mut response);
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
             Ok(response)
         })
     }

@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
-mod annotations;
 mod class;
 mod controller;
 mod paths;

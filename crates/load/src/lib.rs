@@ -10,7 +10,6 @@ mod client;
 mod encode;
 mod executor;
 mod latency;
-pub mod locust;
 mod plan;
 mod recorder;
 pub mod report;
@@ -22,7 +21,6 @@ mod summary;
 mod threshold;
 mod timer;
 mod tls;
-pub mod zmtp;
 
 pub use executor::Target;
 pub use latency::Latencies;

@@ -80,7 +80,7 @@ fn labels_of(object: &Value) -> Labels {
 // === impl Encoded ===
 
 /// Metadata fields in the order in which they are written; any other follows.
-const METADATA_ORDER: [&str; 14] = [
+const METADATA_ORDER: [&str; 11] = [
     "name",
     "generateName",
     "namespace",
@@ -92,9 +92,6 @@ const METADATA_ORDER: [&str; 14] = [
     "deletionGracePeriodSeconds",
     "labels",
     "annotations",
-    "ownerReferences",
-    "finalizers",
-    "managedFields",
 ];
 
 impl Encoded {

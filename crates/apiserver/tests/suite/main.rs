@@ -1,9 +1,6 @@
 //! The server as its clients see it.
 
-mod access;
-mod apply;
 mod crud;
-mod custom;
 mod durability;
 mod harness;
 mod kube_client;

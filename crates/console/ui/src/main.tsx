@@ -8,7 +8,6 @@ import { type Charts, type Happening, type Snapshot, getCharts, getEvents, strea
 import { Chart } from "./chart";
 import { age, clock, moment, worse } from "./format";
 import { Objects } from "./objects";
-import { Shell } from "./rail";
 import { RANGES, useAddress, useTheme } from "./state";
 import { Timeline } from "./timeline";
 import { Mark, Topology } from "./topology";
@@ -202,4 +201,4 @@ function App() {
   );
 }
 
-render(<Shell home={App} />, document.getElementById("app") as HTMLElement);
+render(<App />, document.getElementById("app") as HTMLElement);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_apiserver::{AddressRange, ApiServer, Authenticator, UserInfo};
-use gantry_applet_grafana::{Grafana, Local, LocalStore};
 use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
 use gantry_console::Console;
@@ -16,7 +15,7 @@ use gantry_node::{Node, ServiceAddresses, Shutdown};
 use gantry_operator::{InformerSettings, Operator};
 use gantry_prom_model::Registry;
 use gantry_serve::{BindError, ConnectInfo, ListenConfig, Listener, TlsConfig};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Client;
@@ -31,11 +30,9 @@ use super::page::{Page, PageConfig};
 use super::ports::Ports;
 use super::project::LoadedProject;
 use super::scaling::{Scaling, in_words};
-use super::sharing::Sharing;
 use super::state::{Addresses, StateDir};
 use super::state_metrics::StateMetrics;
 use super::steps::Steps;
-use super::type_docs::PublishedDocs;
 use super::wake::Waker;
 
 const NODE_NAME: &str = "gantry";
@@ -44,8 +41,6 @@ const CONTEXT_NAME: &str = "gantry";
 const FIRST_RESTART: Duration = Duration::from_secs(1);
 /// Requests in flight may take this long when everything ends.
 const DRAIN: Duration = Duration::from_secs(10);
-/// As `scrape.yaml` says; panels ask for no smaller step.
-const SCRAPE_INTERVAL: &str = "1s";
 const WATCH_DRAIN: Duration = Duration::from_millis(300);
 
 pub(crate) struct StackConfig {
@@ -54,7 +49,6 @@ pub(crate) struct StackConfig {
     network: Network,
     ports: Ports,
     state_dir: StateDir,
-    sharing: Sharing,
 }
 
 /// Everything that runs. Ended by [`Stack::end`]; dropped, its tasks are aborted with the runtime.
@@ -97,8 +91,7 @@ impl StackConfig {
         };
         node.backoff_initial = FIRST_RESTART;
         node.eager_probe_interval = Some(Duration::from_millis(50));
-        let sharing = Sharing::of(&project.project, state_dir.root());
-        Ok(StackConfig { node, name, network, ports, state_dir: state_dir.clone(), sharing })
+        Ok(StackConfig { node, name, network, ports, state_dir: state_dir.clone() })
     }
 }
 
@@ -135,10 +128,9 @@ impl Stack {
             ServiceAddresses::new(move |namespace, name, port| services.address(namespace, name, port));
         let node = gantry_node::Config { service_addresses: Some(reached), ..config.node.clone() };
         let node = Node::new(node, &operator, Some(drain.clone()))?;
-        server.set_type_docs(Arc::new(PublishedDocs));
         server.set_node_proxy(Arc::new(PodDoor::new(node.clone())));
 
-        let metrics = Metrics::open(config.state_dir.metrics(), clock.clone(), &config.sharing)?;
+        let metrics = Metrics::open(config.state_dir.metrics(), clock.clone())?;
         metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node))?;
         let (scaling, metrics_api) = Scaling::new(&operator, node.clone(), metrics.clone());
         server.add_api(metrics_api);
@@ -160,8 +152,6 @@ impl Stack {
             &operator,
         );
         tokio::spawn(show_decisions(decisions.clone(), page.clone()));
-        let grafana = open_dashboards(&config, &metrics, &clock)?;
-        grafana.follow(operator.informer::<ConfigMap>());
 
         let mut parts = Vec::new();
         let mut spawn = |name: &'static str, cancel: CancellationToken, future: BoxFuture| {
@@ -189,8 +179,7 @@ impl Stack {
             cancel,
             Box::pin(async move { running.run(token, Shutdown::StopPods { grace: DRAIN }).await }),
         );
-        let console = grafana.router().fallback_service(Console::new(page));
-        let (listener, cancel) = (sockets.console, CancellationToken::new());
+        let (listener, console, cancel) = (sockets.console, Console::new(page), CancellationToken::new());
         spawn("console", cancel.clone(), Box::pin(listener.serve(console, cancel)));
         let cancel = CancellationToken::new();
         spawn("autoscaler", cancel.clone(), Box::pin(scaling.run(cancel)));
@@ -342,20 +331,6 @@ fn write_kubeconfig(
     let text = gantry_apiserver::pki::kubeconfig_yaml(CONTEXT_NAME, &server, credentials);
     gantry_apiserver::pki::write_private(&config.state_dir.kubeconfig(), &text)?;
     Ok(credentials.authority_certificate.clone())
-}
-
-/// Dashboards over the metric store, saved ones below the state folder.
-fn open_dashboards(
-    config: &StackConfig,
-    metrics: &Metrics,
-    clock: &Arc<dyn Clock>,
-) -> Result<Grafana, Error> {
-    let local = LocalStore {
-        source: Local::new(metrics.engine(), metrics.storage()),
-        api: metrics.router(),
-        interval: SCRAPE_INTERVAL.to_owned(),
-    };
-    Ok(Grafana::open(Some(&config.state_dir.dashboards()), Some(local), clock.clone())?)
 }
 
 fn start_gateway(sockets: &Sockets, waker: Waker) -> Result<Gateway, Error> {

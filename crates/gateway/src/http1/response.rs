@@ -4,7 +4,6 @@ use super::body::{Incoming, Outgoing};
 use super::forward::decimal;
 use super::head::{Head, Kind};
 use crate::VIA;
-use crate::plugins::Edits;
 
 /// A request's id, held apart from the connection it belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -69,14 +68,7 @@ pub(super) fn framing(head: &Head, asked: &Asked) -> Framing {
 }
 
 /// Appends the head for the client.
-pub(super) fn write_head(
-    head: &Head,
-    buffer: &[u8],
-    asked: &Asked,
-    framing: &Framing,
-    edits: Option<&Edits>,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn write_head(head: &Head, buffer: &[u8], asked: &Asked, framing: &Framing, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.target(buffer));
     if head.target(buffer).len() == 3 {
@@ -84,21 +76,11 @@ pub(super) fn write_head(
     }
     out.extend_from_slice(b"\r\n");
     let is_tunnel = framing.is_tunnel;
-    let keep = |kind| match kind {
+    head.copy_fields(buffer, out, |kind| match kind {
         Kind::Connection | Kind::HopByHop | Kind::TransferEncoding => false,
         Kind::Upgrade => is_tunnel,
         _ => true,
-    };
-    match edits.filter(|edits| !edits.is_empty()) {
-        None => head.copy_fields(buffer, out, keep),
-        Some(edits) => {
-            // What frames the body is not for plugins to take away.
-            head.copy_fields_without(buffer, out, keep, |name| {
-                edits.removes(name) && !name.eq_ignore_ascii_case(b"content-length")
-            });
-            edits.write_except("content-length", out);
-        }
-    }
+    });
     let is_chunked = framing.outgoing == Outgoing::Chunked;
     out.extend_from_slice(match (is_tunnel, framing.keeps_client, is_chunked) {
         (true, _, _) => &b"Connection: Upgrade\r\n"[..],

@@ -1,16 +1,14 @@
 //! What a handler is given, and how it says that it failed.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::children::Subrefs;
 use super::diff::Diff;
-use super::engine::{HandlerEngine, View};
 use super::memo::Memo;
 use super::patch::Patch;
 use crate::events::{EventType, Recorder};
@@ -52,8 +50,6 @@ pub enum HandlerError {
     Permanent(String),
     /// Try again after the handler's back-off.
     Other(Box<dyn std::error::Error + Send + Sync>),
-    /// Sub-handlers are not done yet: call again after this delay. Nobody failed.
-    Unfinished { delay: Duration },
 }
 
 impl HandlerError {
@@ -73,7 +69,6 @@ impl fmt::Display for HandlerError {
                 f.write_str(message)
             }
             HandlerError::Other(error) => error.fmt(f),
-            HandlerError::Unfinished { .. } => Ok(()),
         }
     }
 }
@@ -95,22 +90,21 @@ pub struct Ctx<K> {
 pub(crate) struct CtxInner<K> {
     pub(crate) reason: Reason,
     pub(crate) handler: String,
-    pub(crate) view: Arc<View<K>>,
+    pub(crate) key: Key,
+    pub(crate) object: Arc<K>,
+    pub(crate) body: Arc<Value>,
     pub(crate) old: Value,
     pub(crate) new: Value,
     pub(crate) diff: Diff,
     pub(crate) event: Option<&'static str>,
     pub(crate) retry: u32,
-    pub(crate) started_ms: i64,
     pub(crate) runtime: Duration,
     pub(crate) patch: Patch,
+    pub(crate) memo: Memo,
     pub(crate) stopped: CancellationToken,
-    pub(crate) cancelled: CancellationToken,
     pub(crate) client: Client,
     pub(crate) recorder: Recorder,
     pub(crate) reference: k8s_openapi::api::core::v1::ObjectReference,
-    pub(crate) engine: Weak<HandlerEngine<K>>,
-    pub(crate) subrefs: Subrefs,
 }
 
 impl<K> Clone for Ctx<K> {
@@ -126,24 +120,24 @@ impl<K> Ctx<K> {
 
     /// The object as it is now.
     pub fn object(&self) -> &Arc<K> {
-        &self.inner.view.object
+        &self.inner.object
     }
 
     /// The object as the server sent it, with fields that its type may not know.
     pub fn body(&self) -> &Value {
-        &self.inner.view.body
+        &self.inner.body
     }
 
     pub fn key(&self) -> &Key {
-        &self.inner.view.key
+        &self.inner.key
     }
 
     pub fn name(&self) -> &str {
-        self.inner.view.key.name()
+        self.inner.key.name()
     }
 
     pub fn namespace(&self) -> &str {
-        self.inner.view.key.namespace()
+        self.inner.key.namespace()
     }
 
     /// The essence handled last, or the field's former value in a field handler; null when there was none.
@@ -172,11 +166,6 @@ impl<K> Ctx<K> {
         self.inner.retry
     }
 
-    /// When it was tried first, in milliseconds since the epoch.
-    pub fn started_ms(&self) -> i64 {
-        self.inner.started_ms
-    }
-
     /// Time since the first try.
     pub fn runtime(&self) -> Duration {
         self.inner.runtime
@@ -189,7 +178,7 @@ impl<K> Ctx<K> {
 
     /// What the handlers of this object remember.
     pub fn memo(&self) -> &Memo {
-        &self.inner.view.memo
+        &self.inner.memo
     }
 
     pub fn client(&self) -> &Client {
@@ -199,11 +188,6 @@ impl<K> Ctx<K> {
     /// Resolves when a daemon or timer has to end; also ends with the operator.
     pub fn stopped(&self) -> &CancellationToken {
         &self.inner.stopped
-    }
-
-    /// Resolves when a daemon or timer that was told to stop has not ended in time and is to end at once.
-    pub fn cancelled(&self) -> &CancellationToken {
-        &self.inner.cancelled
     }
 
     /// Records an event about the object.

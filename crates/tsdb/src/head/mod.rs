@@ -5,7 +5,6 @@
 
 mod appender;
 mod counters;
-mod cut;
 mod index;
 mod query;
 mod replay;

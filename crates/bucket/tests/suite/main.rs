@@ -1,7 +1,0 @@
-//! The room's suites.
-
-mod archive;
-mod common;
-mod compaction;
-mod grpc;
-mod remote_read;
