@@ -1,5 +1,6 @@
 //! `gantry up`: the one place where all engines meet. Builds, starts, applies, waits, and ends everything again.
 
+mod applied;
 pub(crate) mod control;
 pub(crate) mod detach;
 mod doors;
@@ -26,11 +27,11 @@ use std::time::Duration;
 
 use gantry_apimachinery::Value;
 use gantry_kustomize::Build;
-use gantry_operator::apply::{Applier, Change, ObjectRef};
 use gantry_workloads::health::{Workload, survey};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use self::applied::{Applied, count};
 use self::control::VerbResult;
 use self::ports::Ports;
 use self::project::LoadedProject;
@@ -57,13 +58,11 @@ pub(crate) struct RunningUp {
     pub stack: Stack,
     pub addresses: Addresses,
     state_dir: StateDir,
-    dir: PathBuf,
     project: LoadedProject,
     /// What can be run here is judged again with every change.
     node: gantry_node::Config,
     sources: Sources,
-    /// What the files said when they were last applied.
-    objects: Vec<Value>,
+    applied: Applied,
     warned: Vec<String>,
     _lock: Lock,
 }
@@ -87,9 +86,9 @@ pub(crate) fn run_in_foreground(options: &UpOptions) -> VerbResult {
         };
         let mut running = running?;
         announce(&running, &steps);
-        let followed = running.follow(&mut steps, &ended).await;
+        running.follow(&mut steps, &ended).await;
         running.end(&mut steps).await;
-        followed.map(|()| ExitCode::SUCCESS)
+        Ok(ExitCode::SUCCESS)
     })
 }
 
@@ -113,7 +112,8 @@ impl RunningUp {
     ) -> Result<RunningUp, Error> {
         let dir = std::path::absolute(&options.dir)?;
         let project = LoadedProject::find(&dir)?;
-        let (sources, build) = Sources::build(&dir, project.file.as_deref())?;
+        let mut sources = Sources::new(&dir);
+        let build = sources.build(&project)?;
         for warning in &build.warnings {
             steps.warn(warning);
         }
@@ -135,21 +135,20 @@ impl RunningUp {
             addresses: Some(addresses.clone()),
             kubeconfig: state_dir.kubeconfig(),
         };
-        let running = RunningUp {
+        let mut running = RunningUp {
             stack,
             addresses,
             state_dir,
-            dir,
             project,
             node,
             sources,
-            objects: build.objects,
+            applied: Applied::default(),
             warned: build.warnings,
             _lock: lock,
         };
         let brought = async {
             running.state_dir.write_state(&state)?;
-            running.apply(steps).await?;
+            running.apply(&build.objects, steps).await?;
             wait_until_ready(&running.stack, steps, ended).await?;
             state.ready = true;
             running.state_dir.write_state(&state)?;
@@ -164,33 +163,9 @@ impl RunningUp {
         }
     }
 
-    fn applier(&self) -> Applier {
-        Applier::new(self.stack.client(), "gantry-up")
-    }
-
-    async fn apply(&self, steps: &mut Steps) -> Result<(), Error> {
-        let objects = &self.objects;
-        let previous: Vec<ObjectRef> = self.state_dir.read_applied()?;
-        let mut applier = self.applier();
-        let mut current = Vec::with_capacity(objects.len());
-        let mut counts = [0_usize; 3];
-        for (index, object) in objects.iter().enumerate() {
-            let (id, change) = applier.apply(object, index).await?;
-            counts[match change {
-                Change::Created => 0,
-                Change::Configured => 1,
-                Change::Unchanged | Change::Pruned => 2,
-            }] += 1;
-            current.push(id);
-        }
-        let pruned = applier.prune(&previous, &current).await?;
-        self.state_dir.write_applied(&current)?;
-        let [created, configured, unchanged] = counts;
-        let mut detail = format!("{created} created, {configured} configured, {unchanged} unchanged");
-        if !pruned.is_empty() {
-            detail.push_str(&format!(", {} pruned", pruned.len()));
-        }
-        steps.done("applied", &detail);
+    async fn apply(&mut self, objects: &[Value], steps: &mut Steps) -> Result<(), Error> {
+        let changed = self.applied.update(self.stack.client(), &self.state_dir, objects).await?;
+        steps.done("applied", &count(&changed, objects.len()));
         Ok(())
     }
 
@@ -238,7 +213,10 @@ fn announce(running: &RunningUp, steps: &Steps) {
     let kubeconfig = running.state_dir.kubeconfig();
     let mut text = format!("\nready in {:.2} s\n\n", steps.elapsed().as_secs_f64());
     text.push_str(&address_lines(addresses, &kubeconfig));
-    text.push_str(&format!("\nwatching {}: what is saved is applied\n", running.dir.display()));
+    text.push_str(&match running.sources.unwatched() {
+        None => "\nwhat is saved is applied\n".to_owned(),
+        Some(reason) => format!("\nfiles are not watched, so a change needs a restart: {reason}\n"),
+    });
     text.push_str("\ntry next:\n");
     for command in next_commands(running, &kubeconfig) {
         text.push_str(&format!("  {command}\n"));

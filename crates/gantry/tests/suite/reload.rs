@@ -35,7 +35,9 @@ fn a_wrong_file_changes_nothing_until_it_is_right_again() {
     let line = up.says("the mistake", |line| line["failed"].is_string());
     assert!(line["error"].to_string().contains("checkout.yaml:"), "{line}");
     shop.edit("base/checkout.yaml", "kind: Service\n  bad: [\n", "kind: Service\n");
-    up.says("all is well", |line| line["step"] == "applied" && line["detail"] == "nothing to change");
+    up.says("all is well", |line| {
+        line["step"] == "applied" && line["detail"] == "0 created, 0 configured, 10 unchanged"
+    });
 
     shop.edit("overlays/dev/kustomization.yaml", "registry.example.com/shop/checkout\n", "x\n");
     shop.edit(
@@ -47,4 +49,18 @@ fn a_wrong_file_changes_nothing_until_it_is_right_again() {
     assert!(line["error"].to_string().contains("images:"), "{line}");
     let (code, _) = up.get("gateway", "shop.localhost", "/products");
     assert_eq!(code, 200, "what ran before goes on");
+}
+
+#[test]
+fn what_was_taken_before_a_refusal_is_still_removed_later() {
+    let shop = Shop::copy();
+    let up = shop.up();
+    let two = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: first}\n---\n\
+               apiVersion: v1\nkind: Service\nmetadata: {name: second}\nspec: {ports: [{port: 808000}]}\n";
+    std::fs::write(shop.file("overlays/dev/two.yaml"), two).expect("the copy is writable");
+    shop.edit("overlays/dev/kustomization.yaml", "- namespace.yaml\n", "- namespace.yaml\n- two.yaml\n");
+    up.says("the refusal", |line| line["error"].to_string().contains("Service/second"));
+    shop.edit("overlays/dev/kustomization.yaml", "- two.yaml\n", "");
+    let pruned = up.says("the first is removed", |line| object(line, "ConfigMap", "pruned"));
+    assert_eq!(pruned["object"]["name"], "first");
 }

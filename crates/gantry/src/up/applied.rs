@@ -1,0 +1,237 @@
+//! What the server was last given, and making it what the files say now: one way for the start and for every change.
+//!
+//! Invariant: an object that the server took is remembered (also on disk, for pruning) even when a later one is refused,
+//! and one whose write failed is forgotten, so that the next change writes it again.
+
+use std::collections::{HashMap, HashSet};
+
+use gantry_apimachinery::{Kind, Value};
+use gantry_operator::apply::{Applier, Change, ObjectRef};
+use serde::Serialize;
+
+use super::Error;
+use super::state::StateDir;
+
+/// More differing fields of an object than these are only counted.
+const FIELDS_SHOWN: usize = 4;
+const MOST_VALUE_CHARS: usize = 40;
+const FIELD_MANAGER: &str = "gantry-up";
+
+/// Objects by the name that the files give them.
+#[derive(Default)]
+pub(super) struct Applied {
+    objects: HashMap<ObjectRef, Taken>,
+}
+
+struct Taken {
+    /// What the server calls it: with the namespace filled in, or without one where the kind has none.
+    id: ObjectRef,
+    object: Value,
+}
+
+/// What changed in one object.
+#[derive(Serialize)]
+pub(super) struct Changed {
+    #[serde(rename = "object")]
+    pub id: ObjectRef,
+    pub change: Change,
+    /// `path: old → new`, the first few.
+    pub fields: Vec<String>,
+}
+
+// === impl Applied ===
+
+impl Applied {
+    /// Writes the objects that differ from what the server was given, and removes those that are gone from the files.
+    pub(super) async fn update(
+        &mut self,
+        client: kube::Client,
+        state_dir: &StateDir,
+        objects: &[Value],
+    ) -> Result<Vec<Changed>, Error> {
+        let previous: Vec<ObjectRef> = state_dir.read_applied()?;
+        let mut applier = Applier::new(client, FIELD_MANAGER);
+        let mut current = Vec::with_capacity(objects.len());
+        match self.write(&mut applier, objects, &previous, &mut current).await {
+            Ok(changed) => {
+                state_dir.write_applied(&current)?;
+                Ok(changed)
+            }
+            Err(error) => {
+                // What was taken before the refusal must still be found when it is to be removed.
+                let kept = previous.into_iter().filter(|id| !current.contains(id));
+                let all: Vec<ObjectRef> = kept.chain(current.iter().cloned()).collect();
+                state_dir.write_applied(&all)?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn write(
+        &mut self,
+        applier: &mut Applier,
+        objects: &[Value],
+        previous: &[ObjectRef],
+        current: &mut Vec<ObjectRef>,
+    ) -> Result<Vec<Changed>, Error> {
+        let mut changed = Vec::new();
+        let mut named = HashSet::with_capacity(objects.len());
+        for (index, object) in objects.iter().enumerate() {
+            let name = ObjectRef::of(object, index)?;
+            let last = self.objects.remove(&name);
+            if let Some(taken) = last.as_ref().filter(|taken| taken.object == *object) {
+                current.push(taken.id.clone());
+            } else {
+                let (id, change) = applier.apply(object, index).await?;
+                current.push(id.clone());
+                if change != Change::Unchanged {
+                    let fields =
+                        last.as_ref().map(|last| differences(&last.object, object)).unwrap_or_default();
+                    changed.push(Changed { id, change, fields });
+                }
+            }
+            let id = current.last().expect("pushed above").clone();
+            self.objects.insert(name.clone(), Taken { id, object: object.clone() });
+            named.insert(name);
+        }
+        for id in applier.prune(previous, current).await? {
+            changed.push(Changed { id, change: Change::Pruned, fields: Vec::new() });
+        }
+        self.objects.retain(|name, _| named.contains(name));
+        Ok(changed)
+    }
+}
+
+// === impl Changed ===
+
+impl Changed {
+    /// One line, and one more for each field.
+    pub(super) fn in_words(&self) -> String {
+        let word = match self.change {
+            Change::Created => "created",
+            Change::Configured => "configured",
+            Change::Unchanged => "unchanged",
+            Change::Pruned => "pruned",
+        };
+        let mut text = format!("{} {word}", self.id);
+        for field in &self.fields {
+            text.push_str("\n      ");
+            text.push_str(field);
+        }
+        text
+    }
+}
+
+/// `1 created, 2 configured, 7 unchanged`, of `total` objects.
+pub(super) fn count(changed: &[Changed], total: usize) -> String {
+    let of = |change: Change| changed.iter().filter(|object| object.change == change).count();
+    let (created, configured, pruned) = (of(Change::Created), of(Change::Configured), of(Change::Pruned));
+    let unchanged = total.saturating_sub(created + configured);
+    let mut text = format!("{created} created, {configured} configured, {unchanged} unchanged");
+    if pruned > 0 {
+        text.push_str(&format!(", {pruned} pruned"));
+    }
+    text
+}
+
+fn differences(old: &Value, new: &Value) -> Vec<String> {
+    let secret = new.str_at(&["kind"]) == Some("Secret");
+    let mut found = Vec::new();
+    compare(&mut String::new(), Some(old), Some(new), secret, &mut found);
+    let more = found.len().saturating_sub(FIELDS_SHOWN);
+    found.truncate(FIELDS_SHOWN);
+    if more > 0 {
+        found.push(format!("and {more} more"));
+    }
+    found
+}
+
+fn compare(
+    path: &mut String,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    secret: bool,
+    found: &mut Vec<String>,
+) {
+    if old == new {
+        return;
+    }
+    let length = path.len();
+    match (old.map(|value| &value.kind), new.map(|value| &value.kind)) {
+        (Some(Kind::Object(old)), Some(Kind::Object(new))) => {
+            let gone = old.keys().filter(|key| !new.contains_key(key));
+            for key in new.keys().chain(gone) {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(key);
+                compare(path, old.get(key), new.get(key), secret, found);
+                path.truncate(length);
+            }
+        }
+        (Some(Kind::Array(old)), Some(Kind::Array(new))) if old.len() == new.len() => {
+            for (index, (old, new)) in old.iter().zip(new).enumerate() {
+                path.push_str(&format!("[{index}]"));
+                compare(path, Some(old), Some(new), secret, found);
+                path.truncate(length);
+            }
+        }
+        _ => {
+            // A Secret's own fields hold nothing else that is worth seeing.
+            let hidden = secret && !path.starts_with("metadata") && path != "type";
+            let (old, new) = (shown(old, hidden), shown(new, hidden));
+            found.push(format!("{path}: {old} → {new}"));
+        }
+    }
+}
+
+/// A value in a few characters.
+fn shown(value: Option<&Value>, hidden: bool) -> String {
+    let Some(value) = value else { return "–".to_owned() };
+    if hidden {
+        return "(…)".to_owned();
+    }
+    let text = match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => serde_json::to_string(value).unwrap_or_default(),
+    };
+    let mut short: String = text.chars().take(MOST_VALUE_CHARS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short.replace('\n', "⏎")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn differing_fields_are_told_by_path() {
+        let old = json(r#"{"spec":{"replicas":1,"c":[{"image":"a:1"}],"gone":true}}"#);
+        let new = json(r#"{"spec":{"replicas":2,"c":[{"image":"a:2"}],"new":"x"}}"#);
+        assert_eq!(
+            differences(&old, &new),
+            ["spec.replicas: 1 → 2", "spec.c[0].image: a:1 → a:2", "spec.new: – → x", "spec.gone: true → –"]
+        );
+    }
+
+    #[test]
+    fn what_a_secret_holds_is_not_told() {
+        let old = json(r#"{"kind":"Secret","data":{"key":"aHVudGVyMg=="}}"#);
+        let new = json(r#"{"kind":"Secret","data":{"key":"b3RoZXI="},"stringData":{"key":"hunter2"}}"#);
+        assert_eq!(differences(&old, &new), ["data.key: (…) → (…)", "stringData: – → (…)"]);
+    }
+
+    #[test]
+    fn many_differences_are_counted() {
+        let old = json(r#"{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}"#);
+        let new = json(r#"{"a":2,"b":2,"c":2,"d":2,"e":2,"f":2}"#);
+        assert_eq!(differences(&old, &new).len(), FIELDS_SHOWN + 1);
+        assert_eq!(differences(&old, &new)[FIELDS_SHOWN], "and 2 more");
+    }
+}
