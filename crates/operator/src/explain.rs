@@ -2,25 +2,28 @@
 
 use std::error::Error;
 
-/// The error and its causes, each said once.
+/// The error and its causes, each said once. A server's refusal is the last: what lies below only spells it out.
 pub fn explain(error: &(dyn Error + 'static)) -> String {
-    let mut text = own_words(error);
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = own_words(cause);
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(current) = next {
+        let refusal = refusal(current);
+        let words = refusal.map_or_else(|| current.to_string(), str::to_owned);
         if !text.contains(&words) {
-            text.push_str(": ");
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
             text.push_str(&words);
         }
-        source = cause.source();
+        next = if refusal.is_some() { None } else { current.source() };
     }
     text
 }
 
-fn own_words(error: &(dyn Error + 'static)) -> String {
-    match error.downcast_ref::<kube::Error>() {
-        Some(kube::Error::Api(status)) if !status.message.is_empty() => status.message.clone(),
-        _ => error.to_string(),
+fn refusal<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a str> {
+    match error.downcast_ref::<kube::Error>()? {
+        kube::Error::Api(status) if !status.message.is_empty() => Some(&status.message),
+        _ => None,
     }
 }
 
