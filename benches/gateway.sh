@@ -76,10 +76,10 @@ nginx_worker=$(cat "/proc/$nginx_pid/task/$nginx_pid/children" | tr -d ' ')
 # User and system time of a process in clock ticks.
 ticks() { awk '{ print $14, $15 }' "/proc/$1/stat"; }
 
-measure() { # name pid port
+measure() { # name pid port [wrk options]
   local before after requests errors
   before=$(ticks "$2")
-  taskset -c 1 wrk -t1 -c"$connections" -d"${seconds}s" --latency "http://127.0.0.1:$3/" >"$work/wrk.txt"
+  taskset -c 1 wrk -t1 -c"$connections" -d"${seconds}s" --latency "${@:4}" "http://127.0.0.1:$3/" >"$work/wrk.txt"
   after=$(ticks "$2")
   requests=$(awk '/requests in/ { print $1 }' "$work/wrk.txt")
   errors=$(grep -c -E 'Socket errors|Non-2xx' "$work/wrk.txt" || true)
@@ -91,6 +91,7 @@ measure warm-up "$gantry_pid" "$gantry_port"
 for _ in $(seq "$rounds"); do
   measure nginx "$nginx_worker" "$nginx_port"
   measure gantry "$gantry_pid" "$gantry_port"
+  measure guarded "$gantry_pid" "$gantry_port" -H "Host: guarded.test" -H "apikey: secret"
 done
 
 python3 - "$work/results" "$seconds" "$(getconf CLK_TCK)" "$gantry_pid" "$nginx_worker" <<'PY'
@@ -104,13 +105,15 @@ for line in open(path):
     rows.setdefault(name, []).append((user, user + system, float(requests) / seconds, int(errors), p99))
 def spread(values): return f"{statistics.median(values):7.2f} ({min(values):.2f}-{max(values):.2f})"
 print(f"{'proxy':<8} {'user us/request':<24} {'total us/request':<24} {'requests/s':<28} p99")
-for name in ("nginx", "gantry"):
+for name in ("nginx", "gantry", "guarded"):
     user, total, rate, errors, p99 = zip(*rows[name])
     print(f"{name:<8} {spread(user):<24} {spread(total):<24} {spread(rate):<28} {p99[len(p99) // 2]}")
     if any(errors): print(f"{name}: errors in {sum(1 for e in errors if e)} rounds")
 for column, what in ((0, "user"), (1, "total")):
     ratios = sorted(g[column] / n[column] for g, n in zip(rows["gantry"], rows["nginx"]))
     print(f"{what} CPU per request, gantry / nginx: {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})")
+    ratios = sorted(g[column] / p[column] for g, p in zip(rows["guarded"], rows["gantry"]))
+    print(f"{what} CPU per request, with key-auth and rate-limiting / without: {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})")
 for name, pid in (("gantry", sys.argv[4]), ("nginx", sys.argv[5])):
     rss = next(line for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS"))
     print(f"{name} resident: {int(rss.split()[1]) / 1024:.1f} MB")

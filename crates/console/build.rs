@@ -7,10 +7,11 @@ use std::process::Command;
 use std::{env, fs, io};
 
 const SOURCES: [&str; 4] = ["package.json", "package-lock.json", "tsconfig.json", "build.mjs"];
-const FILES: [(&str, &str); 3] = [
-    ("index.html", "text/html; charset=utf-8"),
-    ("app.js", "text/javascript; charset=utf-8"),
-    ("app.css", "text/css; charset=utf-8"),
+/// What the build leaves of a page, by the end of its name.
+const KINDS: [(&str, &str); 3] = [
+    ("html", "text/html; charset=utf-8"),
+    ("js", "text/javascript; charset=utf-8"),
+    ("css", "text/css; charset=utf-8"),
 ];
 
 fn main() -> io::Result<()> {
@@ -42,6 +43,8 @@ fn build(ui: &Path, work: &Path) -> Result<PathBuf, String> {
         fs::copy(ui.join(file), work.join(file)).map_err(|error| format!("{file}: {error}"))?;
     }
     let _ = fs::remove_dir_all(work.join("src"));
+    // Names of parts change with their content: old ones would be embedded too.
+    let _ = fs::remove_dir_all(work.join("dist"));
     copy_folder(&ui.join("src"), &work.join("src")).map_err(problem)?;
     if !fresh {
         let mut npm = Command::new("npm");
@@ -83,31 +86,43 @@ fn listing(dist: Option<&Path>, out: &Path) -> io::Result<String> {
     let mut list = String::from("pub(crate) const ASSETS: &[Asset] = &[\n");
     match dist {
         Some(dist) => {
-            for (name, content_type) in FILES {
-                list.push_str(&entry(
-                    name,
-                    content_type,
-                    &dist.join(name),
-                    Some(&dist.join(format!("{name}.gz"))),
-                )?);
+            let first = fs::read_to_string(dist.join("first.txt"))?;
+            let mut names: Vec<String> = fs::read_dir(dist)?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<io::Result<_>>()?;
+            names.sort();
+            for name in &names {
+                let Some((_, content_type)) =
+                    KINDS.iter().find(|(end, _)| name.rsplit('.').next() == Some(end))
+                else {
+                    continue;
+                };
+                let is_first = first.lines().any(|line| line == name);
+                let gzip = dist.join(format!("{name}.gz"));
+                list.push_str(&entry(name, content_type, &dist.join(name), Some(&gzip), is_first)?);
             }
         }
         None => {
             let page = out.join("absent.html");
             fs::write(&page, ABSENT)?;
-            let (name, content_type) = FILES[0];
-            list.push_str(&entry(name, content_type, &page, None)?);
+            list.push_str(&entry("index.html", KINDS[0].1, &page, None, true)?);
         }
     }
     list.push_str("];\n");
     Ok(list)
 }
 
-fn entry(name: &str, content_type: &str, plain: &Path, gzip: Option<&Path>) -> io::Result<String> {
+fn entry(
+    name: &str,
+    content_type: &str,
+    plain: &Path,
+    gzip: Option<&Path>,
+    first: bool,
+) -> io::Result<String> {
     let tag = fnv(&fs::read(plain)?);
     let gzip = gzip.map_or_else(|| "&[]".to_owned(), |path| format!("include_bytes!({path:?})"));
     Ok(format!(
-        "    Asset {{ path: \"/{name}\", content_type: {content_type:?}, plain: include_bytes!({plain:?}), gzip: {gzip}, etag: \"\\\"{tag:016x}\\\"\" }},\n"
+        "    Asset {{ path: \"/{name}\", content_type: {content_type:?}, plain: include_bytes!({plain:?}), gzip: {gzip}, first: {first}, etag: \"\\\"{tag:016x}\\\"\" }},\n"
     ))
 }
 

@@ -2,8 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cel;
+pub mod fields;
 pub mod from_yaml;
 pub mod json_patch;
+pub mod managed_fields;
 pub mod merge_patch;
 pub mod names;
 pub mod protobuf;
@@ -11,6 +14,7 @@ pub mod quantity;
 pub mod selector;
 pub mod strategic_merge;
 pub mod strategic_patch;
+pub mod structural;
 pub mod time;
 pub mod types;
 pub mod value;

@@ -89,15 +89,35 @@ fn merge_map<S: MergeSchema>(target: &mut Map, patch: &Map, schema: &S, of: &S::
             continue;
         }
         let (rule, field_type) = schema.field(of, key);
+        let key_name = rule.merge_key.as_deref();
+        let before = target.get(key).and_then(Value::as_array).into_iter().flatten();
+        let server: Vec<Value> = match (rule.merge, &value.kind) {
+            (true, Kind::Array(_)) => before.filter_map(|item| identity(item, key_name)).collect(),
+            _ => Vec::new(),
+        };
         merge_field(target, key, value, &rule, schema, &field_type)?;
+        if let (true, Kind::Array(patched)) = (rule.merge, &value.kind)
+            && !patched.iter().any(|item| item.str_at(&[PATCH]) == Some("replace"))
+            && let Some(items) = target.get_mut(key).and_then(Value::as_array_mut)
+        {
+            let order = match patch.get(&format!("{SET_ORDER}{key}")) {
+                Some(order) => order.as_array().ok_or(Error::Malformed("$setElementOrder is a list"))?,
+                None => patched,
+            };
+            sort_by_order(items, order, &server, key_name);
+        }
     }
     // Orders also hold for lists that this patch does not change otherwise.
     for (key, order) in patch.iter() {
-        let Some(field) = key.strip_prefix(SET_ORDER) else { continue };
+        let Some(field) = key.strip_prefix(SET_ORDER).filter(|field| !patch.contains_key(field)) else {
+            continue;
+        };
         let (rule, _) = schema.field(of, field);
         let order = order.as_array().ok_or(Error::Malformed("$setElementOrder is a list"))?;
         if let Some(items) = target.get_mut(field).and_then(Value::as_array_mut) {
-            sort_by_order(items, order, rule.merge_key.as_deref());
+            let key = rule.merge_key.as_deref();
+            let server: Vec<Value> = items.iter().filter_map(|item| identity(item, key)).collect();
+            sort_by_order(items, order, &server, key);
         }
     }
     Ok(())
@@ -185,40 +205,37 @@ fn delete_scalars(target: &mut Map, field: &str, values: &Value) -> Result<(), E
 }
 
 /// Elements named by the order come in that order; those it does not name (only the server has them) keep their
-/// place relative to their neighbours.
-fn sort_by_order(items: &mut Vec<Value>, order: &[Value], merge_key: Option<&str>) {
-    let identity = |item: &Value| -> Option<Value> {
-        match merge_key {
-            Some(key) => item.get(key).cloned(),
-            None => Some(item.clone()),
-        }
+/// place before those that they stood before, and otherwise come last.
+fn sort_by_order(items: &mut Vec<Value>, order: &[Value], server: &[Value], merge_key: Option<&str>) {
+    let wanted: Vec<Value> = order.iter().filter_map(|item| identity(item, merge_key)).collect();
+    let place = |ids: &[Value], item: &Value| {
+        let id = identity(item, merge_key)?;
+        ids.iter().position(|other| *other == id)
     };
-    let wanted: Vec<Value> = order.iter().filter_map(identity).collect();
-    let rank = |item: &Value| identity(item).and_then(|id| wanted.iter().position(|other| *other == id));
-    let before = std::mem::take(items);
-    let mut named: Vec<(usize, Value)> = Vec::new();
-    let mut unnamed: Vec<(usize, Value)> = Vec::new();
-    for (index, item) in before.into_iter().enumerate() {
-        match rank(&item) {
-            Some(place) => named.push((place, item)),
-            None => unnamed.push((index, item)),
-        }
-    }
-    named.sort_by_key(|(place, _)| *place);
-    let mut named = named.into_iter().map(|(_, item)| item);
+    let (mut named, unnamed): (Vec<Value>, Vec<Value>) =
+        std::mem::take(items).into_iter().partition(|item| place(&wanted, item).is_some());
+    named.sort_by_key(|item| place(&wanted, item));
+    let mut named = named.into_iter().peekable();
     let mut unnamed = unnamed.into_iter().peekable();
-    let mut index = 0;
     loop {
-        if unnamed.peek().is_some_and(|(original, _)| *original <= index) {
-            items.extend(unnamed.next().map(|(_, item)| item));
-        } else if let Some(item) = named.next() {
-            items.push(item);
-        } else if let Some((_, item)) = unnamed.next() {
-            items.push(item);
-        } else {
-            break;
-        }
-        index += 1;
+        let server_first = match (unnamed.peek(), named.peek()) {
+            (None, None) => return,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some(only), Some(next)) => match (place(server, only), place(server, next)) {
+                (Some(only), Some(next)) => only < next,
+                _ => false,
+            },
+        };
+        items.extend(if server_first { unnamed.next() } else { named.next() });
+    }
+}
+
+/// What tells an element of a merging list from the others.
+fn identity(item: &Value, merge_key: Option<&str>) -> Option<Value> {
+    match merge_key {
+        Some(key) => item.get(key).cloned(),
+        None => Some(item.clone()),
     }
 }
 
@@ -282,7 +299,7 @@ mod tests {
             (
                 r#"{"containers":[{"name":"a","image":"1"}]}"#,
                 r#"{"containers":[{"name":"b"},{"name":"a","image":"2"}]}"#,
-                r#"{"containers":[{"name":"a","image":"2"},{"name":"b"}]}"#,
+                r#"{"containers":[{"name":"b"},{"name":"a","image":"2"}]}"#,
             ),
             (
                 r#"{"containers":[{"name":"a"},{"name":"b"}]}"#,
@@ -295,7 +312,7 @@ mod tests {
                 r#"{"containers":[{"name":"z"}]}"#,
             ),
             (r#"{"args":["a"]}"#, r#"{"args":["b"]}"#, r#"{"args":["b"]}"#),
-            (r#"{"finalizers":["a"]}"#, r#"{"finalizers":["b","a"]}"#, r#"{"finalizers":["a","b"]}"#),
+            (r#"{"finalizers":["a"]}"#, r#"{"finalizers":["b","a"]}"#, r#"{"finalizers":["b","a"]}"#),
             (
                 r#"{"finalizers":["a","b"]}"#,
                 r#"{"$deleteFromPrimitiveList/finalizers":["a"]}"#,
@@ -307,7 +324,7 @@ mod tests {
             (
                 r#"{"containers":[{"name":"a"},{"name":"srv"},{"name":"b"}]}"#,
                 r#"{"$setElementOrder/containers":[{"name":"b"},{"name":"a"}],"containers":[{"name":"b","x":1}]}"#,
-                r#"{"containers":[{"name":"b","x":1},{"name":"srv"},{"name":"a"}]}"#,
+                r#"{"containers":[{"name":"srv"},{"name":"b","x":1},{"name":"a"}]}"#,
             ),
         ] {
             assert_eq!(run(target, patch).as_deref(), Ok(expected), "{patch}");

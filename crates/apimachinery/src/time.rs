@@ -14,6 +14,11 @@ pub fn format_micro_time(unix_us: i64) -> String {
 
 /// Milliseconds since the Unix epoch for an RFC 3339 text with any fraction and offset; `None` if it is not one.
 pub fn parse_time(text: &str) -> Option<i64> {
+    Some(parse_micro_time(text)?.div_euclid(1000))
+}
+
+/// The same in microseconds.
+pub fn parse_micro_time(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     if !text.is_ascii() || bytes.len() < 20 || !matches!(bytes[10], b'T' | b't') {
         return None;
@@ -34,14 +39,14 @@ pub fn parse_time(text: &str) -> Option<i64> {
         return None;
     }
     let mut rest = &text[19..];
-    let mut millis = 0;
+    let mut micros = 0;
     if let Some(fraction) = rest.strip_prefix('.') {
         let length = fraction.bytes().take_while(u8::is_ascii_digit).count();
         if length == 0 {
             return None;
         }
-        for (place, digit) in fraction.bytes().take(length.min(3)).enumerate() {
-            millis += i64::from(digit - b'0') * [100, 10, 1][place];
+        for (place, digit) in fraction.bytes().take(length.min(6)).enumerate() {
+            micros += i64::from(digit - b'0') * [100_000, 10_000, 1000, 100, 10, 1][place];
         }
         rest = &fraction[length..];
     }
@@ -61,7 +66,7 @@ pub fn parse_time(text: &str) -> Option<i64> {
         }
     };
     let days = days_from_civil(year, month, day);
-    Some((((days * 24 + hour) * 60 + minute - offset_minutes) * 60 + second) * 1000 + millis)
+    Some((((days * 24 + hour) * 60 + minute - offset_minutes) * 60 + second) * 1_000_000 + micros)
 }
 
 fn split(unix_seconds: i64) -> (String, i64) {
@@ -122,6 +127,7 @@ mod tests {
     #[test]
     fn offsets_and_fractions() {
         assert_eq!(parse_time("1970-01-01T01:00:00.25+01:00"), Some(250));
+        assert_eq!(parse_micro_time("1970-01-01T00:00:01.000001Z"), Some(1_000_001));
         for bad in [
             "",
             "1970-01-01",

@@ -43,8 +43,8 @@ pub enum Topology {
     Default,
     Atomic,
     Set,
-    /// A list of maps told apart by these keys.
-    Keyed(Vec<&'static str>),
+    /// A list of maps told apart by these keys, each with its default where it has one.
+    Keyed(Vec<(&'static str, Option<&'static str>)>),
 }
 
 #[derive(Clone, Debug)]
@@ -52,11 +52,13 @@ pub struct Field {
     pub name: &'static str,
     /// Number in protobuf; 0 where it has none.
     pub number: u32,
-    /// Number of the message that the field stands in, where Go embeds one; 0 otherwise.
-    pub outer_number: u32,
+    /// Numbers of the messages that the field stands in, where Go embeds them, from the outside; 0 for none.
+    pub outer: [u32; 2],
     pub kind: FieldType,
     /// Written by Kubernetes even if it is empty.
     pub required: bool,
+    /// An object or list that Kubernetes has in every object, empty or not.
+    pub always: bool,
     pub topology: Topology,
 }
 
@@ -66,6 +68,7 @@ struct TypeInfo {
     fields: Vec<Field>,
     by_name: HashMap<&'static str, usize>,
     is_kind: bool,
+    atomic: bool,
 }
 
 pub struct Types {
@@ -92,20 +95,31 @@ impl Types {
                     types.types[usize::from(id.0)].is_kind = true;
                     types.kinds.insert((group, version, kind), id);
                 }
-                ["type", name] => current = Some(types.id(name)),
+                ["type", name, ref flags @ ..] => {
+                    let id = types.id(name);
+                    types.types[usize::from(id.0)].atomic = flags.first() == Some(&"atomic");
+                    current = Some(id);
+                }
                 ["field", name, number, kind, ref flags @ ..] => {
                     let Some(owner) = current else { continue };
                     let flags = flags.first().copied().unwrap_or_default();
-                    let (outer, inner) = number.split_once('.').unwrap_or(("0", number));
+                    let numbers: Vec<u32> = number.split('.').map(|part| part.parse().unwrap_or(0)).collect();
+                    let (outer, number) = match numbers[..] {
+                        [first, second, number] => ([first, second], number),
+                        [first, number] => ([first, 0], number),
+                        _ => ([0, 0], numbers[0]),
+                    };
                     let field = Field {
                         name,
-                        number: inner.parse().unwrap_or(0),
-                        outer_number: outer.parse().unwrap_or(0),
+                        number,
+                        outer,
                         kind: types.field_type(kind),
                         required: flags.starts_with('!'),
+                        always: false,
                         topology: topology(flags.trim_start_matches('!')),
                     };
                     let info = &mut types.types[usize::from(owner.0)];
+                    let field = Field { always: is_always_there(info.name, &field), ..field };
                     info.by_name.insert(name, info.fields.len());
                     info.fields.push(field);
                 }
@@ -120,7 +134,13 @@ impl Types {
             return *id;
         }
         let id = TypeId(self.types.len() as u16);
-        self.types.push(TypeInfo { name, fields: Vec::new(), by_name: HashMap::new(), is_kind: false });
+        self.types.push(TypeInfo {
+            name,
+            fields: Vec::new(),
+            by_name: HashMap::new(),
+            is_kind: false,
+            atomic: false,
+        });
         self.by_name.insert(name, id);
         id
     }
@@ -154,8 +174,13 @@ impl Types {
         self.kinds.get(&(group, version, kind)).copied()
     }
 
-    fn is_kind(&self, of: TypeId) -> bool {
+    pub fn is_kind(&self, of: TypeId) -> bool {
         self.types.get(usize::from(of.0)).is_some_and(|info| info.is_kind)
+    }
+
+    /// Whether an object of the type belongs to its owners as a whole.
+    pub fn is_atomic(&self, of: TypeId) -> bool {
+        self.types.get(usize::from(of.0)).is_some_and(|info| info.atomic)
     }
 
     /// A type by its name in the table, such as `core.v1.PodSpec`.
@@ -172,9 +197,36 @@ impl Types {
         info.fields.get(*info.by_name.get(name)?)
     }
 
+    /// Every kind of the table: group, version, kind and type.
+    pub fn kinds(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str, TypeId)> {
+        self.kinds.iter().map(|((group, version, kind), of)| (*group, *version, *kind, *of))
+    }
+
+    /// The type's name in the table.
+    pub fn name(&self, of: TypeId) -> &'static str {
+        self.types.get(usize::from(of.0)).map(|info| info.name).unwrap_or_default()
+    }
+
     /// The last part of the type's name: what Go calls it.
     pub fn short_name(&self, of: TypeId) -> &str {
         self.types.get(usize::from(of.0)).and_then(|info| info.name.rsplit('.').next()).unwrap_or_default()
+    }
+}
+
+/// What Go holds by value: it cannot be absent, so nobody adds it.
+fn is_always_there(owner: &str, field: &Field) -> bool {
+    match &field.kind {
+        FieldType::List(_) => field.required,
+        FieldType::Object(_) if field.required => true,
+        FieldType::Object(_) => match field.name {
+            "metadata" | "spec" | "status" | "strategy" | "updateStrategy" | "loadBalancer" | "state"
+            | "lastState" | "nodeInfo" | "daemonEndpoints" | "kubeletEndpoint" | "jobTemplate" => true,
+            "resources" => owner != "core.v1.PodSpec",
+            "template" => owner != "core.v1.ReplicationControllerSpec",
+            "source" => owner == "core.v1.Event",
+            _ => false,
+        },
+        _ => false,
     }
 }
 
@@ -183,7 +235,13 @@ fn topology(flags: &'static str) -> Topology {
         "set" => Topology::Set,
         "atomic" => Topology::Atomic,
         _ => match flags.strip_prefix("map=") {
-            Some(keys) => Topology::Keyed(keys.split(',').collect()),
+            Some(keys) => {
+                let key = |text: &'static str| match text.split_once(':') {
+                    Some((name, default)) => (name, Some(default)),
+                    None => (text, None),
+                };
+                Topology::Keyed(keys.split(',').map(key).collect())
+            }
             None => Topology::Default,
         },
     }

@@ -12,6 +12,7 @@ use crate::doors::UserInfo;
 use crate::response;
 use crate::service::{ApiService, BoxError, ResponseBody};
 use crate::status::Failure;
+use crate::tokens;
 
 const AUTHENTICATED: &str = "system:authenticated";
 
@@ -101,6 +102,17 @@ impl AuthenticatedService {
     }
 }
 
+impl AuthenticatedService {
+    /// The service account whose token the request shows.
+    fn by_account_token(&self, headers: &HeaderMap) -> Option<UserInfo> {
+        let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?.trim();
+        let server = &self.service.server;
+        let now_seconds = server.clock.now_ms().div_euclid(1000);
+        let (user, audiences) = server.tokens.verify(token, &server.store, now_seconds)?;
+        audiences.iter().any(|audience| audience == tokens::ISSUER).then_some(user)
+    }
+}
+
 impl<B> tower::Service<Request<B>> for AuthenticatedService
 where
     B: http_body::Body + Send + 'static,
@@ -122,7 +134,13 @@ where
                 request.extensions_mut().insert(user);
                 self.service.call(request)
             }
-            Err(failure) => Box::pin(std::future::ready(Ok(response::failure(&failure)))),
+            Err(failure) => match self.by_account_token(request.headers()) {
+                Some(user) => {
+                    request.extensions_mut().insert(user);
+                    self.service.call(request)
+                }
+                None => Box::pin(std::future::ready(Ok(response::failure(&failure)))),
+            },
         }
     }
 }

@@ -6,6 +6,7 @@ use gantry_apimachinery::Value;
 use http::{Method, Request};
 
 use crate::doors::UserInfo;
+use crate::rbac;
 use crate::rest;
 use crate::server::Inner;
 use crate::status::Failure;
@@ -16,6 +17,10 @@ pub(crate) async fn create_system_objects(server: &Arc<Inner>) -> Result<(), Fai
     for name in NAMESPACES {
         let body = format!(r#"{{"apiVersion":"v1","kind":"Namespace","metadata":{{"name":"{name}"}}}}"#);
         create(server, "/api/v1/namespaces", body).await?;
+    }
+    for (resource, object) in rbac::default_objects() {
+        let body = serde_json::to_string(&object).map_err(Failure::internal)?;
+        create(server, &format!("/apis/rbac.authorization.k8s.io/v1/{resource}"), body).await?;
     }
     let address = server.addresses.range.first();
     let service = format!(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gantry_apimachinery::structural::{self, Structural};
 use gantry_apimachinery::value::SmolStr;
 use gantry_apimachinery::{Value, time};
 
@@ -16,15 +17,24 @@ pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// Makes the registry anew from what is stored and what is aggregated.
 pub(crate) fn load(server: &Arc<Inner>) {
     let (definitions, _) = server.store.list(COLLECTION, None, None, usize::MAX, |_| true);
-    let mut registry = Registry::built_in();
+    let before = server.registry.load();
     let mut resources = Vec::new();
     for definition in &definitions.objects {
-        resources.extend(resources_of(&definition.value()).into_iter().map(Arc::new));
+        // What has not changed is not read again.
+        let known = before.of_definition(&definition.key.name, definition.revision);
+        if known.is_empty() {
+            let read = resources_of(&definition.value(), definition.revision);
+            resources.extend(read.into_iter().map(Arc::new));
+        } else {
+            resources.extend(known);
+        }
     }
+    let mut registry = Registry::built_in();
     for api in server.aggregated.read().iter() {
         resources.extend(api.resources());
     }
     registry = registry.with(resources);
+    server.documents.keep_served(&registry);
     server.registry.store(Arc::new(registry));
 }
 
@@ -41,8 +51,8 @@ pub(crate) fn after_write(server: &Arc<Inner>, collection: &str, object: &Object
     }
 }
 
-/// The resources that a definition declares: one for each served version.
-pub(crate) fn resources_of(definition: &Value) -> Vec<Resource> {
+/// The resources that a revision of a definition declares: one for each served version.
+pub(crate) fn resources_of(definition: &Value, revision: u64) -> Vec<Resource> {
     let text = |path: &[&str]| SmolStr::new(definition.str_at(path).unwrap_or_default());
     let group = text(&["spec", "group"]);
     let plural = text(&["spec", "names", "plural"]);
@@ -75,6 +85,7 @@ pub(crate) fn resources_of(definition: &Value) -> Vec<Resource> {
         .into_iter()
         .map(|version| {
             let name = version.str_at(&["name"]).unwrap_or_default();
+            let schema = version.at(&["schema", "openAPIV3Schema"]);
             Resource {
                 group: group.clone(),
                 version: name.into(),
@@ -93,6 +104,9 @@ pub(crate) fn resources_of(definition: &Value) -> Vec<Resource> {
                     definition: text(&["metadata", "name"]),
                     scale: version.at(&["subresources", "scale"]).map(scale_paths),
                     columns: columns(version),
+                    schema: schema.and_then(|schema| Structural::parse(schema).ok()).map(Arc::new),
+                    published: schema.cloned().map(Arc::new),
+                    revision,
                 })),
             }
         })
@@ -223,6 +237,16 @@ pub(crate) fn prepare(definition: &mut Value, now_ms: i64, creating: bool) {
         ]
         .into();
     }
+}
+
+/// What a definition asks for that this server does not do, so that nobody relies on it.
+pub(crate) fn rule_warnings(definition: &Value) -> Vec<String> {
+    let versions = definition.at(&["spec", "versions"]).and_then(Value::as_array);
+    let schemas =
+        versions.into_iter().flatten().filter_map(|version| version.at(&["schema", "openAPIV3Schema"]));
+    let parsed = schemas.filter_map(|schema| Structural::parse(schema).ok());
+    let rules = parsed.flat_map(|schema| structural::unsupported(&schema));
+    rules.map(|(path, why)| format!("the validation rule of {path} is not evaluated: {why}")).collect()
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(crate) async fn remove_objects(server: &Arc<Inner>, name: &str) {
         if value.at(&["metadata", "deletionTimestamp"]).is_none() || !held {
             return;
         }
-        let resources = crd::resources_of(&value);
+        let resources = crd::resources_of(&value, 0);
         let Some(resource) = resources.first() else { return };
         let (listing, _) = server.store.list(&resource.collection, None, None, usize::MAX, |_| true);
         if !listing.objects.is_empty() {

@@ -1,5 +1,6 @@
 //! Doors that others implement: what runs pods, and API groups that are computed instead of stored.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -68,6 +69,21 @@ pub trait NodeProxy: Send + Sync {
 
     /// `nodes/NAME/proxy/PATH`.
     async fn node(&self, node: &str, path: &str, request: Request<Bytes>) -> Response<ResponseBody>;
+}
+
+/// What a type is for, in words.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TypeDoc {
+    pub text: String,
+    /// By the fields' JSON names.
+    pub fields: HashMap<String, String>,
+}
+
+/// Where the words about built-in types come from, for `kubectl explain` and the headings of tables.
+pub trait TypeDocs: Send + Sync {
+    /// All types that the kinds of a group and version are made of, by their published names
+    /// (`io.k8s.api.apps.v1.Deployment`).
+    fn of_group_version(&self, group: &str, version: &str) -> HashMap<String, TypeDoc>;
 }
 
 /// An API group that is served by someone else in this process, such as `metrics.k8s.io`.

@@ -15,6 +15,7 @@ mod discovery;
 mod doors;
 mod duplicates;
 mod go_json;
+mod impersonation;
 mod kinds;
 mod merge_schema;
 mod negotiate;
@@ -23,6 +24,7 @@ mod path;
 pub mod pki;
 mod query;
 mod random;
+mod rbac;
 mod resources;
 mod response;
 mod rest;
@@ -31,12 +33,13 @@ mod service;
 mod status;
 pub mod store;
 mod table;
+mod tokens;
 mod validate;
 mod yaml;
 
 pub use addresses::AddressRange;
 pub use auth::{AuthenticatedService, Authenticator};
-pub use doors::{AggregatedApi, NodeProxy, PodRequest, UserInfo};
+pub use doors::{AggregatedApi, NodeProxy, PodRequest, TypeDoc, TypeDocs, UserInfo};
 pub use resources::{Resource, Subresource, Verbs};
 pub use response::{
     failure as failure_response, json_bytes, stream as stream_response, text as text_response,
@@ -44,3 +47,4 @@ pub use response::{
 pub use server::{ApiServer, Config, Limits, OpenError};
 pub use service::{ApiService, BoxError, ResponseBody, full};
 pub use status::{About, Cause, Details, Failure, FieldError};
+pub use tokens::TokenError;

@@ -13,6 +13,8 @@ pub(crate) enum Shape {
 pub(crate) enum Format {
     Json,
     Yaml,
+    /// Only of built-in kinds.
+    Protobuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +25,14 @@ pub(crate) struct Accepted {
 }
 
 /// The first form in `accept` that we can make; `None` if there is none.
-pub(crate) fn accepted(accept: Option<&str>, pretty: bool) -> Option<Accepted> {
+pub(crate) fn accepted(accept: Option<&str>, pretty: bool, protobuf: bool) -> Option<Accepted> {
     let accept = accept.map(str::trim).filter(|accept| !accept.is_empty()).unwrap_or("*/*");
     accept.split(',').find_map(|clause| {
         let (media_type, parameters) = split_parameters(clause);
         let format = match media_type {
             "application/json" | "*/*" | "application/*" => Format::Json,
             "application/yaml" => Format::Yaml,
+            "application/vnd.kubernetes.protobuf" if protobuf => Format::Protobuf,
             _ => return None,
         };
         let parameter = |name: &str| parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
@@ -42,6 +45,9 @@ pub(crate) fn accepted(accept: Option<&str>, pretty: bool) -> Option<Accepted> {
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Shape::Metadata,
             Some(_) => return None,
         };
+        if format == Format::Protobuf && shape == Shape::Table {
+            return None;
+        }
         Some(Accepted { shape, format, pretty })
     })
 }
@@ -79,13 +85,18 @@ mod tests {
 
     #[test]
     fn the_first_form_we_can_make_wins() {
-        let shape = |accept| accepted(Some(accept), false).map(|accepted| (accepted.shape, accepted.format));
+        let shape =
+            |accept| accepted(Some(accept), false, true).map(|accepted| (accepted.shape, accepted.format));
         assert_eq!(
             shape("application/json;as=Table;v=v1;g=meta.k8s.io,application/json"),
             Some((Shape::Table, Format::Json))
         );
         assert_eq!(
             shape("application/vnd.kubernetes.protobuf,application/json"),
+            Some((Shape::Object, Format::Protobuf))
+        );
+        assert_eq!(
+            shape("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json"),
             Some((Shape::Object, Format::Json))
         );
         assert_eq!(
@@ -97,7 +108,7 @@ mod tests {
             Some((Shape::Metadata, Format::Json))
         );
         assert_eq!(shape("text/html"), None);
-        assert_eq!(accepted(None, false).map(|accepted| accepted.shape), Some(Shape::Object));
+        assert_eq!(accepted(None, false, true).map(|accepted| accepted.shape), Some(Shape::Object));
         assert!(wants_aggregated_discovery(Some(
             "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
         )));

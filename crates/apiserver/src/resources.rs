@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use gantry_apimachinery::Value;
+use gantry_apimachinery::structural::Structural;
 use gantry_apimachinery::value::SmolStr;
 
 use crate::status::About;
@@ -97,6 +99,12 @@ pub struct Custom {
     pub definition: SmolStr,
     pub scale: Option<ScalePaths>,
     pub columns: Vec<PrinterColumn>,
+    /// What the version's schema says; `None` for one that says nothing.
+    pub schema: Option<Arc<Structural>>,
+    /// The same as it was written, for the published documents.
+    pub published: Option<Arc<Value>>,
+    /// The revision of the definition that this was read from.
+    pub revision: u64,
 }
 
 /// Field names from the object's root.
@@ -258,6 +266,19 @@ impl Registry {
 
     pub(crate) fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.by_path.get(&(group.into(), version.into(), plural.into()))
+    }
+
+    /// The resources that a revision of a definition declared.
+    pub(crate) fn of_definition(&self, name: &str, revision: u64) -> Vec<Arc<Resource>> {
+        let all = self.group_versions.iter().flat_map(|group_version| &group_version.resources);
+        all.filter(|resource| {
+            resource
+                .custom
+                .as_ref()
+                .is_some_and(|custom| custom.definition == name && custom.revision == revision)
+        })
+        .cloned()
+        .collect()
     }
 
     pub(crate) fn group_version(&self, group: &str, version: &str) -> Option<&GroupVersion> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::Stream;
 use futures::TryStreamExt;
-use gantry_apimachinery::Value;
+use gantry_apimachinery::{Value, protobuf};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -14,6 +14,7 @@ use crate::status::Failure;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/vnd.kubernetes.protobuf");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 fn build(code: u16, content_type: HeaderValue, body: ResponseBody) -> Response<ResponseBody> {
@@ -50,6 +51,13 @@ pub(crate) fn negotiated(code: u16, accepted: Accepted, json: Bytes) -> Response
             json_bytes(code, serde_json::to_vec_pretty(&value).unwrap_or_default())
         }
         Format::Json => json_bytes(code, json),
+        Format::Protobuf => {
+            let value: Value = serde_json::from_slice(&json).unwrap_or_default();
+            match protobuf::encode(&value) {
+                Some(body) => build(code, PROTOBUF, full(body)),
+                None => json_bytes(code, json),
+            }
+        }
         Format::Yaml => {
             let value: Value = serde_json::from_slice(&json).unwrap_or_default();
             build(code, YAML, full(crate::yaml::emit(&value)))

@@ -11,11 +11,14 @@ use parking_lot::RwLock;
 use crate::addresses::{AddressRange, Addresses};
 use crate::auth::{AuthenticatedService, Authenticator};
 use crate::crd;
-use crate::doors::{AggregatedApi, NodeProxy, UserInfo};
+use crate::doors::{AggregatedApi, NodeProxy, TypeDocs, UserInfo};
+use crate::openapi::Documents;
 use crate::random::Random;
+use crate::rbac::Authorizer;
 use crate::resources::Registry;
 use crate::service::ApiService;
 use crate::store::{self, Store};
+use crate::tokens::{Issuer, TokenError};
 
 /// How a server is to be opened.
 pub struct Config {
@@ -66,6 +69,8 @@ impl Config {
 pub enum OpenError {
     #[error("opening the object store: {0}")]
     Store(#[from] store::log::Error),
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
     #[error("creating what every cluster has: {0}")]
     Bootstrap(String),
 }
@@ -83,8 +88,12 @@ pub(crate) struct Inner {
     pub(crate) random: Random,
     pub(crate) limits: Limits,
     pub(crate) addresses: Addresses,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) tokens: Issuer,
     pub(crate) node_proxy: RwLock<Option<Arc<dyn NodeProxy>>>,
     pub(crate) aggregated: RwLock<Vec<Arc<dyn AggregatedApi>>>,
+    pub(crate) type_docs: RwLock<Option<Arc<dyn TypeDocs>>>,
+    pub(crate) documents: Documents,
     pub(crate) product_version: String,
 }
 
@@ -95,6 +104,7 @@ impl ApiServer {
             Some(folder) => Store::open(&folder.join("objects"))?,
             None => Store::ephemeral(),
         };
+        let tokens = Issuer::open(config.data_dir.as_deref())?;
         let seed = config.seed ^ store.revision().rotate_left(32) ^ config.clock.now_ms() as u64;
         let addresses = Addresses::new(config.service_cidr, &store);
         let inner = Arc::new(Inner {
@@ -104,8 +114,12 @@ impl ApiServer {
             random: Random::new(seed),
             limits: config.limits,
             addresses,
+            authorizer: Authorizer::default(),
+            tokens,
             node_proxy: RwLock::new(None),
             aggregated: RwLock::new(Vec::new()),
+            type_docs: RwLock::new(None),
+            documents: Documents::default(),
             product_version: config.product_version,
         });
         crd::load(&inner);
@@ -139,6 +153,11 @@ impl ApiServer {
     /// Where logs, exec and port-forward of pods go. Until it is set they answer 503.
     pub fn set_node_proxy(&self, proxy: Arc<dyn NodeProxy>) {
         *self.inner.node_proxy.write() = Some(proxy);
+    }
+
+    /// Where the words about built-in types come from. Until it is set there are none.
+    pub fn set_type_docs(&self, docs: Arc<dyn TypeDocs>) {
+        *self.inner.type_docs.write() = Some(docs);
     }
 
     /// Serves another API group from now on.

@@ -307,6 +307,15 @@ impl FieldError {
         FieldError::new("FieldValueTooLong", field, "Too long", &format!("may not be more than {max} bytes"))
     }
 
+    pub fn too_many(field: impl Into<String>, found: usize, max: usize) -> FieldError {
+        let title = format!("Too many: {found}");
+        FieldError::new("FieldValueTooMany", field, &title, &format!("must have at most {max} items"))
+    }
+
+    pub fn wrong_type(field: impl Into<String>, value: &Value, detail: &str) -> FieldError {
+        FieldError::new("FieldValueTypeInvalid", field, &format!("Invalid value: {}", shown(value)), detail)
+    }
+
     pub fn not_found(field: impl Into<String>, value: &Value) -> FieldError {
         FieldError::new("FieldValueNotFound", field, &format!("Not found: {}", shown(value)), "")
     }

@@ -7,6 +7,8 @@ pub(crate) struct Asset {
     pub(crate) plain: &'static [u8],
     /// Empty when compression would not help.
     pub(crate) gzip: &'static [u8],
+    /// Loaded with the page, not when a part of it is first used.
+    pub(crate) first: bool,
     /// Quoted, as an ETag is.
     pub(crate) etag: &'static str,
 }
@@ -14,6 +16,9 @@ pub(crate) struct Asset {
 include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 
 pub(crate) fn find(path: &str) -> Option<&'static Asset> {
-    let path = if path == "/" { "/index.html" } else { path };
+    // The page itself reads which dashboard its address names.
+    let is_page =
+        path == "/" || path == "/dashboards" || path.starts_with("/d/") || path.starts_with("/dashboards/");
+    let path = if is_page { "/index.html" } else { path };
     ASSETS.iter().find(|asset| asset.path == path)
 }

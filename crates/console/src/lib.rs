@@ -1,21 +1,23 @@
 //! The web console: one page that shows the loop live, embedded compressed, and the small API behind it.
 //!
-//! The console knows nothing of Kubernetes or of metrics: whoever runs it implements [`Source`]. It only reads; no
-//! request changes anything. The page asks no other host for anything.
+//! The console knows nothing of Kubernetes or of metrics: whoever runs it implements [`Source`]. It only reads, except
+//! that a page can start and stop load where [`LoadControl`] is implemented. The page asks no other host for anything.
 
 #![forbid(unsafe_code)]
 
 mod api;
 mod assets;
+mod load;
 mod model;
 mod service;
 mod stream;
 
+pub use load::{LoadControl, LoadRequest, LoadRun, LoadScenario, LoadThreshold, LoadView, LoadWish};
 pub use model::{
     Address, Chart, ChartQuery, Event, Health, Level, Object, Pod, QueryError, RangeQuery, Route, SeriesData,
     Service, Snapshot, Unit,
 };
-pub use service::{Body, Console};
+pub use service::{Body, Console, Pages};
 
 use std::future::Future;
 use std::pin::Pin;

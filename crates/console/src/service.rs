@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::Source;
 use crate::api::{self, Range};
 use crate::assets::{self, Asset};
+use crate::load::{self, LoadControl};
 use crate::stream::Hub;
 
 pub type Body = BoxBody<Bytes, Infallible>;
@@ -27,6 +28,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 #[derive(Clone)]
 pub struct Console {
     source: Arc<dyn Source>,
+    load: Option<Arc<dyn LoadControl>>,
     hub: Hub,
 }
 
@@ -35,13 +37,19 @@ pub struct Console {
 impl Console {
     /// Must be called within a Tokio runtime only when a page connects to the stream.
     pub fn new(source: Arc<dyn Source>) -> Console {
-        Console { hub: Hub::new(source.clone()), source }
+        Console { hub: Hub::new(source.clone()), source, load: None }
+    }
+
+    /// The page can start, watch and stop load.
+    pub fn with_load(self, load: Arc<dyn LoadControl>) -> Console {
+        Console { load: Some(load), ..self }
     }
 
     /// Bytes that a browser loads to show the page for the first time, compressed.
     pub fn first_load_bytes() -> usize {
         assets::ASSETS
             .iter()
+            .filter(|asset| asset.first)
             .map(|asset| if asset.gzip.is_empty() { asset.plain.len() } else { asset.gzip.len() })
             .sum()
     }
@@ -80,7 +88,44 @@ impl Console {
     }
 }
 
-impl<B> tower::Service<Request<B>> for Console {
+/// The page alone, without anything live behind it: for a server that shows only dashboards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pages;
+
+impl<B> tower::Service<Request<B>> for Pages {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut response = match assets::find(request.uri().path()) {
+            _ if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+                plain(StatusCode::METHOD_NOT_ALLOWED, "the page is only read: GET and HEAD")
+            }
+            Some(asset) => file(asset, request.headers()),
+            None => plain(StatusCode::NOT_FOUND, "no such page; dashboards are at /#/dashboards"),
+        };
+        confine(&mut response);
+        std::future::ready(Ok(response))
+    }
+}
+
+fn confine(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+}
+
+impl<B> tower::Service<Request<B>> for Console
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -90,16 +135,17 @@ impl<B> tower::Service<Request<B>> for Console {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (parts, _) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
         let query = parts.uri.query().map(str::to_owned);
-        let answer = self.clone().answer(parts.method, path, query, parts.headers);
+        let console = self.clone();
         Box::pin(async move {
-            let mut response = answer.await;
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+            let mut response = if path == "/api/load" || path.starts_with("/api/load/") {
+                load::answer(console.load.as_deref(), &parts.method, &path, &parts.headers, body).await
+            } else {
+                console.answer(parts.method, path, query, parts.headers).await
+            };
+            confine(&mut response);
             Ok(response)
         })
     }
@@ -132,7 +178,7 @@ fn file(asset: &'static Asset, headers: &HeaderMap) -> Response<Body> {
     response
 }
 
-fn json(value: &impl Serialize) -> Response<Body> {
+pub(crate) fn json(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(bytes) => {
             let mut response = Response::new(full(Bytes::from(bytes)));
@@ -145,7 +191,7 @@ fn json(value: &impl Serialize) -> Response<Body> {
     }
 }
 
-fn plain(status: StatusCode, text: &str) -> Response<Body> {
+pub(crate) fn plain(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(full(Bytes::from(format!("{text}\n"))));
     *response.status_mut() = status;
     response

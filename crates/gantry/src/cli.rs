@@ -24,8 +24,13 @@ struct Applet {
 const APPLETS: &[Applet] = &[
     Applet { command: gantry_applet_kustomize::command, run: gantry_applet_kustomize::run },
     Applet { command: gantry_applet_prometheus::command, run: gantry_applet_prometheus::run },
+    Applet { command: gantry_applet_grafana::command, run: gantry_applet_grafana::run },
+    Applet { command: gantry_applet_kong::command, run: gantry_applet_kong::run },
     Applet { command: gantry_applet_load::command, run: gantry_applet_load::run },
+    Applet { command: gantry_applet_kopf::command, run: gantry_applet_kopf::run },
+    Applet { command: gantry_applet_locust::command, run: gantry_applet_locust::run },
     Applet { command: gantry_applet_sample_service::command, run: gantry_applet_sample_service::run },
+    Applet { command: gantry_applet_thanos::command, run: gantry_applet_thanos::run },
 ];
 
 /// Runs the command line (program name first) and gives the process' exit code.
@@ -78,7 +83,7 @@ fn command() -> Command {
             "Start here:\n  gantry up examples/shop/overlays/dev     bring a kustomization up on this machine\n  \
              gantry kustomize build DIR               print what an overlay makes\n  \
              gantry prove DIR --scenario FILE         the whole loop as a verdict for CI\n\n\
-             A link to this binary that is named like an applet (kustomize, prometheus) behaves as that tool.",
+             A link to this binary that is named like an applet (kustomize, prometheus, thanos, locust) behaves as that tool.",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)

@@ -1,6 +1,8 @@
 //! A gateway with one route to one target: `proxy LISTEN TARGET [ROUTES]`. What `benches/gateway.sh` measures.
+//!
+//! A request for `guarded.test` meets key-auth (key `secret`) and rate-limiting, others meet no plugin.
 
-use gantry_gateway::entities::{Route, Service, Snapshot, Target, Upstream};
+use gantry_gateway::entities::{Consumer, KeyCredential, Plugin, Route, Service, Snapshot, Target, Upstream};
 use gantry_gateway::{Config, Gateway};
 use std::error::Error;
 
@@ -22,7 +24,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut routes = vec![route("all".into(), "/".into())];
     routes.extend((0..more_routes).map(|i| route(format!("r{i}"), format!("/route/{i}/"))));
+    routes.push(Route { hosts: Some(vec!["guarded.test".into()]), ..route("guarded".into(), "/".into()) });
+    let guard = |name: &str, config| Plugin {
+        id: name.into(),
+        name: name.into(),
+        config,
+        route: Some("guarded".into()),
+        ..Plugin::default()
+    };
     gateway.apply(Snapshot {
+        plugins: vec![
+            guard("key-auth", serde_json::json!({})),
+            guard("rate-limiting", serde_json::json!({"hour": 1_000_000_000})),
+        ],
+        consumers: vec![Consumer { id: "c".into(), username: Some("c".into()), ..Consumer::default() }],
+        keyauth_credentials: vec![KeyCredential {
+            id: "k".into(),
+            consumer: "c".into(),
+            key: "secret".into(),
+        }],
         services: vec![Service {
             id: "target".into(),
             name: Some("target".into()),
@@ -35,6 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             targets: vec![Target { target, ..Target::default() }],
             ..Upstream::default()
         }],
+        ..Snapshot::default()
     })?;
     loop {
         std::thread::park();

@@ -239,6 +239,99 @@ impl Default for Target {
     }
 }
 
+/// A plugin: what it is, how it is set, and which requests it sees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plugin {
+    pub id: String,
+    pub name: String,
+    pub config: serde_json::Value,
+    /// Ids or names; a scope that is absent restricts nothing.
+    pub service: Option<String>,
+    pub route: Option<String>,
+    pub consumer: Option<String>,
+    pub enabled: bool,
+    pub protocols: Vec<Protocol>,
+    pub tags: Vec<String>,
+}
+
+impl Default for Plugin {
+    fn default() -> Plugin {
+        Plugin {
+            id: String::new(),
+            name: String::new(),
+            config: serde_json::Value::Null,
+            service: None,
+            route: None,
+            consumer: None,
+            enabled: true,
+            protocols: vec![Protocol::Grpc, Protocol::Grpcs, Protocol::Http, Protocol::Https],
+            tags: Vec::new(),
+        }
+    }
+}
+
+/// Somebody who is known by a credential.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Consumer {
+    pub id: String,
+    pub username: Option<String>,
+    pub custom_id: Option<String>,
+    pub tags: Vec<String>,
+}
+
+/// A key of a consumer (`key-auth`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeyCredential {
+    pub id: String,
+    pub consumer: String,
+    pub key: String,
+}
+
+/// A name and the hash of a password (`basic-auth`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BasicCredential {
+    pub id: String,
+    pub consumer: String,
+    pub username: String,
+    /// As Kong stores it: SHA-1 over the password and the consumer's id, in hexadecimal.
+    pub password: String,
+}
+
+/// What signs a consumer's tokens (`jwt`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JwtCredential {
+    pub id: String,
+    pub consumer: String,
+    pub key: String,
+    pub secret: Option<String>,
+    pub algorithm: Option<String>,
+    pub rsa_public_key: Option<String>,
+}
+
+/// A group a consumer is in (`acl`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Group {
+    pub id: String,
+    pub consumer: String,
+    pub group: String,
+}
+
+/// A certificate and the names it is presented for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Certificate {
+    pub id: String,
+    pub cert: String,
+    pub key: String,
+    pub snis: Vec<String>,
+}
+
 /// A whole configuration, swapped at once.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -246,6 +339,13 @@ pub struct Snapshot {
     pub services: Vec<Service>,
     pub routes: Vec<Route>,
     pub upstreams: Vec<Upstream>,
+    pub plugins: Vec<Plugin>,
+    pub consumers: Vec<Consumer>,
+    pub keyauth_credentials: Vec<KeyCredential>,
+    pub basicauth_credentials: Vec<BasicCredential>,
+    pub jwt_secrets: Vec<JwtCredential>,
+    pub acls: Vec<Group>,
+    pub certificates: Vec<Certificate>,
 }
 
 #[cfg(test)]

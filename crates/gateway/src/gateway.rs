@@ -1,13 +1,16 @@
 //! The gateway as its owner holds it: start, apply, listen, shut down.
 
 use crate::balancer::Balancer;
+use crate::certificates;
 use crate::entities::Snapshot;
 use crate::listen::{self, AcceptFrom, ListenError, Listener};
 use crate::metrics::Metrics;
 use crate::node::{Config, Mode, Shared, Worker};
+use crate::plugins::Counters;
 use crate::request_id::RequestIds;
 use crate::snapshot::{self, Compiled, ConfigError};
 use arc_swap::ArcSwap;
+use gantry_clock::SystemClock;
 use gantry_prom_model::Registry;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -73,7 +76,13 @@ impl Gateway {
         let shared = Arc::new(Shared {
             metrics: Metrics::new(&config.registry),
             ids: RequestIds::new(config.seed),
-            current: ArcSwap::from_pointee(Compiled::empty()),
+            counters: Counters::new(config.seed),
+            certificates: Arc::default(),
+            clock: config.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::new())),
+            current: ArcSwap::from_pointee(Compiled::empty(
+                &Balancer::new(),
+                &Metrics::new(&Registry::new()),
+            )),
             balancer: Balancer::new(),
             stopping: AtomicBool::new(false),
             stop: Notify::new(),
@@ -108,6 +117,7 @@ impl Gateway {
         let shared = &self.inner.shared;
         let _one_at_a_time = self.inner.applying.lock();
         let previous = shared.current.load_full();
+        let certificates = certificates::check(&snapshot.certificates)?;
         let compiled = snapshot::compile(
             &snapshot,
             shared.config.flavour,
@@ -115,6 +125,7 @@ impl Gateway {
             &shared.metrics,
             &previous,
         )?;
+        shared.certificates.install(certificates);
         let generation = compiled.generation;
         let has_names = !compiled.named.is_empty();
         shared.current.store(Arc::new(compiled));
@@ -134,6 +145,11 @@ impl Gateway {
     /// Whether some upstream sends requests to `target`.
     pub fn serves_target(&self, target: SocketAddr) -> bool {
         self.inner.shared.balancer.has_open(target)
+    }
+
+    /// Open client connections.
+    pub fn connections(&self) -> usize {
+        self.inner.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Requests that are at some target now.
@@ -176,6 +192,22 @@ impl Gateway {
         let mut all: Vec<_> = listeners.iter().map(|(address, open)| (*address, open.mode.clone())).collect();
         all.sort_by_key(|(address, _)| *address);
         all
+    }
+
+    /// Settings of a listener that presents the configuration's certificates, and `default` (a chain and its key in
+    /// PEM) where none fits.
+    pub fn tls(&self, default: Option<(&str, &str)>) -> Result<Arc<rustls::ServerConfig>, ConfigError> {
+        let error = |reason: String| ConfigError {
+            entity: "certificate",
+            name: "default".into(),
+            field: "cert".into(),
+            reason,
+        };
+        let certificates = &self.inner.shared.certificates;
+        if let Some((cert, key)) = default {
+            certificates.set_default(cert, key).map_err(error)?;
+        }
+        certificates::server_config(Arc::clone(certificates)).map_err(|reason| error(reason.to_string()))
     }
 
     /// What the gateway counts.

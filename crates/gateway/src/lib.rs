@@ -5,14 +5,19 @@
 //! no connection, a target that left an upstream gets no further request, and every queue has a bound.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 mod balancer;
+mod certificates;
+mod declared;
 pub mod entities;
 mod gateway;
 mod http1;
+mod http2;
 mod listen;
 mod metrics;
 pub mod net;
 mod node;
+mod plugins;
 mod pool;
 mod request_id;
 pub mod router;
@@ -24,6 +29,7 @@ pub use gateway::{Gateway, Generation, StartError};
 pub use http1::head::HeadLimits;
 pub use listen::{ListenError, Listener};
 pub use node::{Activator, Config, Limits, Mode, ScaleFromZero};
+pub use plugins::{SUPPORTED as SUPPORTED_PLUGINS, check as check_plugin};
 pub use pool::KeepAlive;
 pub use snapshot::ConfigError;
 

@@ -1,6 +1,7 @@
 //! Listening sockets: bound by the caller's thread so that it learns what went wrong, accepted from by every worker.
 
 use crate::http1::connection::{Accepted, serve};
+use crate::http2;
 use crate::node::{Mode, Worker};
 use crate::stream;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,6 +16,8 @@ use tokio_rustls::TlsAcceptor;
 
 const BACKLOG: i32 = 4_096;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at the first bytes of a connection.
+const PREFACE_PAUSE: Duration = Duration::from_millis(2);
 /// After an accept that failed for want of descriptors, which the next one would too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -133,6 +136,34 @@ impl Drop for Counted {
     }
 }
 
+/// Whether the client begins with the preface of HTTP/2. Looks without taking; a client that says nothing for too long,
+/// or leaves, is the HTTP/1 path's to deal with.
+async fn speaks_http2(stream: &TcpStream, worker: &Worker) -> bool {
+    let shared = &worker.shared;
+    let mut stop = std::pin::pin!(shared.stop.notified());
+    stop.as_mut().enable();
+    let look = async {
+        let mut start = [0u8; http2::PREFACE_START.len()];
+        loop {
+            match stream.peek(&mut start).await {
+                Ok(count)
+                    if count < start.len()
+                        && count > 0
+                        && http2::PREFACE_START.starts_with(&start[..count]) =>
+                {
+                    tokio::time::sleep(PREFACE_PAUSE).await;
+                }
+                Ok(count) => return start[..count] == http2::PREFACE_START[..],
+                Err(_) => return false,
+            }
+        }
+    };
+    tokio::select! {
+        seen = tokio::time::timeout(shared.config.limits.head_timeout, look) => seen.unwrap_or(false),
+        () = &mut stop => false,
+    }
+}
+
 fn start(stream: TcpStream, peer: SocketAddr, from: &AcceptFrom, worker: &Arc<Worker>) {
     let shared = &worker.shared;
     shared.metrics.connections.inc();
@@ -157,12 +188,22 @@ fn start(stream: TcpStream, peer: SocketAddr, from: &AcceptFrom, worker: &Arc<Wo
             return stream::serve(stream, accepted(false, None), worker).await;
         }
         let Some(tls) = &from.tls else {
-            return serve(stream, accepted(false, None), worker).await;
+            let is_http2 = matches!(*from.mode, Mode::Proxy) && speaks_http2(&stream, &worker).await;
+            return if is_http2 {
+                http2::serve(stream, accepted(false, None), worker).await;
+            } else {
+                serve(stream, accepted(false, None), worker).await;
+            };
         };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
             Ok(Ok(stream)) => {
-                let sni = stream.get_ref().1.server_name().map(str::to_owned);
-                serve(stream, accepted(true, sni), worker).await;
+                let session = stream.get_ref().1;
+                let sni = session.server_name().map(str::to_owned);
+                if session.alpn_protocol() == Some(b"h2") {
+                    http2::serve(stream, accepted(true, sni), worker).await;
+                } else {
+                    serve(stream, accepted(true, sni), worker).await;
+                }
             }
             Ok(Err(error)) => tracing::debug!(%peer, %error, "tls handshake failed"),
             Err(_) => tracing::debug!(%peer, "tls handshake took too long"),

@@ -157,13 +157,15 @@ impl UpstreamMetrics {
 
 /// One exchange, measured.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Measured {
+pub(crate) struct Measured<'a> {
     pub(crate) status: u16,
     pub(crate) source: Source,
     pub(crate) request_ms: f64,
     pub(crate) upstream_ms: Option<f64>,
     pub(crate) ingress_bytes: u64,
     pub(crate) egress_bytes: u64,
+    /// Whom the request is counted for, where it is counted by consumer.
+    pub(crate) consumer: Option<&'a str>,
 }
 
 /// The instruments of one service and route, looked up once per configuration.
@@ -180,7 +182,7 @@ pub(crate) struct ScopeMetrics {
 }
 
 impl ScopeMetrics {
-    pub(crate) fn record(&self, measured: &Measured) {
+    pub(crate) fn record(&self, measured: &Measured<'_>) {
         self.request_latency.observe(measured.request_ms);
         if let Some(upstream_ms) = measured.upstream_ms {
             self.upstream_latency.observe(upstream_ms);
@@ -188,6 +190,13 @@ impl ScopeMetrics {
         self.kong_latency.observe((measured.request_ms - measured.upstream_ms.unwrap_or(0.0)).max(0.0));
         self.ingress.inc_by(measured.ingress_bytes);
         self.egress.inc_by(measured.egress_bytes);
+        if let Some(consumer) = measured.consumer {
+            let code = measured.status.to_string();
+            let labels =
+                [&self.service, &self.route, code.as_str(), measured.source.as_str(), WORKSPACE, consumer];
+            self.requests.with(labels).inc();
+            return;
+        }
         let mut codes = self.codes.lock();
         let known =
             codes.iter().find(|(code, source, _)| *code == measured.status && *source == measured.source);

@@ -1,14 +1,17 @@
 //! What the threads of a node share, and what each has for itself.
 
 use crate::balancer::Balancer;
+use crate::certificates::Certificates;
 use crate::http1::head::HeadLimits;
 use crate::metrics::Metrics;
 use crate::net::IpRange;
+use crate::plugins::Counters;
 use crate::pool::{KeepAlive, Pool};
 use crate::request_id::RequestIds;
 use crate::router::Flavour;
 use crate::snapshot::Compiled;
 use arc_swap::ArcSwap;
+use gantry_clock::Clock;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -91,6 +94,8 @@ pub struct Config {
     pub registry: gantry_prom_model::Registry,
     /// From which request ids are drawn.
     pub seed: u64,
+    /// What windows of rate limits and lifetimes of tokens are measured with; the system's when `None`.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 /// What a listener does with its connections.
@@ -110,6 +115,9 @@ pub(crate) struct Shared {
     pub(crate) balancer: Balancer,
     pub(crate) metrics: Metrics,
     pub(crate) ids: RequestIds,
+    pub(crate) counters: Counters,
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stopping: AtomicBool,
     pub(crate) stop: Notify,
     pub(crate) connections: AtomicUsize,

@@ -3,6 +3,8 @@
 use crate::balancer::{Balancer, ResolvedTarget, UpstreamState, host_header, resolved_targets, split_target};
 use crate::entities::{PathHandling, Protocol, Route, Service, Snapshot, Target, Upstream};
 use crate::metrics::{Metrics, ScopeMetrics};
+use crate::plugins::chain::{Chain, Plugins};
+use crate::plugins::consumers::Consumers;
 use crate::router::{Flavour, Router, RouterError};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -45,6 +47,10 @@ pub(crate) struct CompiledRoute {
     pub(crate) https_redirect_status: u16,
     pub(crate) service: Option<Arc<CompiledService>>,
     pub(crate) metrics: Arc<ScopeMetrics>,
+    /// `None` when no plugin applies.
+    pub(crate) chain: Option<Arc<Chain>>,
+    pub(crate) label: Arc<str>,
+    pub(crate) service_label: Arc<str>,
 }
 
 /// An upstream some of whose targets are names, to be looked up again and again.
@@ -60,17 +66,24 @@ pub(crate) struct Compiled {
     pub(crate) routes: Vec<CompiledRoute>,
     services: HashMap<String, Arc<CompiledService>>,
     pub(crate) named: Vec<NamedUpstream>,
+    pub(crate) consumers: Arc<Consumers>,
+    pub(crate) no_label: Arc<str>,
+    /// What stands in for the service of a route that has none: nothing answers there.
+    pub(crate) no_service: Arc<CompiledService>,
 }
 
 impl Compiled {
     /// A configuration in which nothing is found.
-    pub(crate) fn empty() -> Compiled {
+    pub(crate) fn empty(balancer: &Balancer, metrics: &Metrics) -> Compiled {
         Compiled {
             generation: 0,
             router: Router::default(),
             routes: Vec::new(),
             services: HashMap::new(),
             named: Vec::new(),
+            consumers: Arc::default(),
+            no_label: Arc::from(""),
+            no_service: no_service(balancer, metrics),
         }
     }
 
@@ -195,16 +208,36 @@ pub(crate) fn compile(
         }
     }
     let router = Router::new(&snapshot.routes, flavour)?;
+    let plugins = Plugins::new(snapshot)?;
 
     let mut services: HashMap<String, Arc<CompiledService>> = HashMap::new();
     for (name, service) in &by_reference {
         let compiled = compile_service(service, &upstreams, balancer, metrics);
         services.insert((*name).to_owned(), compiled);
     }
-    let routes = snapshot.routes.iter().map(|route| compile_route(route, &by_reference, &services, metrics));
+    let routes = snapshot.routes.iter().map(|route| {
+        let service = route.service.as_deref().and_then(|name| by_reference.get(name)).copied();
+        let chain = plugins.chain(route, service);
+        compile_route(route, &by_reference, &services, metrics, chain)
+    });
     let routes = routes.collect();
     let named = install_targets(&upstreams, balancer, metrics);
-    Ok(Compiled { generation: previous.generation + 1, router, routes, services, named })
+    Ok(Compiled {
+        generation: previous.generation + 1,
+        router,
+        routes,
+        services,
+        named,
+        consumers: Arc::new(Consumers::new(snapshot)),
+        no_label: Arc::clone(&previous.no_label),
+        no_service: Arc::clone(&previous.no_service),
+    })
+}
+
+/// A service without a target.
+fn no_service(balancer: &Balancer, metrics: &Metrics) -> Arc<CompiledService> {
+    let service = Service { host: String::new(), ..Service::default() };
+    compile_service(&service, &HashMap::from([(String::new(), Upstream::default())]), balancer, metrics)
 }
 
 fn compile_service(
@@ -232,6 +265,7 @@ fn compile_route(
     by_reference: &HashMap<&str, &Service>,
     services: &HashMap<String, Arc<CompiledService>>,
     metrics: &Metrics,
+    chain: Option<Arc<Chain>>,
 ) -> CompiledRoute {
     let reference = route.service.as_deref().unwrap_or_default();
     let service_label = by_reference.get(reference).map_or("", |service| service.label());
@@ -244,6 +278,9 @@ fn compile_route(
         https_redirect_status: route.https_redirect_status_code,
         service: services.get(reference).cloned(),
         metrics: metrics.scope(service_label, route.label()),
+        chain,
+        label: Arc::from(route.label()),
+        service_label: Arc::from(service_label),
     }
 }
 

@@ -149,6 +149,7 @@ impl Controller {
         }
         let mut snapshot = translation.snapshot.clone();
         told.applied = Some(snapshot.clone());
+        let mut closed_plugins = 0;
         loop {
             let error = match self.gateway.apply(snapshot.clone()) {
                 Ok(generation) => {
@@ -157,6 +158,17 @@ impl Controller {
                 }
                 Err(error) => error,
             };
+            // A plugin that cannot be run takes the routes it stands on with it: they must not be open without it.
+            if error.entity == "plugin" {
+                closed_plugins += 1;
+                for plugin in snapshot.plugins.iter_mut() {
+                    let is_culprit = error.name == format!("{} {}", plugin.name, plugin.id);
+                    if is_culprit && plugin.name != "request-termination" {
+                        plugin.name = "request-termination".to_owned();
+                        plugin.config = json!({"status_code": 503});
+                    }
+                }
+            }
             let (routes, services) = (snapshot.routes.len(), snapshot.services.len());
             snapshot.routes.retain(|route| error.entity != "route" || route.label() != error.name);
             snapshot.services.retain(|service| error.entity != "service" || service.label() != error.name);
@@ -169,7 +181,8 @@ impl Controller {
                 }
                 told.config_error = Some(message);
             }
-            if routes == snapshot.routes.len() && services == snapshot.services.len() {
+            let is_smaller = routes != snapshot.routes.len() || services != snapshot.services.len();
+            if !is_smaller && (error.entity != "plugin" || closed_plugins > snapshot.plugins.len()) {
                 return;
             }
         }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod annotations;
 mod class;
 mod controller;
 mod paths;

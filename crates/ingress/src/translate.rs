@@ -1,8 +1,9 @@
 //! From objects to entities: one pure function over what the stores hold.
 
+use crate::annotations::{Annotations, closed};
 use crate::class::Class;
 use crate::paths::route_paths;
-use gantry_gateway::entities::{Route, Service as GatewayService, Snapshot, Target, Upstream};
+use gantry_gateway::entities::{Plugin, Route, Service as GatewayService, Snapshot, Target, Upstream};
 use gantry_operator::Key;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -84,6 +85,9 @@ struct Building<'a> {
     gateway_services: BTreeMap<String, GatewayService>,
     upstreams: BTreeMap<String, Upstream>,
     routes: BTreeMap<String, Route>,
+    plugins: BTreeMap<String, Plugin>,
+    /// Annotations of Services that were not understood, by the gateway's name of the service.
+    service_faults: BTreeMap<String, Vec<String>>,
     problems: Vec<Problem>,
 }
 
@@ -104,6 +108,8 @@ pub fn translate(input: &Input<'_>) -> Translation {
         gateway_services: BTreeMap::new(),
         upstreams: BTreeMap::new(),
         routes: BTreeMap::new(),
+        plugins: BTreeMap::new(),
+        service_faults: BTreeMap::new(),
         problems: Vec::new(),
     };
     for service in &input.services {
@@ -117,13 +123,15 @@ pub fn translate(input: &Input<'_>) -> Translation {
         claimed.push(Key::of(&**ingress));
         building.add_ingress(ingress);
     }
-    let Building { gateway_services, upstreams, routes, mut problems, .. } = building;
+    let Building { gateway_services, upstreams, routes, plugins, mut problems, .. } = building;
     problems.sort();
     problems.dedup();
     let snapshot = Snapshot {
         services: gateway_services.into_values().collect(),
         routes: routes.into_values().collect(),
         upstreams: upstreams.into_values().collect(),
+        plugins: plugins.into_values().collect(),
+        ..Snapshot::default()
     };
     Translation { snapshot, problems, claimed }
 }
@@ -136,7 +144,7 @@ impl Building<'_> {
         }
         let upstream = upstream_name(key, label);
         let tags = tags(&service.metadata, "Service", "");
-        let gateway_service = GatewayService {
+        let mut gateway_service = GatewayService {
             id: name.clone(),
             name: Some(name.clone()),
             host: upstream.clone(),
@@ -146,8 +154,26 @@ impl Building<'_> {
             ..GatewayService::default()
         };
         let targets = self.targets(key, service, port);
-        let entity =
-            Upstream { id: upstream.clone(), name: upstream.clone(), targets, tags, ..Upstream::default() };
+        let mut faults = Vec::new();
+        let annotations = Annotations::of(&service.metadata);
+        let host_header = annotations.change_service(&mut gateway_service, &mut faults);
+        if faults.iter().any(|fault| fault.closes) {
+            let plugin = closed(&name, false);
+            self.plugins.insert(plugin.id.clone(), plugin);
+        }
+        if !faults.is_empty() {
+            let messages =
+                faults.into_iter().map(|fault| format!("service {:?}: {}", key.name(), fault.message));
+            self.service_faults.insert(name.clone(), messages.collect());
+        }
+        let entity = Upstream {
+            id: upstream.clone(),
+            name: upstream.clone(),
+            targets,
+            tags,
+            host_header,
+            ..Upstream::default()
+        };
         self.gateway_services.insert(name.clone(), gateway_service);
         self.upstreams.insert(upstream, entity);
         name
@@ -189,11 +215,12 @@ impl Building<'_> {
     fn backend(
         &mut self,
         backend: &IngressBackend,
-        namespace: &str,
+        ingress: &Key,
     ) -> Result<(String, String, String), String> {
         let Some(reference) = &backend.service else {
             return Err("a backend without a service is not supported".to_owned());
         };
+        let namespace = ingress.namespace();
         let key = Key::new(namespace, &reference.name);
         let Some(service) = self.services.get(&key).copied() else {
             return Err(format!("there is no service {:?} in namespace {namespace:?}", reference.name));
@@ -214,6 +241,9 @@ impl Building<'_> {
             ));
         };
         let name = self.add_service(&key, service, port, &label);
+        for message in self.service_faults.get(&name).into_iter().flatten() {
+            self.problems.push(Problem { ingress: ingress.clone(), message: message.clone() });
+        }
         Ok((name, reference.name.clone(), label))
     }
 
@@ -244,7 +274,7 @@ impl Building<'_> {
 
     fn add_path(&mut self, ingress: &Ingress, key: &Key, host: &str, path: &HTTPIngressPath) {
         let paths = route_paths(path.path.as_deref().unwrap_or_default(), &path.path_type);
-        let (service, backend_name, port) = match self.backend(&path.backend, key.namespace()) {
+        let (service, backend_name, port) = match self.backend(&path.backend, key) {
             Ok((service, name, port)) => (Some(service), name, port),
             Err(message) => {
                 self.problems.push(Problem { ingress: key.clone(), message });
@@ -255,17 +285,19 @@ impl Building<'_> {
         };
         let name =
             format!("{}.{}.{backend_name}.{}.{port}", key.namespace(), key.name(), host.replace('*', "_"));
-        let route = self.routes.entry(name.clone()).or_insert_with(|| route(ingress, name, host, service));
+        let route =
+            self.routes.entry(name.clone()).or_insert_with(|| route(ingress, name.clone(), host, service));
         let known = route.paths.get_or_insert_default();
         for path in paths {
             if !known.contains(&path) {
                 known.push(path);
             }
         }
+        self.annotate(ingress, key, &name);
     }
 
     fn add_default(&mut self, ingress: &Ingress, key: &Key, host: &str, backend: &IngressBackend) {
-        let service = match self.backend(backend, key.namespace()) {
+        let service = match self.backend(backend, key) {
             Ok((service, _, _)) => service,
             Err(message) => {
                 self.problems.push(Problem { ingress: key.clone(), message });
@@ -278,7 +310,26 @@ impl Building<'_> {
         }
         let mut route = route(ingress, name.clone(), host, Some(service));
         route.paths = Some(vec!["/".to_owned()]);
-        self.routes.insert(name, route);
+        self.routes.insert(name.clone(), route);
+        self.annotate(ingress, key, &name);
+    }
+
+    /// Lets the annotations of the Ingress change its route.
+    fn annotate(&mut self, ingress: &Ingress, key: &Key, name: &str) {
+        let annotations = Annotations::of(&ingress.metadata);
+        let mut faults = Vec::new();
+        if let Some(route) = self.routes.get_mut(name) {
+            // The tags of annotations are added once, however many paths the route has.
+            route.tags = tags(&ingress.metadata, "Ingress", "networking.k8s.io");
+            annotations.change_route(route, &mut faults);
+        }
+        let closes = faults.iter().any(|fault| fault.closes).then(|| closed(name, true));
+        for plugin in annotations.rewrite(name).into_iter().chain(closes) {
+            self.plugins.insert(plugin.id.clone(), plugin);
+        }
+        for fault in faults {
+            self.problems.push(Problem { ingress: key.clone(), message: fault.message });
+        }
     }
 }
 

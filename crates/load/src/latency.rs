@@ -41,6 +41,11 @@ impl Latencies {
         self.add(us.min(LARGEST_US), 1);
     }
 
+    /// As `times` times [`Latencies::record`].
+    pub fn record_many(&mut self, us: u64, times: u32) {
+        self.add(us.min(LARGEST_US), times);
+    }
+
     fn add(&mut self, us: u64, times: u32) {
         self.count += u64::from(times);
         self.sum_us = self.sum_us.saturating_add(us.saturating_mul(u64::from(times)));

@@ -10,6 +10,7 @@ mod client;
 mod encode;
 mod executor;
 mod latency;
+pub mod locust;
 mod plan;
 mod recorder;
 pub mod report;
@@ -21,6 +22,7 @@ mod summary;
 mod threshold;
 mod timer;
 mod tls;
+pub mod zmtp;
 
 pub use executor::Target;
 pub use latency::Latencies;

@@ -24,8 +24,19 @@ pub struct Report {
     pub assertions: Vec<Assertion>,
     /// The table of requests, when load was driven.
     pub requests: Vec<crate::summary::RequestSummary>,
+    /// Tables of another shape, after that of the requests.
+    pub tables: Vec<Table>,
     /// Text under the table, such as the generator's own lag.
     pub notes: Vec<String>,
+}
+
+/// A table; the first `text_columns` columns are text, the others numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    pub title: String,
+    pub headings: Vec<String>,
+    pub text_columns: usize,
+    pub rows: Vec<Vec<String>>,
 }
 
 /// One strip of the timeline.
@@ -141,6 +152,7 @@ impl Report {
                 .map(|outcome| assertion(outcome, summary.seconds))
                 .collect(),
             requests: summary.requests.clone(),
+            tables: Vec::new(),
             notes,
         }
     }

@@ -1,8 +1,9 @@
 //! What the node agent is told by whoever starts it; it reads no flag and no environment variable.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An IPv4 network, for example `127.77.0.0/17`.
@@ -18,6 +19,13 @@ pub struct Cidr {
 pub struct CidrError {
     pub text: String,
 }
+
+/// Looks up where a TCP port of a Service is really reached; `None` while nobody serves it. Asked with the Service's
+/// namespace, its name and the port that it declares.
+#[derive(Clone)]
+pub struct ServiceAddresses(Arc<ServiceLookup>);
+
+type ServiceLookup = dyn Fn(&str, &str, u16) -> Option<SocketAddr> + Send + Sync;
 
 /// Everything the agent needs to know. [`Config::new`] gives upstream's intervals.
 #[derive(Clone, Debug)]
@@ -55,6 +63,8 @@ pub struct Config {
     pub log_max_files: usize,
     pub max_pods: u32,
     pub version: String,
+    /// Where Services are reached, when that may differ from their cluster address: pods' variables name this.
+    pub service_addresses: Option<ServiceAddresses>,
 }
 
 // === impl Config ===
@@ -81,7 +91,28 @@ impl Config {
             log_max_files: 3,
             max_pods: 110,
             version: env!("CARGO_PKG_VERSION").into(),
+            service_addresses: None,
         }
+    }
+}
+
+// === impl ServiceAddresses ===
+
+impl ServiceAddresses {
+    pub fn new(
+        lookup: impl Fn(&str, &str, u16) -> Option<SocketAddr> + Send + Sync + 'static,
+    ) -> ServiceAddresses {
+        ServiceAddresses(Arc::new(lookup))
+    }
+
+    pub(crate) fn get(&self, namespace: &str, name: &str, port: u16) -> Option<SocketAddr> {
+        (self.0)(namespace, name, port)
+    }
+}
+
+impl std::fmt::Debug for ServiceAddresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServiceAddresses")
     }
 }
 

@@ -1,5 +1,5 @@
 //! Runs pods as processes: probes, volumes, restarts, logs, resource usage.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod action;
 mod cluster;
@@ -22,16 +22,18 @@ mod registration;
 pub mod runtime;
 mod services;
 mod status;
+mod streams;
 mod usage;
 mod volumes;
 mod words;
 
 pub use cluster::{BeforeStop, Cluster, ClusterError, Severity};
-pub use config::{Cidr, CidrError, Config};
+pub use config::{Cidr, CidrError, Config, ServiceAddresses};
 pub use env::References;
 pub use log_stream::{LogError, log_query};
 pub use logs::LogOptions;
 pub use node::{Node, NodeError, Shutdown};
 pub use process::ProcessRuntime;
 pub use runtime::PodRef;
+pub use streams::StreamError;
 pub use usage::{ContainerUsage, PodUsage, Usage, UsageSnapshot, resource_families};

@@ -22,6 +22,8 @@ pub enum LogError {
     NoPrevious { container: String, pod: String },
     #[error("container \"{container}\" in pod \"{pod}\" is waiting to start")]
     NotStarted { container: String, pod: String },
+    #[error("container {container} of pod {pod} is not running")]
+    NotRunning { container: String, pod: String },
     #[error("invalid log option {name}={value:?}")]
     Option { name: String, value: String },
     #[error("cannot read the log: {0}")]
@@ -80,7 +82,7 @@ pub fn log_query(query: &str, now: Timestamp) -> Result<(Option<String>, LogOpti
     Ok((container, options))
 }
 
-fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::ip::IpPool;
 use crate::kube_cluster::KubeCluster;
 use crate::pod::{self, Input, Shared};
-use crate::process::ProcessRuntime;
+use crate::process::{Delegation, ProcessRuntime};
 use crate::registration::{self, Registration};
 use crate::runtime::{ContainerKey, PodRef, Runtime};
 use crate::usage::{self, UsageSnapshot};
@@ -80,7 +80,15 @@ impl Node {
         before_stop: Option<Arc<dyn BeforeStop>>,
     ) -> Result<Node, NodeError> {
         let limits = crate::logs::Limits { max_bytes: config.log_max_bytes, max_files: config.log_max_files };
-        Node::with_runtime(config, operator, Arc::new(ProcessRuntime::new(limits)), before_stop)
+        let delegation = match Delegation::find(&std::path::absolute(&config.state_dir).unwrap_or_default()) {
+            Ok(delegation) => Some(delegation),
+            Err(reason) => {
+                tracing::debug!(%reason, "resource usage is read from the process tree");
+                None
+            }
+        };
+        let runtime = Arc::new(ProcessRuntime::build(limits, delegation));
+        Node::with_runtime(config, operator, runtime, before_stop)
     }
 
     pub fn with_runtime(
@@ -100,6 +108,7 @@ impl Node {
             config: config.clone(),
             clock: operator.clock().clone(),
             runtime_name: runtime.name(),
+            usage_source: runtime.usage_source(),
             capacity: capacity.clone(),
         };
         let shared = Arc::new(Shared {

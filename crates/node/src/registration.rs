@@ -20,6 +20,8 @@ use crate::config::Config;
 use crate::pod::HOST_IP;
 use crate::procfs;
 
+/// Says on the Node object what resource usage is read from.
+const USAGE_ANNOTATION: &str = "gantry.dev/resource-usage";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// The status is written again at least this often, so that heartbeat times move.
 const STATUS_INTERVAL: Duration = Duration::from_secs(300);
@@ -45,6 +47,8 @@ pub(crate) struct Registration {
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime_name: &'static str,
+    /// What resource usage is read from.
+    pub(crate) usage_source: String,
     pub(crate) capacity: BTreeMap<String, Quantity>,
 }
 
@@ -61,6 +65,9 @@ impl Registration {
                 created => created?,
             },
         };
+        let annotations = json!({USAGE_ANNOTATION: self.usage_source});
+        let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+        nodes.patch(name, &PatchParams::default(), &patch).await?;
         self.write_status().await?;
         Ok(node.metadata.uid.unwrap_or_default())
     }

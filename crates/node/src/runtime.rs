@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::logs::Stream;
+pub use crate::process::Terminal;
 
 /// A pod, as people and records name it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -44,6 +49,8 @@ pub struct StartSpec {
     pub working_dir: PathBuf,
     /// Holds the container's record, pipes and logs.
     pub container_dir: PathBuf,
+    /// Its standard input stays open for whoever attaches.
+    pub stdin: bool,
 }
 
 /// A container that runs.
@@ -92,6 +99,34 @@ pub struct ExecOutput {
     pub output: String,
 }
 
+/// A command to run beside a container, connected to its caller.
+#[derive(Clone, Debug)]
+pub struct SessionSpec {
+    pub command: Vec<String>,
+    pub stdin: bool,
+    /// The command gets a terminal, whose output is one stream.
+    pub tty: bool,
+}
+
+/// Its streams and its end. When `hang_up` is dropped without a word the command is told that its caller has gone.
+pub struct Session {
+    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    pub outputs: Vec<(Stream, Box<dyn AsyncRead + Send + Unpin>)>,
+    pub resize: Option<Terminal>,
+    /// The exit code; 128 + signal when a signal ended it.
+    pub exit: oneshot::Receiver<i32>,
+    pub hang_up: oneshot::Sender<()>,
+}
+
+/// A view of a running container's own streams.
+pub struct Attachment {
+    /// What it writes from now on. A slow reader misses some.
+    pub output: broadcast::Receiver<(Stream, Bytes)>,
+    /// `None` when the container was started without `stdin`.
+    pub stdin: Option<tokio::net::unix::pipe::Sender>,
+    pub exit: watch::Receiver<Option<Exit>>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     #[error("cannot start {}: {source}", program.display())]
@@ -122,6 +157,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// As in a node's `containerRuntimeVersion`, for example `process`.
     fn name(&self) -> &'static str;
 
+    /// What resource usage is read from, for people.
+    fn usage_source(&self) -> String;
+
     async fn start(&self, spec: StartSpec) -> Result<Running, RuntimeError>;
 
     /// Takes up a container of an earlier life of this program again, from its directory.
@@ -140,6 +178,15 @@ pub trait Runtime: Send + Sync + 'static {
         command: &[String],
         timeout: Duration,
     ) -> Result<ExecOutput, RuntimeError>;
+
+    /// Runs a command with the container's environment and working directory, connected to the caller.
+    async fn session(&self, key: &ContainerKey, spec: &SessionSpec) -> Result<Session, RuntimeError>;
+
+    /// Connects to what a running container reads and writes.
+    fn attach(&self, key: &ContainerKey) -> Result<Attachment, RuntimeError>;
+
+    /// Ends what a container reads, as `stdinOnce` wants it after the first who was attached.
+    fn close_stdin(&self, key: &ContainerKey);
 
     /// Reads the use of all running containers.
     fn sample(&self) -> Vec<ContainerSample>;

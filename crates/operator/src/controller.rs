@@ -192,6 +192,11 @@ impl<K: Object> Controller<K> {
         self
     }
 
+    pub(crate) fn reads_any(mut self, informer: Arc<dyn AnyInformer>) -> Self {
+        self.needs.push(informer);
+        self
+    }
+
     /// A way to ask for reconciliations from outside.
     pub fn trigger(&self) -> Trigger {
         Trigger { queue: self.queue.clone() }

@@ -45,6 +45,10 @@
 //! ```
 //!
 //! A controller that counts objects notes its writes in [`Writes`] and waits until its stores show them.
+//!
+//! ## Several replicas
+//!
+//! [`Operator::run_as_leader`] works only while it holds a Lease; [`LeaderElection`] does so for anything else.
 #![forbid(unsafe_code)]
 
 mod connect;
@@ -54,29 +58,38 @@ mod explain;
 mod handlers;
 mod informer;
 mod key;
+mod kinds;
+mod lease;
 mod metrics;
 mod moment;
 mod operator;
+mod peering;
+mod posting;
 mod queue;
 mod writes;
 
 pub use gantry_clock::{Clock, SystemClock};
 
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, connect, connect_as_found};
 pub use controller::{Action, Controller, ReconcileError, Trigger, controller_of, group_of};
 pub use events::{EventType, Recorder};
 pub use explain::explain;
 pub use handlers::{
-    Ctx, Diff, DiffItem, Expect, Handler, HandlerError, HandlerResult, HandlerSettings, Index, IntoHandler,
-    KeyNames, Lifecycle, Memo, On, Operation, Patch, Persistence, Reason, Subject, handler,
+    Ctx, Diff, DiffItem, ErrorsMode, Expect, Handler, HandlerError, HandlerResult, HandlerSettings, Index,
+    IntoHandler, KeyNames, LastHandledName, Lifecycle, Memo, NamespaceFilter, On, Operation, Patch,
+    Persistence, Question, Reason, Stopping, Subject, handler,
 };
 pub use informer::{
     AnyInformer, Change, Informer, InformerSettings, Informers, MetaChange, MetaObject, Object, StoreIndex,
     Subscription,
 };
 pub use key::Key;
+pub use kinds::{ServedKind, served_kinds};
+pub use lease::{LeadEnd, LeaderElection, LeaseError, LeaseSettings};
 pub use moment::{micro_time_from_ms, time_from_ms, time_to_ms};
 pub use operator::{Operator, Settings};
+pub use peering::Peering;
+pub use posting::{EventPoster, PlainEvent};
 pub use queue::{RetryDelay, Work, WorkQueue};
 
 pub mod apply;

@@ -9,6 +9,7 @@ use gantry_clock::Clock;
 use gantry_prom_model::{Gather, MetricFamily, Registry};
 use kube::Client;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,7 @@ impl Default for Settings {
 
 /// Controllers and handlers over one set of shared informers. Cloning shares it.
 ///
-/// Everything is registered first; [`run`](Operator::run) then works until it is cancelled.
+/// [`run`](Operator::run) works on what is registered, before or while it runs, until it is cancelled.
 #[derive(Clone)]
 pub struct Operator {
     inner: Arc<Inner>,
@@ -54,6 +55,8 @@ struct Inner {
     waiting: Mutex<Vec<Arc<dyn AnyEngine>>>,
     engines: Mutex<Vec<Arc<dyn AnyEngine>>>,
     tasks: Mutex<Vec<(String, Task)>>,
+    /// Something was registered while running.
+    registered: Notify,
     recorder: Recorder,
     event_writer: WriterSlot,
 }
@@ -75,6 +78,7 @@ impl Operator {
             waiting: Mutex::default(),
             engines: Mutex::default(),
             tasks: Mutex::default(),
+            registered: Notify::new(),
             recorder,
             event_writer: Mutex::new(Some(event_writer)),
         };
@@ -149,38 +153,34 @@ impl Operator {
     {
         let task: Task = Box::new(move |cancel| Box::pin(task(cancel)));
         self.inner.tasks.lock().push((name.to_owned(), task));
+        self.inner.registered.notify_one();
     }
 
     pub(crate) fn add_engine(&self, engine: Arc<dyn AnyEngine>) {
         self.inner.engines.lock().push(engine.clone());
         self.inner.waiting.lock().push(engine);
+        self.inner.registered.notify_one();
     }
 
-    /// Runs everything registered so far until `cancel`, then lets begun work end.
+    /// Runs everything that is registered until `cancel`, then lets begun work end.
     pub async fn run(&self, cancel: CancellationToken) {
         // Watches outlive the work, so that the last reconciliations still see what they wrote.
         let watches = CancellationToken::new();
         let _end_watches = watches.clone().drop_guard();
         self.inner.informers.start(watches);
-        let engines = std::mem::take(&mut *self.inner.waiting.lock());
         let grace = self.inner.settings.shutdown_grace;
         let events_end = CancellationToken::new();
         let event_writer = self.inner.event_writer.lock().take();
         let events = event_writer.map(|writer| tokio::spawn(writer.run(events_end.clone())));
         let mut running = JoinSet::new();
-        for engine in engines {
-            let metrics = self.inner.metrics.controller(engine.name());
-            running.spawn(engine.run(cancel.clone(), grace, metrics));
+        loop {
+            self.begin_registered(&mut running, &cancel);
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                () = self.inner.registered.notified() => {}
+            }
         }
-        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
-        for (name, task) in tasks {
-            let work = task(cancel.clone());
-            running.spawn(async move {
-                work.await;
-                tracing::debug!(task = name, "task ended");
-            });
-        }
-        cancel.cancelled().await;
         // Each engine keeps its own grace; the second one is for tasks that do not.
         let drained = tokio::time::timeout(grace * 2, async { while running.join_next().await.is_some() {} });
         if drained.await.is_err() {
@@ -190,6 +190,24 @@ impl Operator {
         if let Some(events) = events {
             // What could not be written within the grace is dropped: events are best effort.
             let _ = tokio::time::timeout(grace, events).await;
+        }
+    }
+}
+
+impl Operator {
+    fn begin_registered(&self, running: &mut JoinSet<()>, cancel: &CancellationToken) {
+        let engines = std::mem::take(&mut *self.inner.waiting.lock());
+        for engine in engines {
+            let metrics = self.inner.metrics.controller(engine.name());
+            running.spawn(engine.run(cancel.clone(), self.inner.settings.shutdown_grace, metrics));
+        }
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        for (name, task) in tasks {
+            let work = task(cancel.clone());
+            running.spawn(async move {
+                work.await;
+                tracing::debug!(task = name, "task ended");
+            });
         }
     }
 }

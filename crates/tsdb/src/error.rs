@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::block::BlockError;
 use crate::wal::WalError;
 
 /// A failure of the store as a whole; samples that are not taken are an
@@ -11,6 +12,17 @@ pub enum TsdbError {
     /// The log cannot be read or written.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// A block cannot be read or written.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// What is in memory or on disk contradicts itself.
+    #[error("{what}: {reason}")]
+    Damaged {
+        /// What it is.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The operating system refused.
     #[error("{action} {}: {source}", path.display())]
     Io {

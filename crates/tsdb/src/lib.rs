@@ -5,15 +5,19 @@
 #![forbid(unsafe_code)]
 
 pub mod bits;
+pub mod block;
 pub mod chunks;
 mod codec;
+pub mod compact;
 mod db;
 mod error;
 mod head;
+mod merge;
 pub mod wal;
 
-pub use db::{Db, DbOptions};
+pub use db::{Db, DbChunks, DbOptions, Maintenance};
 pub use error::TsdbError;
 pub use head::{
     Cardinality, Counters, CountersSnapshot, Head, HeadOptions, HeadStats, ReplayStats, Truncation,
 };
+pub use merge::{MergedChunks, append_merged};

@@ -72,7 +72,14 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), Fail
     }
     let now_ms = call.server.clock.now_ms();
     match resource.id() {
-        crd::COLLECTION => crd::prepare(object, now_ms, true),
+        "/services" => {
+            service::set_families(object);
+            initial_status(resource.id(), object);
+        }
+        crd::COLLECTION => {
+            crd::prepare(object, now_ms, true);
+            call.warnings.lock().extend(crd::rule_warnings(object));
+        }
         "/pods" => pod::prepare_create(object),
         "/namespaces" => core::prepare_namespace(object),
         "batch/jobs" => workloads::prepare_job(object),
@@ -80,7 +87,6 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), Fail
         | "apps/replicasets"
         | "apps/statefulsets"
         | "apps/daemonsets"
-        | "/services"
         | "batch/cronjobs"
         | "policy/poddisruptionbudgets"
         | "/persistentvolumeclaims"
@@ -125,7 +131,8 @@ fn initial_status(id: &str, object: &mut Value) {
 pub(crate) fn prepare_update(call: &Call, object: &mut Value, old: &Value) -> Result<(), Failure> {
     match call.resource.id() {
         crd::COLLECTION if call.path.subresource.is_none() => {
-            crd::prepare(object, call.server.clock.now_ms(), false)
+            crd::prepare(object, call.server.clock.now_ms(), false);
+            call.warnings.lock().extend(crd::rule_warnings(object));
         }
         "/namespaces" if call.path.subresource.is_none() => {
             // Only `finalize` changes what holds a namespace.
@@ -136,7 +143,10 @@ pub(crate) fn prepare_update(call: &Call, object: &mut Value, old: &Value) -> Re
             }
             core::name_label(object);
         }
-        "/services" => service::keep_address(call, object, old)?,
+        "/services" => {
+            service::set_families(object);
+            service::keep_address(call, object, old)?;
+        }
         _ => {}
     }
     Ok(())

@@ -31,14 +31,21 @@ pub(super) fn default_service(object: &mut Value) {
     let kind = object.str_at(&["spec", "type"]).unwrap_or_default().to_owned();
     if kind != "ExternalName" {
         default_at(object, &["spec", "internalTrafficPolicy"], "Cluster");
-        default_at(object, &["spec", "ipFamilyPolicy"], "SingleStack");
-        default_at(object, &["spec", "ipFamilies"], vec![Value::from("IPv4")]);
     }
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         default_at(object, &["spec", "externalTrafficPolicy"], "Cluster");
     }
     if kind == "LoadBalancer" {
         default_at(object, &["spec", "allocateLoadBalancerNodePorts"], true);
+    }
+}
+
+/// What the server decides about addresses before it gives one.
+pub(super) fn set_families(object: &mut Value) {
+    let kind = object.str_at(&["spec", "type"]);
+    if object.get("spec").is_some() && kind != Some("ExternalName") {
+        default_at(object, &["spec", "ipFamilyPolicy"], "SingleStack");
+        default_at(object, &["spec", "ipFamilies"], vec![Value::from("IPv4")]);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Request bodies: JSON or YAML into an object tree, checked for kind and version.
 
 use gantry_apimachinery::types::{self, Types};
-use gantry_apimachinery::{Kind, Map, Value, protobuf};
+use gantry_apimachinery::{Kind, Map, Value, protobuf, structural};
 use http::header;
 
 use crate::negotiate::media_type;
@@ -16,7 +16,7 @@ pub(crate) fn object(call: &Call, kind: &str, api_version: &str) -> Result<Value
     let mut object = decode(call, kind)?;
     check_type(&mut object, kind, api_version)?;
     let duplicates = duplicate_fields(call);
-    let unknown = normalise(&mut object, kind, api_version)?;
+    let unknown = normalise(call, &mut object, kind, api_version)?;
     let complaints = duplicates
         .into_iter()
         .chain(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")))
@@ -25,15 +25,30 @@ pub(crate) fn object(call: &Call, kind: &str, api_version: &str) -> Result<Value
     Ok(object)
 }
 
-/// Drops what a built-in kind does not know and gives the paths; custom resources keep everything.
-pub(crate) fn normalise(object: &mut Value, kind: &str, api_version: &str) -> Result<Vec<String>, Failure> {
+/// Drops what a kind does not know and gives the paths; a custom resource gets its defaults.
+pub(crate) fn normalise(
+    call: &Call,
+    object: &mut Value,
+    kind: &str,
+    api_version: &str,
+) -> Result<Vec<String>, Failure> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let Some(of) = Types::built_in().kind(group, version, kind) else { return Ok(Vec::new()) };
-    types::normalise(object, of).map_err(|mismatch| {
+    let refused = |mismatch: types::Mismatch| {
         Failure::bad_request(format!(
             "{kind} in version \"{version}\" cannot be handled as a {kind}: {mismatch}"
         ))
-    })
+    };
+    let custom = call.resource.custom.as_deref().filter(|_| kind == call.resource.kind);
+    if let Some(custom) = custom {
+        return match &custom.schema {
+            Some(schema) => structural::fit(object, schema).map_err(refused),
+            None => Ok(Vec::new()),
+        };
+    }
+    match Types::built_in().kind(group, version, kind) {
+        Some(of) => types::normalise(object, of).map_err(refused),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// Refuses or warns about fields, as `fieldValidation` asks; a warning where it asks nothing.
@@ -77,18 +92,7 @@ pub(crate) fn decode(call: &Call, kind: &str) -> Result<Value, Failure> {
             )));
         }
     };
-    if depth(&object) > call.server.limits.depth {
-        return Err(Failure::bad_request(format!(
-            "the object nests deeper than {} levels",
-            call.server.limits.depth
-        )));
-    }
-    if largest_map(&object) > call.server.limits.map_keys {
-        return Err(Failure::bad_request(format!(
-            "a map in the object has more than {} keys",
-            call.server.limits.map_keys
-        )));
-    }
+    check_limits(call, &object)?;
     match object.kind {
         Kind::Object(_) => Ok(object),
         _ => Err(Failure::bad_request(format!(
@@ -96,6 +100,23 @@ pub(crate) fn decode(call: &Call, kind: &str) -> Result<Value, Failure> {
             object.type_name()
         ))),
     }
+}
+
+/// Refuses what is too deep or too wide to be walked at leisure.
+pub(crate) fn check_limits(call: &Call, object: &Value) -> Result<(), Failure> {
+    if depth(object) > call.server.limits.depth {
+        return Err(Failure::bad_request(format!(
+            "the object nests deeper than {} levels",
+            call.server.limits.depth
+        )));
+    }
+    if largest_map(object) > call.server.limits.map_keys {
+        return Err(Failure::bad_request(format!(
+            "a map in the object has more than {} keys",
+            call.server.limits.map_keys
+        )));
+    }
+    Ok(())
 }
 
 fn parse_json(body: &[u8], kind: &str) -> Result<Value, Failure> {

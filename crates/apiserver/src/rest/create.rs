@@ -5,8 +5,9 @@ use gantry_apimachinery::value::SmolStr;
 
 use crate::convert;
 use crate::kinds;
+use crate::rbac;
 use crate::rest::write::{self, Written};
-use crate::rest::{Answer, Call, body};
+use crate::rest::{Answer, Call, body, owners};
 use crate::status::{Failure, FieldError};
 use crate::store::{Encoded, Expect, ObjectKey, WriteError};
 
@@ -20,6 +21,7 @@ pub(crate) async fn create(call: &Call) -> Answer {
         return Err(Failure::method_not_allowed());
     }
     let dry_run = write::is_dry_run(call, "CreateOptions")?;
+    owners::check_options(call, "CreateOptions", false)?;
     let object = body::object(call, &call.resource.kind, &call.resource.api_version())?;
     let written = create_object(call, object, dry_run).await?;
     Ok(write::answer(call, 201, written))
@@ -87,12 +89,16 @@ async fn store_new(
         return Ok(None);
     }
     kinds::set_defaults(resource, &mut object);
+    if !call.is_apply() {
+        owners::of_created(call, &mut object);
+    }
     kinds::prepare_create(call, &mut object)?;
     let mut errors = name_errors(call, &object);
     errors.extend(kinds::validate(resource, &object, None));
     if !errors.is_empty() {
         return Err(Failure::invalid(call.about(), name, errors));
     }
+    rbac::check_write(call, &object, None)?;
     kinds::admit_create(call, &mut object, dry_run)?;
     let encoded = Encoded::new(&object);
     if dry_run {

@@ -1,6 +1,7 @@
 //! Reading: one object, and lists with limits, continuation and exact revisions.
 
-use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use gantry_apimachinery::Value;
 
@@ -94,6 +95,15 @@ fn list_meta(
     meta
 }
 
+/// As Go decodes: the bits after the last byte may be anything.
+const LENIENT_URL_SAFE: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true),
+);
+
 /// Where a list goes on. Reads as Kubernetes' tokens do.
 struct Continue {
     /// The revision of the first page; `None` to go on with what is there now.
@@ -123,7 +133,7 @@ impl Continue {
             Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
         };
         let unpadded = text.trim_end_matches('=');
-        let bytes = BASE64_URL_SAFE_NO_PAD
+        let bytes = LENIENT_URL_SAFE
             .decode(unpadded)
             .or_else(|_| BASE64_STANDARD_NO_PAD.decode(unpadded))
             .map_err(|error| invalid(error.to_string()))?;

@@ -1,10 +1,12 @@
 //! Requests: which one it is, whether the caller may make it, and the verb that answers it.
 
+mod apply;
 pub(crate) mod body;
 mod create;
 mod delete;
 mod list;
 mod nonresource;
+mod owners;
 mod patch;
 mod pods;
 mod present;
@@ -12,6 +14,7 @@ mod reviews;
 mod scale;
 mod selection;
 mod update;
+mod upgrade;
 mod watch;
 pub(crate) mod write;
 
@@ -24,9 +27,11 @@ use http::{Method, Request, Response, header};
 use parking_lot::Mutex;
 
 use crate::doors::UserInfo;
+use crate::impersonation;
 use crate::negotiate::{self, Accepted};
 use crate::path::{self, Parsed, ResourcePath};
 use crate::query::Query;
+use crate::rbac::Attributes;
 use crate::resources::{Registry, Resource};
 use crate::response;
 use crate::server::Inner;
@@ -85,6 +90,12 @@ impl Call {
         }
     }
 
+    /// True if the body is a configuration to apply.
+    pub(crate) fn is_apply(&self) -> bool {
+        let content_type = self.header(header::CONTENT_TYPE).map_or("", negotiate::media_type);
+        self.parts.method == Method::PATCH && content_type == apply::CONTENT_TYPE
+    }
+
     fn header(&self, name: header::HeaderName) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
     }
@@ -98,7 +109,8 @@ pub(crate) async fn handle(server: Arc<Inner>, request: Request<Bytes>) -> Respo
 }
 
 async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
-    let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(UserInfo::anonymous);
+    let caller = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(UserInfo::anonymous);
+    let user = impersonation::effective_user(&server, caller, request.headers())?;
     let Some(parsed) = path::parse(request.uri().path()) else { return Ok(nonresource::page_not_found()) };
     let path = match parsed {
         Parsed::Other(segments) => {
@@ -112,16 +124,14 @@ async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let Some(resource) = registry.get(&path.group, &path.version, &path.resource).cloned() else {
-        if user.is_anonymous() {
-            return Err(Failure::forbidden_path(&user.name, &http_verb(&parts.method), parts.uri.path()));
-        }
+        authorize_unknown(&server, &user, &parts.method, &path, &query)?;
         if registry.group_version(&path.group, &path.version).is_none() {
             return Ok(nonresource::page_not_found());
         }
         return Err(Failure::no_such_resource());
     };
     let verb = verb(&parts.method, &path, &query)?;
-    authorize(&user, verb, &resource, &path)?;
+    authorize(&server, &user, verb, &resource, &path)?;
     if let Some(api) = aggregated {
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(user);
@@ -142,7 +152,7 @@ async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
     let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let streams =
         matches!(path.subresource.as_deref(), Some("log" | "exec" | "attach" | "portforward" | "proxy"));
-    let accepted = match negotiate::accepted(accept, query.flag("pretty")) {
+    let accepted = match negotiate::accepted(accept, query.flag("pretty"), resource.custom.is_none()) {
         Some(accepted) => accepted,
         None if streams => {
             Accepted { shape: negotiate::Shape::Object, format: negotiate::Format::Json, pretty: false }
@@ -213,6 +223,7 @@ async fn dispatch(call: Call, verb: &'static str) -> Answer {
         "watch" => watch::watch(call),
         "create" => create::create(&call).await,
         "update" => update::replace(&call).await,
+        "patch" if call.is_apply() => apply::apply(&call).await,
         "patch" => patch::patch(&call).await,
         "delete" => delete::delete(&call).await,
         "deletecollection" => delete::delete_collection(&call).await,
@@ -224,8 +235,28 @@ fn serves(resource: Option<&Arc<Resource>>, path: &ResourcePath) -> bool {
     resource.is_some_and(|resource| resource.group == path.group && resource.version == path.version)
 }
 
-fn http_verb(method: &Method) -> String {
-    method.as_str().to_ascii_lowercase()
+/// Those who may not ask for a resource do not learn that there is none.
+fn authorize_unknown(
+    server: &Inner,
+    user: &UserInfo,
+    method: &Method,
+    path: &ResourcePath,
+    query: &Query,
+) -> Result<(), Failure> {
+    let attributes = Attributes {
+        verb: verb(method, path, query)?,
+        group: &path.group,
+        resource: &path.resource,
+        subresource: path.subresource.as_deref().unwrap_or_default(),
+        name: path.name.as_deref().unwrap_or_default(),
+        namespace: path.namespace.as_deref().unwrap_or_default(),
+        path: None,
+    };
+    if server.authorizer.decide(&server.store, user, &attributes).allowed {
+        return Ok(());
+    }
+    let about = About { group: &path.group, resource: &path.resource, kind: "" };
+    Err(forbidden(user, attributes.verb, about, path))
 }
 
 fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static str, Failure> {
@@ -243,14 +274,36 @@ fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static 
     })
 }
 
-/// Everyone who is authenticated may do everything.
-fn authorize(user: &UserInfo, verb: &str, resource: &Resource, path: &ResourcePath) -> Result<(), Failure> {
-    if !user.is_anonymous() {
+fn authorize(
+    server: &Inner,
+    user: &UserInfo,
+    verb: &str,
+    resource: &Resource,
+    path: &ResourcePath,
+) -> Result<(), Failure> {
+    let attributes = Attributes {
+        verb,
+        group: &resource.group,
+        resource: &resource.plural,
+        subresource: path.subresource.as_deref().unwrap_or_default(),
+        name: path.name.as_deref().unwrap_or_default(),
+        // A namespace is an object of its own namespace.
+        namespace: match path.namespace.as_deref() {
+            None if resource.id() == "/namespaces" => path.name.as_deref().unwrap_or_default(),
+            namespace => namespace.unwrap_or_default(),
+        },
+        path: None,
+    };
+    if server.authorizer.decide(&server.store, user, &attributes).allowed {
         return Ok(());
     }
+    Err(forbidden(user, verb, resource.about(), path))
+}
+
+fn forbidden(user: &UserInfo, verb: &str, about: About<'_>, path: &ResourcePath) -> Failure {
     let name = match &path.subresource {
-        Some(subresource) => format!("{}/{subresource}", resource.plural),
-        None => resource.plural.to_string(),
+        Some(subresource) => format!("{}/{subresource}", about.resource),
+        None => about.resource.to_owned(),
     };
     let scope = match &path.namespace {
         Some(namespace) => format!("in the namespace \"{namespace}\""),
@@ -258,9 +311,9 @@ fn authorize(user: &UserInfo, verb: &str, resource: &Resource, path: &ResourcePa
     };
     let why = format!(
         "User \"{}\" cannot {verb} resource \"{name}\" in API group \"{}\" {scope}",
-        user.name, resource.group
+        user.name, about.group
     );
-    Err(Failure::forbidden(resource.about(), path.name.as_deref().unwrap_or_default(), &why))
+    Failure::forbidden(about, path.name.as_deref().unwrap_or_default(), &why)
 }
 
 /// A fresh object tree for an answer that is not stored.

@@ -9,14 +9,12 @@ use crate::discovery;
 use crate::doors::UserInfo;
 use crate::openapi;
 use crate::query::Query;
+use crate::rbac::Attributes;
 use crate::response;
 use crate::rest::Answer;
 use crate::server::Inner;
 use crate::service::ResponseBody;
 use crate::status::Failure;
-
-/// What anyone may read.
-const OPEN: [&str; 4] = ["version", "healthz", "livez", "readyz"];
 
 pub(crate) fn page_not_found() -> Response<ResponseBody> {
     response::text(404, "404 page not found\n")
@@ -29,8 +27,9 @@ pub(crate) fn handle(
     request: &Request<Bytes>,
 ) -> Answer {
     let path: Vec<&str> = segments.iter().map(String::as_str).collect();
-    if user.is_anonymous() && !path.first().is_some_and(|first| OPEN.contains(first)) {
-        let verb = request.method().as_str().to_ascii_lowercase();
+    let verb = request.method().as_str().to_ascii_lowercase();
+    let asked = Attributes { verb: &verb, path: Some(request.uri().path()), ..Attributes::default() };
+    if !server.authorizer.decide(&server.store, user, &asked).allowed {
         return Err(Failure::forbidden_path(&user.name, &verb, request.uri().path()));
     }
     if let ["healthz" | "livez" | "readyz", ..] = path[..] {
@@ -38,7 +37,10 @@ pub(crate) fn handle(
         return Ok(health(path[0], path.get(1).copied(), query.get("verbose").is_some()));
     }
     let registry = server.registry.load();
-    let known = !matches!(path[..], [] | ["api" | "apis" | "version" | "openapi" | "metrics", ..]);
+    let known = !matches!(
+        path[..],
+        [] | ["api" | "apis" | "version" | "openapi" | "openid" | ".well-known" | "metrics", ..]
+    );
     if known {
         return Ok(page_not_found());
     }
@@ -60,7 +62,12 @@ pub(crate) fn handle(
             .map_or_else(|| Ok(page_not_found()), |group| Ok(response::value(200, &group))),
         ["apis", group, version] => discovery::resource_list(&registry, group, version)
             .map_or_else(|| Ok(page_not_found()), |list| Ok(response::value(200, &list))),
-        ["openapi", ..] => openapi::handle(&registry, &path[1..]),
+        ["openid", "v1", "jwks"] => Ok(response::value(200, &server.tokens.key_set())),
+        [".well-known", "openid-configuration"] => Ok(response::value(200, &server.tokens.configuration())),
+        ["openapi", ..] => {
+            let query = Query::parse(request.uri().query().unwrap_or_default());
+            openapi::handle(server, &path[1..], &query, request.headers())
+        }
         _ => Ok(page_not_found()),
     }
 }

@@ -6,7 +6,7 @@ use http::header;
 use crate::merge_schema::BuiltInTypes;
 use crate::negotiate::media_type;
 use crate::rest::write;
-use crate::rest::{Answer, Call, body, update};
+use crate::rest::{Answer, Call, body, owners, update};
 use crate::status::{About, Failure, FieldError};
 
 const REJECTED: &str = "the server rejected our request due to an error in our request";
@@ -19,6 +19,7 @@ pub(crate) enum Patch {
 
 pub(crate) async fn patch(call: &Call) -> Answer {
     let dry_run = write::is_dry_run(call, "PatchOptions")?;
+    owners::check_options(call, "PatchOptions", false)?;
     let patch = parse(call)?;
     let written = update::change(call, dry_run, |served| apply(call, &patch, served)).await?;
     Ok(write::answer(call, 200, written))
@@ -47,9 +48,6 @@ pub(crate) fn parse(call: &Call) -> Result<Patch, Failure> {
             }
             Ok(Patch::Strategic(decode()?))
         }
-        "application/apply-patch+yaml" => Err(Failure::unsupported_media_type(
-            "server-side apply is not supported by this server yet; use client-side apply (kubectl apply without --server-side)",
-        )),
         _ => Err(unsupported()),
     }
 }
@@ -114,7 +112,7 @@ fn check_fields(call: &Call, patch: &Patch, object: &mut Value) -> Result<(), Fa
         };
         Failure::invalid(About { group: "", resource: "", kind: "" }, "", vec![error])
     };
-    match body::normalise(object, &kind, &api_version) {
+    match body::normalise(call, object, &kind, &api_version) {
         Ok(unknown) if unknown.is_empty() => Ok(()),
         Ok(unknown) => {
             let all: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();

@@ -1,12 +1,11 @@
 //! Subresources of pods (and nodes) that are actions: binding, eviction, and what goes through to the node.
 
 use gantry_apimachinery::{Selector, Value};
-use http::{Request, Response};
+use http::Request;
 
 use crate::doors::PodRequest;
 use crate::rest::write;
-use crate::rest::{Answer, Call, body, delete, respond, update};
-use crate::service::ResponseBody;
+use crate::rest::{Answer, Call, body, delete, respond, update, upgrade};
 use crate::status::{About, Failure};
 use crate::store::ObjectKey;
 
@@ -185,8 +184,11 @@ pub(crate) async fn proxy(call: Call) -> Answer {
         subresource: call.path.subresource.clone().unwrap_or_default(),
         path: call.path.rest.clone(),
     };
-    let response: Response<ResponseBody> = proxy.ok_or_else(unavailable)?.pod(target, request(&call)).await;
-    Ok(response)
+    let (proxy, request) = (proxy.ok_or_else(unavailable)?, request(&call));
+    if upgrade::is_needed(&request) {
+        return Ok(upgrade::pod(proxy, target, request).await);
+    }
+    Ok(proxy.pod(target, request).await)
 }
 
 fn check_container(call: &Call, pod: &Value) -> Result<(), Failure> {

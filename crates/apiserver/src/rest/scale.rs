@@ -33,7 +33,7 @@ pub(crate) async fn handle(call: &Call, verb: &'static str) -> Answer {
         path: crate::path::ResourcePath { subresource: None, ..call.path.clone() },
         ..call.clone_for_write()
     };
-    let written = update::change(&inner, dry_run, |served| {
+    let written = update::change_through(&inner, dry_run, true, |served| {
         let current = scale_of(served, &paths);
         let scale = match (&body, &patch) {
             (Some(scale), _) => scale.clone(),

@@ -7,8 +7,9 @@ use gantry_apimachinery::Value;
 use crate::convert;
 use crate::kinds;
 use crate::query;
+use crate::rbac;
 use crate::rest::write::{self, Written};
-use crate::rest::{Answer, Call, body, create};
+use crate::rest::{Answer, Call, body, create, owners};
 use crate::status::{Failure, FieldError};
 use crate::store::{Encoded, Expect, Object, WriteError};
 
@@ -21,6 +22,7 @@ const SERVER_FIELDS: [&str; 5] =
 
 pub(crate) async fn replace(call: &Call) -> Answer {
     let dry_run = write::is_dry_run(call, "UpdateOptions")?;
+    owners::check_options(call, "UpdateOptions", false)?;
     let mut object = body::object(call, &call.resource.kind, &call.resource.api_version())?;
     check_identity(call, &mut object)?;
     let create_allowed = kinds::creates_on_update(call.resource.id()) && call.path.subresource.is_none();
@@ -55,6 +57,16 @@ pub(crate) async fn change(
     dry_run: bool,
     make: impl Fn(&Value) -> Result<Value, Failure>,
 ) -> Result<Written, Failure> {
+    change_through(call, dry_run, false, make).await
+}
+
+/// The same, perhaps through the scale of the object: that is told apart in who owns what.
+pub(crate) async fn change_through(
+    call: &Call,
+    dry_run: bool,
+    through_scale: bool,
+    make: impl Fn(&Value) -> Result<Value, Failure>,
+) -> Result<Written, Failure> {
     let resource = &call.resource;
     for _ in 0..ATTEMPTS {
         let Some(current) = call.server.store.get(&resource.collection, &call.key()) else {
@@ -66,8 +78,11 @@ pub(crate) async fn change(
         let asked_version = new.str_at(&["metadata", "resourceVersion"]).unwrap_or_default().to_owned();
         check_preconditions(call, &new, &current, &old)?;
         convert::to_stored(resource, &mut new);
-        merge_unchangeable(call, &mut new, &old);
         kinds::set_defaults(resource, &mut new);
+        if !call.is_apply() {
+            owners::of_updated(call, &mut new, &old, through_scale);
+        }
+        merge_unchangeable(call, &mut new, &old);
         kinds::prepare_update(call, &mut new, &old)?;
         set_generation(call, &mut new, &old);
         let mut errors = metadata_errors(&new, &old);
@@ -75,6 +90,7 @@ pub(crate) async fn change(
         if !errors.is_empty() {
             return Err(Failure::invalid(call.about(), call.name(), errors));
         }
+        rbac::check_write(call, &new, Some(&old))?;
         let encoded = Encoded::new(&new);
         if encoded.is_same_as(&current) && !write::may_go(&new) {
             return Ok(Written::Stored(current));
@@ -136,7 +152,19 @@ fn merge_unchangeable(call: &Call, new: &mut Value, old: &Value) {
     match call.path.subresource.as_deref() {
         Some("status") => {
             let status = new.as_object_mut().and_then(|map| map.remove("status"));
+            let mut metadata = new.get("metadata").cloned().unwrap_or_default();
             *new = old.clone();
+            // Built-in kinds take annotations and finalizers with their status, custom ones only who owns what.
+            for (field, value) in metadata.as_object_mut().map(std::mem::take).unwrap_or_default() {
+                let taken = match field.as_str() {
+                    "managedFields" => true,
+                    "annotations" | "finalizers" | "ownerReferences" => call.resource.custom.is_none(),
+                    _ => false,
+                };
+                if taken {
+                    body::metadata_mut(new).insert(field, value);
+                }
+            }
             if let Some(map) = new.as_object_mut() {
                 match status.filter(|status| !status.is_null()) {
                     Some(status) => drop(map.insert("status", status)),
@@ -147,7 +175,7 @@ fn merge_unchangeable(call: &Call, new: &mut Value, old: &Value) {
         }
         Some("finalize") => {
             let finalizers = new.at(&["spec", "finalizers"]).cloned().unwrap_or_default();
-            *new = old.clone();
+            restore(new, old);
             match finalizers.as_array().is_some_and(|list| !list.is_empty()) {
                 true => *new.entry_at(&["spec", "finalizers"]) = finalizers,
                 false => {
@@ -161,7 +189,7 @@ fn merge_unchangeable(call: &Call, new: &mut Value, old: &Value) {
         Some(_) => {
             // `resize` and `ephemeralcontainers` change the pod's spec alone.
             let spec = new.get("spec").cloned();
-            *new = old.clone();
+            restore(new, old);
             if let Some((map, spec)) = new.as_object_mut().zip(spec) {
                 map.insert("spec", spec);
             }
@@ -185,6 +213,15 @@ fn merge_unchangeable(call: &Call, new: &mut Value, old: &Value) {
         }
     }
     metadata.remove("selfLink");
+}
+
+/// The old object, with the new one's owners.
+fn restore(new: &mut Value, old: &Value) {
+    let owners = new.at(&["metadata", "managedFields"]).cloned();
+    *new = old.clone();
+    if let Some(owners) = owners {
+        body::metadata_mut(new).insert("managedFields", owners);
+    }
 }
 
 /// A change of what is wanted counts up the generation; status and metadata do not.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_apimachinery::{Map, Value};
+use gantry_apimachinery::{Map, Value, protobuf};
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 
-use crate::negotiate::Shape;
+use crate::negotiate::{Format, Shape};
 use crate::query::ListOptions;
 use crate::response;
 use crate::rest::selection::Selection;
@@ -52,7 +52,10 @@ pub(crate) fn watch(call: Call) -> Answer {
             selection_query.with("fieldSelector", format!("{fields}{comma}metadata.name={name}"));
     }
     let selection = Selection::parse(&selection_query, &call.resource)?;
-    let content_type = "application/json";
+    let content_type = match call.accepted.format {
+        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
     let timeout = Duration::from_secs(options.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS));
     let now = Instant::now();
     let mut watcher = Watcher {
@@ -160,7 +163,7 @@ impl Watcher {
                         "too old resource version: {} ({})",
                         self.revision, expired.oldest
                     ));
-                    self.ready.push_back(watch_line("ERROR", &response::to_json(&failure.to_value())));
+                    self.ready.push_back(self.piece("ERROR", &response::to_json(&failure.to_value())));
                     self.done = true;
                     return;
                 }
@@ -212,7 +215,8 @@ impl Watcher {
 
     fn line(&mut self, kind: EventKind, object: &Object, event: Option<&Arc<Event>>) -> Bytes {
         let stored = self.call.resource.api_version() == self.call.resource.stored_version;
-        if self.call.accepted.shape == Shape::Object && stored {
+        let is_json = self.call.accepted.format != Format::Protobuf;
+        if self.call.accepted.shape == Shape::Object && stored && is_json {
             return match event {
                 Some(event) => event.line(),
                 None => watch_line(kind.name(), &object.bytes),
@@ -222,7 +226,18 @@ impl Watcher {
             Shape::Table => self.table_row(object),
             _ => present::shaped(&self.call, object),
         };
-        watch_line(kind.name(), &json)
+        self.piece(kind.name(), &json)
+    }
+
+    /// One event in the format of the stream.
+    fn piece(&self, event: &str, json: &[u8]) -> Bytes {
+        if self.call.accepted.format == Format::Protobuf {
+            let value: Value = serde_json::from_slice(json).unwrap_or_default();
+            if let Some(frame) = protobuf::watch_frame(event, &value) {
+                return frame.into();
+            }
+        }
+        watch_line(event, json)
     }
 
     fn value_line(&mut self, kind: EventKind, value: Value, object: &Object) -> Bytes {
@@ -233,7 +248,7 @@ impl Watcher {
                 response::to_json(&crate::convert::from_stored(&self.call.resource, value)).into()
             }
         };
-        watch_line(kind.name(), &json)
+        self.piece(kind.name(), &json)
     }
 
     /// Only the first table of a watch describes its columns.
@@ -261,6 +276,6 @@ impl Watcher {
         object.insert("kind", kind);
         object.insert("apiVersion", api_version);
         object.insert("metadata", metadata);
-        watch_line("BOOKMARK", &response::to_json(&object.into()))
+        self.piece("BOOKMARK", &response::to_json(&object.into()))
     }
 }

@@ -116,6 +116,7 @@ async fn commit(
 ) -> Result<Arc<Object>, WriteError> {
     let write = Write { collection: call.resource.collection.clone(), key, expect, change };
     let object = call.server.store.commit(write).await?;
+    call.server.authorizer.after_write(call.resource.id());
     crd::after_write(&call.server, call.resource.id(), &object);
     Ok(object)
 }

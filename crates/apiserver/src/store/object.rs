@@ -80,7 +80,7 @@ fn labels_of(object: &Value) -> Labels {
 // === impl Encoded ===
 
 /// Metadata fields in the order in which they are written; any other follows.
-const METADATA_ORDER: [&str; 11] = [
+const METADATA_ORDER: [&str; 14] = [
     "name",
     "generateName",
     "namespace",
@@ -92,6 +92,9 @@ const METADATA_ORDER: [&str; 11] = [
     "deletionGracePeriodSeconds",
     "labels",
     "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
 ];
 
 impl Encoded {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use gantry_apimachinery::structural::Structural;
 use gantry_apimachinery::{Map, Selector, Value, names};
 
 use super::{immutable, integer, list, not_negative, one_of, pod, port_in_range};
@@ -551,6 +552,14 @@ fn definition(object: &Value, errors: &mut Vec<FieldError>) {
                 format!("spec.versions[{index}].schema.openAPIV3Schema"),
                 "schemas are required",
             ));
+        }
+        if let Some(schema) = version.at(&["schema", "openAPIV3Schema"])
+            && let Err(error) = Structural::parse(schema)
+        {
+            let at = format!("spec.versions[{index}].schema.openAPIV3Schema");
+            let dot = if error.path.is_empty() { "" } else { "." };
+            let field = format!("{at}{dot}{}", error.path);
+            errors.push(FieldError { reason: "FieldValueInvalid", field, message: error.why });
         }
     }
 }

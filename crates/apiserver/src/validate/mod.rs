@@ -3,6 +3,7 @@
 //! Covers the mistakes people make: names, labels, selectors, containers, ports, what may not change. A kind without
 //! rules here is checked for its metadata alone.
 
+mod custom;
 mod kinds;
 mod pod;
 
@@ -20,6 +21,9 @@ pub(crate) fn validate(resource: &Resource, object: &Value, old: Option<&Value>)
     let mut errors = Vec::new();
     metadata(object, &mut errors);
     kinds::validate(resource.id(), object, old, &mut errors);
+    if let Some(custom) = &resource.custom {
+        custom::validate(custom, object, old, &mut errors);
+    }
     errors
 }
 

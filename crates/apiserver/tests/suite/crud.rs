@@ -153,7 +153,7 @@ async fn a_watch_tells_everything_once() {
 #[tokio::test]
 async fn a_definition_is_served_at_once_and_goes_with_its_objects() {
     let api = Api::start().await;
-    let definition = r#"{"metadata":{"name":"toys.play.example.com"},"spec":{"group":"play.example.com","scope":"Namespaced","names":{"plural":"toys","kind":"Toy"},"versions":[{"name":"v1","served":true,"storage":true,"subresources":{"status":{},"scale":{"specReplicasPath":".spec.count","statusReplicasPath":".status.count"}},"schema":{"openAPIV3Schema":{"type":"object"}}}]}}"#;
+    let definition = r#"{"metadata":{"name":"toys.play.example.com"},"spec":{"group":"play.example.com","scope":"Namespaced","names":{"plural":"toys","kind":"Toy"},"versions":[{"name":"v1","served":true,"storage":true,"subresources":{"status":{},"scale":{"specReplicasPath":".spec.count","statusReplicasPath":".status.count"}},"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}]}}"#;
     let (code, created) =
         api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await;
     assert_eq!(code, 201, "{created:?}");

@@ -20,6 +20,11 @@ impl Api {
         Api { service: server.service_as(UserInfo::admin()), server }
     }
 
+    /// The same server as another user sees it.
+    pub(crate) fn as_user(&self, user: UserInfo) -> Api {
+        Api { service: self.server.service_as(user), server: self.server.clone() }
+    }
+
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -28,17 +33,29 @@ impl Api {
         accept: &str,
         body: &str,
     ) -> (StatusCode, String) {
+        let (status, body) = self.send_bytes(method, path, content_type, accept, body.as_bytes()).await;
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    pub(crate) async fn send_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        accept: &str,
+        body: &[u8],
+    ) -> (StatusCode, Vec<u8>) {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("content-type", content_type)
             .header("accept", accept)
-            .body(Full::new(bytes::Bytes::copy_from_slice(body.as_bytes())))
+            .body(Full::new(bytes::Bytes::copy_from_slice(body)))
             .unwrap();
         let response = self.service.clone().call(request).await.unwrap();
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
+        (status, body.to_vec())
     }
 
     async fn json(&self, method: Method, path: &str, content_type: &str, body: &str) -> (u16, Value) {

@@ -129,7 +129,7 @@ async fn objects_are_applied_read_changed_and_deleted() {
     }
     assert_eq!(
         cluster.ok("get deploy web -o jsonpath={.spec.template.spec.containers[*].name}", "").await,
-        "main side"
+        "side main"
     );
     cluster.ok("wait deploy/web --for=jsonpath={.spec.replicas}=1 --timeout=5s", "").await;
     let (success, text) = cluster

@@ -15,6 +15,10 @@ pub(crate) struct Flags {
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) retention_ms: i64,
+    /// 0 for no limit.
+    pub(crate) retention_bytes: u64,
+    pub(crate) min_block_ms: i64,
+    pub(crate) max_block_ms: Option<i64>,
     pub(crate) snappy: bool,
     pub(crate) enable_lifecycle: bool,
     pub(crate) query_timeout: Duration,
@@ -28,7 +32,7 @@ pub(crate) struct Flags {
 }
 
 /// Flags with a value: name, default, what it is for.
-const VALUES: [(&str, &str, &str); 12] = [
+const VALUES: [(&str, &str, &str); 15] = [
     (
         "config.file",
         "prometheus.yml",
@@ -40,6 +44,17 @@ const VALUES: [(&str, &str, &str); 12] = [
         "The folder of the samples; Prometheus can be started on it, and we on its",
     ),
     ("storage.tsdb.retention.time", "15d", "How long samples are kept, such as 6h, 15d or 1y"),
+    (
+        "storage.tsdb.retention.size",
+        "0B",
+        "Blocks and log together take at most this, such as 512MB or 20GB; the oldest blocks go first; 0 for no limit",
+    ),
+    ("storage.tsdb.min-block-duration", "2h", "How long a block is when it leaves memory"),
+    (
+        "storage.tsdb.max-block-duration",
+        "",
+        "How long a merged block may be [default: a tenth of the retention, at most 31d]",
+    ),
     ("web.listen-address", "127.0.0.1:9090", "Where the API is served; loopback unless you ask for more"),
     ("web.max-connections", "512", "Connections at the same time"),
     ("web.external-url", "", "Accepted; links are relative"),
@@ -96,6 +111,29 @@ fn duration(matches: &ArgMatches, name: &str) -> Result<i64, String> {
     if parsed <= 0 { Err(format!("--{name} must be greater than 0, it is {text:?}")) } else { Ok(parsed) }
 }
 
+/// A size as Prometheus writes it: a whole number and a unit of powers of 1024.
+fn bytes(matches: &ArgMatches, name: &str) -> Result<u64, String> {
+    let text = value(matches, name);
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "B" | "" => Some(0),
+        "KB" | "KiB" => Some(10),
+        "MB" | "MiB" => Some(20),
+        "GB" | "GiB" => Some(30),
+        "TB" | "TiB" => Some(40),
+        "PB" | "PiB" => Some(50),
+        "EB" | "EiB" => Some(60),
+        _ => None,
+    };
+    let size = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(1 << unit));
+    size.ok_or_else(|| {
+        format!(
+            "--{name} must be a number with a unit (B, KB, MB, GB, TB, PB, EB), such as 512MB, it is {text:?}"
+        )
+    })
+}
+
 fn number(matches: &ArgMatches, name: &str) -> Result<usize, String> {
     let text = value(matches, name);
     match text.parse::<usize>() {
@@ -140,12 +178,24 @@ impl Flags {
         if !matches!(log_level.as_str(), "debug" | "info" | "warn" | "error") {
             return Err(format!("--log.level must be debug, info, warn or error, it is {log_level:?}"));
         }
+        let min_block_ms = duration(matches, "storage.tsdb.min-block-duration")?;
+        let max_block = "storage.tsdb.max-block-duration";
+        let max_block_ms =
+            if value(matches, max_block).is_empty() { None } else { Some(duration(matches, max_block)?) };
+        if let Some(max) = max_block_ms.filter(|max| *max < min_block_ms) {
+            return Err(format!(
+                "--{max_block} must not be less than --storage.tsdb.min-block-duration, {max} ms is less than {min_block_ms} ms"
+            ));
+        }
         let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
         Ok(Flags {
             config_file: value(matches, "config.file").into(),
             data_dir: value(matches, "storage.tsdb.path").into(),
             listen,
             retention_ms: duration(matches, "storage.tsdb.retention.time")?,
+            retention_bytes: bytes(matches, "storage.tsdb.retention.size")?,
+            min_block_ms,
+            max_block_ms,
             snappy,
             enable_lifecycle: matches.get_flag("web.enable-lifecycle"),
             query_timeout: ms(duration(matches, "query.timeout")?),
@@ -174,6 +224,10 @@ mod tests {
         let flags = read(&[]).unwrap();
         assert_eq!(flags.retention_ms, 15 * 86_400_000);
         assert!(flags.snappy && !flags.enable_lifecycle);
+        assert_eq!((flags.retention_bytes, flags.min_block_ms, flags.max_block_ms), (0, 7_200_000, None));
+        let sized =
+            read(&["--storage.tsdb.retention.size=2GB", "--storage.tsdb.max-block-duration=2h"]).unwrap();
+        assert_eq!((sized.retention_bytes, sized.max_block_ms), (2 << 30, Some(7_200_000)));
         let flags = read(&[
             "--config.file=a.yml",
             "--storage.tsdb.path",
@@ -194,6 +248,8 @@ mod tests {
     fn wrong_values_are_named() {
         assert!(read(&["--query.timeout=x"]).unwrap_err().contains("--query.timeout"));
         assert!(read(&["--query.max-concurrency=0"]).unwrap_err().contains("above 0"));
+        assert!(read(&["--storage.tsdb.retention.size=5 apples"]).unwrap_err().contains("512MB"));
+        assert!(read(&["--storage.tsdb.max-block-duration=1h"]).unwrap_err().contains("min-block-duration"));
         assert!(read(&["--log.level=loud"]).unwrap_err().contains("log.level"));
     }
 }

@@ -8,8 +8,8 @@ mod flags;
 mod metrics;
 mod server;
 
-pub use api::{ApiParts, PrometheusApi};
-pub use server::{KubernetesDiscovery, Prometheus, Settings, hide_secrets, jobs};
+pub use api::{ApiParts, Parameters, PrometheusApi, StorageFor};
+pub use server::{KubernetesDiscovery, MakeStorageFor, Prometheus, Settings, hide_secrets, jobs};
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -139,8 +139,14 @@ async fn serve(flags: Flags) -> Result<(), String> {
     let compression = if flags.snappy { Compression::Snappy } else { Compression::None };
     let settings = Settings {
         storage: DbOptions {
-            head: HeadOptions { wal_compression: compression, ..HeadOptions::default() },
+            head: HeadOptions {
+                wal_compression: compression,
+                chunk_range_ms: flags.min_block_ms,
+                ..HeadOptions::default()
+            },
             retention_ms: flags.retention_ms,
+            retention_bytes: flags.retention_bytes,
+            max_block_ms: flags.max_block_ms,
             ..DbOptions::default()
         },
         engine: EngineOptions {

@@ -29,7 +29,12 @@ pub(crate) fn register(registry: &Registry, db: &Arc<Db>) {
         });
     }
     type Gauge = fn(&Db) -> f64;
-    let gauges: [(&str, &str, Gauge); 4] = [
+    let gauges: [(&str, &str, Gauge); 7] = [
+        ("prometheus_tsdb_blocks_loaded", "Blocks.", |db| db.blocks().len() as f64),
+        ("prometheus_tsdb_storage_blocks_bytes", "Bytes of all blocks.", |db| db.block_bytes() as f64),
+        ("prometheus_tsdb_lowest_timestamp", "Oldest sample, in milliseconds.", |db| {
+            db.time_range().map_or(0.0, |(min, _)| min as f64)
+        }),
         ("prometheus_tsdb_head_series", "Series in memory.", |db| db.head().series_count() as f64),
         ("prometheus_tsdb_head_min_time", "Oldest sample in memory, in milliseconds.", |db| {
             db.head().time_range().map_or(0.0, |(min, _)| min as f64)

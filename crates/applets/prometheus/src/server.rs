@@ -13,10 +13,13 @@ use gantry_scrape::{Config, Discoverer, FileDiscoverer, Job, Scraping, Static};
 use gantry_tsdb::{Db, DbOptions, TsdbError};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiParts, PrometheusApi};
+use crate::api::{ApiParts, PrometheusApi, StorageFor};
 
-/// Between two looks at what is too old.
+/// Between two looks at what is to become a block or is too old.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Makes of the opened store where requests read.
+pub type MakeStorageFor = Box<dyn FnOnce(&Arc<Db>) -> StorageFor + Send>;
 
 /// How a [`Prometheus`] is set up.
 pub struct Settings {
@@ -30,6 +33,8 @@ pub struct Settings {
     pub max_concurrency: usize,
     /// Shown by `status/flags`.
     pub flags: BTreeMap<String, String>,
+    /// Makes of the store where requests read, if that is more than the store itself.
+    pub storage_for: Option<MakeStorageFor>,
     /// What `/-/reload` does.
     pub reload: Option<Arc<dyn Fn() -> Result<(), String> + Send + Sync>>,
     /// What `/-/quit` does.
@@ -45,6 +50,7 @@ impl Settings {
             engine: EngineOptions::default(),
             max_concurrency: 20,
             flags: BTreeMap::new(),
+            storage_for: None,
             reload: None,
             quit: None,
         }
@@ -79,6 +85,7 @@ impl Prometheus {
         let engine = Engine::new(settings.engine);
         let api = PrometheusApi::new(ApiParts {
             storage: db.clone(),
+            storage_for: settings.storage_for.map(|make| make(&db)),
             engine: engine.clone(),
             scraping: Some(scraping.clone()),
             db: Some(db.clone()),
@@ -119,7 +126,7 @@ impl Prometheus {
         self.api.set_ready(true);
     }
 
-    /// Drops what is too old, once a minute, until `stop`.
+    /// Writes and merges blocks and drops what is too old, looking once a minute, until `stop`.
     pub async fn maintain(&self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -128,12 +135,17 @@ impl Prometheus {
             }
             let (db, now_ms) = (self.db.clone(), self.clock.now_ms());
             match tokio::task::spawn_blocking(move || db.maintain(now_ms)).await {
-                Ok(Ok(Some(done))) => {
-                    tracing::info!(series = done.series, chunks = done.chunks, "dropped old samples")
+                Ok(Ok(done)) if done.is_empty() => {}
+                Ok(Ok(done)) => tracing::info!(
+                    written = ?done.cut,
+                    compacted = ?done.compacted,
+                    expired = ?done.expired,
+                    "blocks kept"
+                ),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "blocks and log could not be kept; nothing is lost, it is tried again")
                 }
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::error!(%error, "cannot shorten the write-ahead log"),
-                Err(error) => tracing::error!(%error, "dropping old samples failed"),
+                Err(error) => tracing::error!(%error, "keeping blocks and log failed"),
             }
         }
     }

@@ -29,6 +29,7 @@ use super::decide::{self, Bounds, Computed, Failed, Memory};
 use super::evaluate::{Scene, pod_facts};
 use super::target::{Targets, resize};
 use crate::decisions::{Decision, Decisions};
+use crate::external::ExternalMetrics;
 use crate::metrics::ResourceMetrics;
 use crate::query::MetricsQuery;
 
@@ -47,6 +48,7 @@ struct Inner {
     recorder: Recorder,
     resources: Arc<dyn ResourceMetrics>,
     queries: Option<Arc<dyn MetricsQuery>>,
+    external: Option<Arc<dyn ExternalMetrics>>,
     targets: Targets,
     state: Mutex<HashMap<Key, State>>,
     decisions: Decisions,
@@ -77,6 +79,18 @@ impl Autoscaler {
         resources: Arc<dyn ResourceMetrics>,
         queries: Option<Arc<dyn MetricsQuery>>,
     ) -> Autoscaler {
+        Autoscaler::with_external(config, operator, resources, queries, None, Decisions::default())
+    }
+
+    /// Like [`new`](Autoscaler::new), asking `external` for external metrics first and recording into `decisions`.
+    pub fn with_external(
+        config: Config,
+        operator: &Operator,
+        resources: Arc<dyn ResourceMetrics>,
+        queries: Option<Arc<dyn MetricsQuery>>,
+        external: Option<Arc<dyn ExternalMetrics>>,
+        decisions: Decisions,
+    ) -> Autoscaler {
         let pods = operator.informer::<Pod>();
         let controller =
             operator.controller::<HorizontalPodAutoscaler>("horizontal-pod-autoscaler").reads(&pods);
@@ -88,9 +102,10 @@ impl Autoscaler {
             recorder: operator.recorder("horizontal-pod-autoscaler"),
             resources,
             queries,
+            external,
             targets: Targets::new(operator.client().clone()),
             state: Mutex::default(),
-            decisions: Decisions::default(),
+            decisions,
             trigger: controller.trigger(),
             config,
         });
@@ -105,6 +120,11 @@ impl Autoscaler {
     /// The record of changes of size.
     pub fn decisions(&self) -> &Decisions {
         &self.inner.decisions
+    }
+
+    /// A way to ask for one autoscaler to be computed now.
+    pub fn trigger(&self) -> Trigger {
+        self.inner.trigger.clone()
     }
 
     /// Asks for all autoscalers to be computed now.
@@ -352,6 +372,7 @@ impl Inner {
             now_ms,
             resources: &*self.resources,
             queries: self.queries.as_deref(),
+            external: self.external.as_deref(),
         };
         let given = hpa.spec.metrics.clone().unwrap_or_default();
         let metrics = if given.is_empty() { vec![default_metric()] } else { given };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use gantry_apimachinery::quantity::{format_decimal, milli};
 use gantry_prom_model::Labels;
 use k8s_openapi::api::autoscaling::v2::{
-    ContainerResourceMetricStatus, ExternalMetricStatus, MetricSpec, MetricStatus, MetricTarget,
-    MetricValueStatus, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
+    ContainerResourceMetricStatus, ExternalMetricStatus, MetricIdentifier, MetricSpec, MetricStatus,
+    MetricTarget, MetricValueStatus, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
 };
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -16,6 +16,7 @@ use super::calculator::{
     self, CalculationError, Patience, PodFacts, PodPhase, Proposal, Reading, Readings, Tolerance,
 };
 use super::decide::{Asked, Failed};
+use crate::external::ExternalMetrics;
 use crate::metrics::{PodMetrics, ResourceMetrics};
 use crate::query::MetricsQuery;
 
@@ -35,6 +36,7 @@ pub struct Scene<'a> {
     pub now_ms: i64,
     pub resources: &'a dyn ResourceMetrics,
     pub queries: Option<&'a dyn MetricsQuery>,
+    pub external: Option<&'a dyn ExternalMetrics>,
 }
 
 /// What a pod's object says that matters here.
@@ -165,7 +167,8 @@ impl Scene<'_> {
                     name: &source.metric.name,
                     title,
                 };
-                let (asked, current) = self.total_metric(what, &source.target).await?;
+                let usage = self.query_total(&what).await?;
+                let (asked, current) = self.total_metric(what, &source.target, usage)?;
                 let status = ObjectMetricStatus {
                     metric: source.metric.clone(),
                     described_object: object.clone(),
@@ -184,7 +187,11 @@ impl Scene<'_> {
                     name: &source.metric.name,
                     title,
                 };
-                let (asked, current) = self.total_metric(what, &source.target).await?;
+                let usage = match self.known_external(&source.metric).await {
+                    Some(known) => known.map_err(|error| what.failed(error))?,
+                    None => self.query_total(&what).await?,
+                };
+                let (asked, current) = self.total_metric(what, &source.target, usage)?;
                 let status = ExternalMetricStatus { metric: source.metric.clone(), current };
                 Ok((asked, MetricStatus { external: Some(status), ..status_of("External") }))
             }
@@ -320,15 +327,17 @@ impl Scene<'_> {
         Ok((asked, MetricValueStatus { average_value: Some(average), ..Default::default() }))
     }
 
-    async fn total_metric(
-        &self,
-        what: What<'_>,
-        target: &MetricTarget,
-    ) -> Result<(Asked, MetricValueStatus), Failed> {
-        let failed = |error: String| Failed {
-            reason: what.reason,
-            message: format!("failed to get {} {} metric value: {error}", what.name, what.kind),
-        };
+    /// The sum of an external metric whose source is known by name, in thousandths.
+    async fn known_external(&self, metric: &MetricIdentifier) -> Option<Result<i64, String>> {
+        let labels =
+            metric.selector.as_ref().and_then(|selector| selector.match_labels.clone()).unwrap_or_default();
+        let values = self.external?.external(self.namespace, &metric.name, &labels).await?;
+        Some(values.map(|values| values.into_iter().fold(0i64, i64::saturating_add)))
+    }
+
+    /// The sum of what the metric's query returns, in thousandths.
+    async fn query_total(&self, what: &What<'_>) -> Result<i64, Failed> {
+        let failed = |error: String| what.failed(error);
         let series = self.query(what.kind, what.name).await.map_err(failed)?;
         if series.is_empty() {
             return Err(failed("the query returned no series".into()));
@@ -337,7 +346,18 @@ impl Scene<'_> {
         for (_, value) in series {
             usage = usage.saturating_add(in_milli(value).map_err(failed)?);
         }
-        let wrong_target = || failed("neither a value target nor an average value target was set".into());
+        Ok(usage)
+    }
+
+    fn total_metric(
+        &self,
+        what: What<'_>,
+        target: &MetricTarget,
+        usage: i64,
+    ) -> Result<(Asked, MetricValueStatus), Failed> {
+        let failed = |error: String| what.failed(error);
+        let wrong_target =
+            || what.failed("neither a value target nor an average value target was set".into());
         let (proposal, average, wanted): (Proposal, bool, &Quantity) =
             match (&target.average_value, &target.value) {
                 (Some(wanted), _) => {
@@ -390,6 +410,15 @@ struct What<'a> {
     kind: &'static str,
     name: &'a str,
     title: String,
+}
+
+impl What<'_> {
+    fn failed(&self, error: String) -> Failed {
+        Failed {
+            reason: self.reason,
+            message: format!("failed to get {} {} metric value: {error}", self.name, self.kind),
+        }
+    }
 }
 
 fn status_of(kind: &str) -> MetricStatus {

@@ -6,7 +6,7 @@ mod conditions;
 mod controller;
 pub mod decide;
 mod evaluate;
-mod target;
+pub(crate) mod target;
 
 use std::time::Duration;
 

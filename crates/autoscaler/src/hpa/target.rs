@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
+use k8s_openapi::api::core::v1::PodSpec;
 use kube::Client;
 use kube::api::{Api, ApiResource, PostParams};
 use kube::core::{DynamicObject, GroupVersionKind};
@@ -32,7 +33,23 @@ impl Targets {
         Ok((api, scale))
     }
 
-    async fn resource(&self, reference: &CrossVersionObjectReference) -> Result<ApiResource, kube::Error> {
+    /// The pod template of the target, where its kind has one.
+    pub(crate) async fn pod_template(
+        &self,
+        namespace: &str,
+        reference: &CrossVersionObjectReference,
+    ) -> Result<Option<PodSpec>, kube::Error> {
+        let resource = self.resource(reference).await?;
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let mut object = api.get(&reference.name).await?;
+        let template = object.data.pointer_mut("/spec/template/spec").map(serde_json::Value::take);
+        Ok(template.and_then(|template| serde_json::from_value(template).ok()))
+    }
+
+    pub(crate) async fn resource(
+        &self,
+        reference: &CrossVersionObjectReference,
+    ) -> Result<ApiResource, kube::Error> {
         let api_version = reference.api_version.clone().unwrap_or_else(|| "apps/v1".into());
         let key = (api_version.clone(), reference.kind.clone());
         if let Some(known) = self.known.lock().get(&key) {

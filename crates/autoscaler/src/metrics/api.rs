@@ -238,7 +238,7 @@ fn select(rows: Vec<Row>, query: &str) -> Result<Vec<Row>, String> {
     Ok(rows.into_iter().filter(|row| matches(row)).collect())
 }
 
-fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -3,6 +3,7 @@
 mod api;
 mod store;
 
+pub(crate) use api::decode;
 pub use api::{Answer, GROUP, MetricsApi, RESOURCES, ServedResource, VERSION};
 pub use store::{
     ContainerPoint, Cumulative, MetricsStore, NodeMetrics, PodMetrics, PodPoint, ResourceMetrics,

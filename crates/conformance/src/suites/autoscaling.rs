@@ -579,6 +579,7 @@ async fn reconcile(case: &Value) -> Result<(), String> {
         patience: PATIENCE,
         now_ms: NOW_MS,
         resources: &fixed,
+        external: None,
         queries: Some(&fixed),
     };
     let mut computed = Vec::new();

@@ -1,10 +1,15 @@
 //! Every suite by name, and the one thing a suite does.
 
 pub(crate) mod autoscaling;
+pub(crate) mod dashboards;
 pub(crate) mod kong;
+pub(crate) mod kong_model;
 pub(crate) mod kopf;
+pub(crate) mod kubernetes;
 pub(crate) mod kustomize;
+pub(crate) mod locust;
 pub(crate) mod promql;
+pub(crate) mod thanos;
 
 use std::path::Path;
 
@@ -32,29 +37,42 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "autoscaling-behavior", run: autoscaling::behavior },
     Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
     Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
+    Suite { name: "dashboards", run: dashboards::cases },
     Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
     Suite { name: "kopf-diffs", run: kopf::diffs },
+    Suite { name: "kubernetes-objects", run: kubernetes::objects },
+    Suite { name: "http-session", run: kubernetes::sessions::http },
+    Suite { name: "kubectl-session", run: kubernetes::sessions::kubectl },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
+    Suite { name: "locust-wire", run: locust::wire },
     Suite { name: "promql/promqltest", run: promql::scripts },
     Suite { name: "promql/openmetrics", run: promql::open_metrics },
     Suite { name: "kong-router", run: kong::router_traditional },
     Suite { name: "kong-router-paths", run: kong::router_path_handling },
+    Suite { name: "tsdb-format", run: thanos::tsdb_format },
+    Suite { name: "thanos-dedup", run: thanos::deduplication },
+    Suite { name: "thanos-planner", run: thanos::planner },
+    Suite { name: "thanos-downsample", run: thanos::downsampling },
+    Suite { name: "thanos-store-merge", run: thanos::store_merge },
+    Suite { name: "kong-entities", run: kong_model::entities },
+    Suite { name: "kong-plugin-configs", run: kong_model::plugin_configs },
+    Suite { name: "kong-declarative", run: kong_model::declarative },
+    Suite { name: "kong-flatten-errors", run: kong_model::flatten_errors },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
 pub(crate) const NOT_RUN: &[&str] = &[
     "autoscaling-keda",
     "autoscaling-vpa",
-    "dashboards",
     "gateway-api",
     "kic-golden",
-    "kong",
     "kong-admin",
     "kopf",
-    "kubernetes-api",
-    "locust",
     "promql/compliance",
     "promql/remotewrite",
-    "thanos",
+    "thanos-dedup-compaction",
+    "thanos-hashring",
+    "thanos-retention",
+    "thanos-store-proxy",
 ];

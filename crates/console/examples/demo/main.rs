@@ -1,5 +1,6 @@
 //! The console over invented data: `cargo run -p gantry-console --example demo -- [shop|empty|trouble] [PORT]`.
 
+mod load;
 mod source;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +22,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = arguments.next().map_or(Ok(0), |port| port.parse())?;
     let listener = Listener::bind(ListenConfig::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))).await?;
     println!("http://{}", listener.local_addr());
-    let console = Console::new(Arc::new(source::Demo::start(scene)));
+    let console =
+        Console::new(Arc::new(source::Demo::start(scene))).with_load(Arc::new(load::DemoLoad::default()));
     listener.serve(console, CancellationToken::new()).await;
     Ok(())
 }

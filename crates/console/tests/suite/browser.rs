@@ -9,6 +9,7 @@ use gantry_console::Console;
 use gantry_serve::{ListenConfig, Listener};
 use tokio_util::sync::CancellationToken;
 
+use crate::load::DemoLoad;
 use crate::source::{Demo, Scene};
 
 fn on_path(program: &str) -> bool {
@@ -20,7 +21,7 @@ async fn serve(scene: Scene) -> String {
     let listener =
         Listener::bind(ListenConfig::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await.unwrap();
     let address = listener.local_addr();
-    let console = Console::new(Arc::new(Demo::start(scene)));
+    let console = Console::new(Arc::new(Demo::start(scene))).with_load(Arc::new(DemoLoad::default()));
     tokio::spawn(listener.serve(console, CancellationToken::new()));
     format!("http://{address}")
 }

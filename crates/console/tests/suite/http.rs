@@ -8,10 +8,12 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
+use crate::load::DemoLoad;
 use crate::source::{Demo, Scene};
 
 async fn get(console: &Console, path: &str) -> Response<Body> {
-    let request = Request::builder().uri(path).header(header::ACCEPT_ENCODING, "gzip, br").body(()).unwrap();
+    let request =
+        Request::builder().uri(path).header(header::ACCEPT_ENCODING, "gzip, br").body(String::new()).unwrap();
     console.clone().oneshot(request).await.unwrap()
 }
 
@@ -29,7 +31,7 @@ async fn the_page_is_small_cached_by_content_and_confined() {
     let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
     assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self';"), "{policy}");
     let etag = page.headers()[header::ETAG].clone();
-    let again = Request::builder().uri("/").header(header::IF_NONE_MATCH, etag).body(()).unwrap();
+    let again = Request::builder().uri("/").header(header::IF_NONE_MATCH, etag).body(String::new()).unwrap();
     assert_eq!(console.clone().oneshot(again).await.unwrap().status(), StatusCode::NOT_MODIFIED);
     if Console::is_built() {
         let script = get(&console, "/app.js").await;
@@ -39,7 +41,7 @@ async fn the_page_is_small_cached_by_content_and_confined() {
         println!("skipped: the page was not built, Node.js was not found");
     }
     assert_eq!(get(&console, "/../etc/passwd").await.status(), StatusCode::NOT_FOUND);
-    let post = Request::builder().method("POST").uri("/api/snapshot").body(()).unwrap();
+    let post = Request::builder().method("POST").uri("/api/snapshot").body(String::new()).unwrap();
     assert_eq!(console.clone().oneshot(post).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
 }
 
@@ -88,4 +90,41 @@ async fn too_many_pages_are_refused() {
         assert!(open.len() < 1000);
     };
     assert_eq!((refused, open.len()), (StatusCode::SERVICE_UNAVAILABLE, 64));
+}
+
+#[tokio::test]
+async fn load_is_started_and_stopped_only_by_the_page_itself() {
+    let console = Console::new(Arc::new(Demo::start(Scene::Shop)));
+    assert_eq!(get(&console, "/api/load").await.status(), StatusCode::NOT_FOUND);
+    let console = console.with_load(Arc::new(DemoLoad::default()));
+    let view = json(&console, "/api/load").await;
+    assert_eq!((view["scenarios"][0]["name"].as_str(), view["run"].is_null()), (Some("load.yaml"), true));
+    let post = async |path: &str, origin: &'static str, body: &str| {
+        let request = Request::builder()
+            .method("POST")
+            .uri(path)
+            .header(header::HOST, "127.0.0.1:3000")
+            .header(header::ORIGIN, origin)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.to_owned())
+            .unwrap();
+        let response = console.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8_lossy(&text).into_owned())
+    };
+    let (own, other) = ("http://127.0.0.1:3000", "http://example.com");
+    let wish = r#"{"name": "load.yaml", "text": "requests: [/]"}"#;
+    assert_eq!(post("/api/load/start", other, wish).await.0, StatusCode::FORBIDDEN);
+    let (status, text) = post("/api/load/start", own, r#"{"name": "x", "text": ""}"#).await;
+    assert!(status == StatusCode::BAD_REQUEST && text.contains("requests: is missing"), "{text}");
+    assert_eq!(post("/api/load/start", own, wish).await.0, StatusCode::OK);
+    let run = json(&console, "/api/load").await["run"].clone();
+    assert_eq!(
+        (run["running"].as_bool(), run["times_ms"].as_array().unwrap().len() > 30),
+        (Some(true), true)
+    );
+    assert_eq!(post("/api/load/stop", own, "{}").await.0, StatusCode::OK);
+    assert_eq!(json(&console, "/api/load").await["run"]["running"], false);
+    assert_eq!(get(&console, "/api/load/start").await.status(), StatusCode::METHOD_NOT_ALLOWED);
 }

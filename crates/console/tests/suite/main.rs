@@ -2,5 +2,7 @@
 
 mod browser;
 mod http;
+#[path = "../../examples/demo/load.rs"]
+mod load;
 #[path = "../../examples/demo/source.rs"]
 mod source;

@@ -8,6 +8,7 @@ import { type Charts, type Happening, type Snapshot, getCharts, getEvents, strea
 import { Chart } from "./chart";
 import { age, clock, moment, worse } from "./format";
 import { Objects } from "./objects";
+import { Shell } from "./rail";
 import { RANGES, useAddress, useTheme } from "./state";
 import { Timeline } from "./timeline";
 import { Mark, Topology } from "./topology";
@@ -201,4 +202,4 @@ function App() {
   );
 }
 
-render(<App />, document.getElementById("app") as HTMLElement);
+render(<Shell home={App} />, document.getElementById("app") as HTMLElement);

@@ -40,7 +40,8 @@ function write(address: Address): string {
   if (address.kind) out.set("kind", address.kind);
   if (address.event !== null) out.set("event", String(address.event));
   const text = out.toString();
-  return text ? `?${text}` : location.pathname;
+  // The hash names the page, and stays.
+  return (text ? `?${text}` : location.pathname) + (location.hash.startsWith("#/") ? location.hash : "");
 }
 
 /** Typing replaces the address, everything else adds to the history, so that Back works. */

@@ -25,8 +25,8 @@ pub(super) struct DrainFirst {
     closed: AtomicBool,
 }
 
-/// `kubectl logs` for pods of the node in this process.
-pub(super) struct PodLogs {
+/// `kubectl logs`, `exec`, `attach` and `port-forward` for pods of the node in this process.
+pub(super) struct PodDoor {
     node: Node,
 }
 
@@ -71,11 +71,11 @@ impl BeforeStop for DrainFirst {
     }
 }
 
-// === impl PodLogs ===
+// === impl PodDoor ===
 
-impl PodLogs {
-    pub(super) fn new(node: Node) -> PodLogs {
-        PodLogs { node }
+impl PodDoor {
+    pub(super) fn new(node: Node) -> PodDoor {
+        PodDoor { node }
     }
 
     fn log(&self, target: &PodRequest, query: &str) -> Result<Response<ResponseBody>, gantry_node::LogError> {
@@ -86,13 +86,23 @@ impl PodLogs {
 }
 
 #[async_trait]
-impl NodeProxy for PodLogs {
+impl NodeProxy for PodDoor {
     async fn pod(&self, target: PodRequest, request: Request<Bytes>) -> Response<ResponseBody> {
-        if target.subresource != "log" {
-            return refuse(501, &format!("{} of pods is not served yet", target.subresource));
-        }
-        match self.log(&target, request.uri().query().unwrap_or_default()) {
-            Ok(response) => response,
+        let (namespace, pod) = (&target.namespace, &target.pod);
+        let switched = match target.subresource.as_str() {
+            "log" => {
+                return match self.log(&target, request.uri().query().unwrap_or_default()) {
+                    Ok(response) => response,
+                    Err(error) => refuse(error.status(), &error.to_string()),
+                };
+            }
+            "exec" => self.node.exec_stream(namespace, pod, request).await,
+            "attach" => self.node.attach_stream(namespace, pod, request).await,
+            "portforward" => self.node.forward_stream(namespace, pod, request).await,
+            other => return refuse(501, &format!("{other} of pods is not served; use port-forward")),
+        };
+        match switched {
+            Ok(response) => response.map(|()| gantry_apiserver::full(Bytes::new())),
             Err(error) => refuse(error.status(), &error.to_string()),
         }
     }

@@ -15,12 +15,14 @@ use gantry_scrape::InProcess;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
+use super::sharing::{Shared, Sharing};
 
 const CONFIGURATION: &str = include_str!("scrape.yaml");
 const CONFIGURATION_NAME: &str = "scrape.yaml";
-/// A working day of a laptop, all of it in memory.
-const RETENTION_MS: i64 = 12 * 3600 * 1000;
-const MOST_BYTES: usize = 48 << 20;
+/// As long as Prometheus keeps samples, in blocks on disk; in memory are the last hours.
+const RETENTION_MS: i64 = 15 * 24 * 3600 * 1000;
+const MOST_DISK_BYTES: u64 = 4 << 30;
+const MOST_MEMORY_BYTES: usize = 32 << 20;
 /// The jobs of the configuration whose targets only this program can name.
 const IN_PROCESS_JOB: &str = "gantry";
 const PODS_JOB: &str = "pods";
@@ -34,17 +36,22 @@ pub(crate) struct Metrics {
     clock: Arc<dyn Clock>,
     maintenance: CancellationToken,
     registry: Registry,
+    shared: Shared,
 }
 
 impl Metrics {
     /// Opens the store. Nothing is scraped yet.
-    pub(crate) fn open(folder: PathBuf, clock: Arc<dyn Clock>) -> Result<Metrics, Error> {
+    pub(crate) fn open(folder: PathBuf, clock: Arc<dyn Clock>, sharing: &Sharing) -> Result<Metrics, Error> {
         let registry = Registry::new();
         let mut settings = Settings::new(folder);
         settings.storage.retention_ms = RETENTION_MS;
-        settings.storage.max_head_bytes = MOST_BYTES;
+        settings.storage.retention_bytes = MOST_DISK_BYTES;
+        settings.storage.max_head_bytes = MOST_MEMORY_BYTES;
+        let archive = sharing.open_archive()?;
+        settings.storage_for = archive.as_ref().map(|archive| archive.storage_for(sharing));
         let prometheus = Arc::new(Prometheus::open(settings, clock.clone(), &registry)?);
-        Ok(Metrics { prometheus, clock, maintenance: CancellationToken::new(), registry })
+        let shared = Shared::new(prometheus.db(), sharing, archive);
+        Ok(Metrics { prometheus, clock, maintenance: CancellationToken::new(), registry, shared })
     }
 
     /// Begins to scrape: what in this process counts for itself (by the `instance` it is scraped as), and the pods.
@@ -72,12 +79,23 @@ impl Metrics {
         self.prometheus.apply(CONFIGURATION, jobs);
         let (prometheus, stop) = (self.prometheus.clone(), self.maintenance.clone());
         tokio::spawn(async move { prometheus.maintain(stop).await });
+        tokio::spawn(self.shared.clone().keep(self.clock.clone(), self.maintenance.clone()));
         Ok(())
     }
 
-    /// The Prometheus HTTP API.
+    /// The Prometheus HTTP API and, over gRPC, the StoreAPI.
     pub(crate) fn router(&self) -> axum::Router {
-        self.prometheus.api().router()
+        self.prometheus.api().router().merge(self.shared.router())
+    }
+
+    /// What evaluates queries.
+    pub(crate) fn engine(&self) -> gantry_promql::Engine {
+        self.prometheus.engine().clone()
+    }
+
+    /// What queries read.
+    pub(crate) fn storage(&self) -> Arc<dyn gantry_prom_model::Queryable> {
+        self.prometheus.db().clone()
     }
 
     /// The series of an instant query, now; nothing when it cannot be answered. For expressions of our own.

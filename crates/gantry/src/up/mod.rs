@@ -13,12 +13,14 @@ mod preflight;
 mod project;
 mod reload;
 mod scaling;
+mod sharing;
 pub(crate) mod signals;
 pub(crate) mod stack;
 pub(crate) mod state;
 mod state_metrics;
 pub(crate) mod status;
 pub(crate) mod steps;
+mod type_docs;
 mod wake;
 
 use std::path::{Path, PathBuf};

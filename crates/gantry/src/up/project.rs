@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use gantry_bucket::ObjectStorage;
+use gantry_bucket::config::Kind;
 use serde::Deserialize;
 
 pub(super) const FILE_NAME: &str = "gantry.yaml";
@@ -14,6 +16,12 @@ pub(crate) struct Project {
     /// Image (with or without tag) → the local command that stands for its entry point.
     #[serde(default)]
     pub images: BTreeMap<String, Vec<String>>,
+    /// Where the blocks of the metric store go, to be queried from other machines: Thanos' `type`, `config`, `prefix`.
+    #[serde(default)]
+    pub object_storage: Option<ObjectStorage>,
+    /// Labels that tell this store apart from others in the same object storage.
+    #[serde(default)]
+    pub external_labels: BTreeMap<String, String>,
 }
 
 /// A project and the folder that its relative commands start from.
@@ -30,6 +38,8 @@ pub(crate) enum ProjectError {
     Read { path: PathBuf, error: std::io::Error },
     #[error("{0}")]
     Yaml(#[from] gantry_yaml::Error),
+    #[error("{path}: objectStorage: {error}", path = path.display())]
+    ObjectStorage { path: PathBuf, error: gantry_bucket::ConfigError },
     #[error("{path}: images.{image}: the command is empty; write the program and its arguments as a list", path = path.display())]
     EmptyCommand { path: PathBuf, image: String },
 }
@@ -43,9 +53,16 @@ impl LoadedProject {
         };
         let text = std::fs::read_to_string(&file)
             .map_err(|error| ProjectError::Read { path: file.clone(), error })?;
-        let project: Project = gantry_yaml::from_str(&file.display().to_string(), &text)?;
+        let mut project: Project = gantry_yaml::from_str(&file.display().to_string(), &text)?;
         if let Some((image, _)) = project.images.iter().find(|(_, command)| command.is_empty()) {
             return Err(ProjectError::EmptyCommand { path: file, image: image.clone() });
+        }
+        if let Some(storage) = &mut project.object_storage {
+            storage.check().map_err(|error| ProjectError::ObjectStorage { path: file.clone(), error })?;
+            if storage.kind == Kind::Filesystem {
+                let folder = file.parent().unwrap_or(Path::new("."));
+                storage.config.directory = folder.join(&storage.config.directory).display().to_string();
+            }
         }
         Ok(LoadedProject { project, file: Some(file) })
     }

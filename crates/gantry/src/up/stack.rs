@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_apiserver::{AddressRange, ApiServer, Authenticator, UserInfo};
+use gantry_applet_grafana::{Grafana, Local, LocalStore};
 use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
 use gantry_console::Console;
 use gantry_gateway::{Gateway, ScaleFromZero};
-use gantry_ingress::AddressTable;
-use gantry_node::{Node, Shutdown};
+use gantry_node::{Node, ServiceAddresses, Shutdown};
 use gantry_operator::{InformerSettings, Operator};
 use gantry_prom_model::Registry;
 use gantry_serve::{BindError, ConnectInfo, ListenConfig, Listener, TlsConfig};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Client;
@@ -24,16 +24,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use super::doors::{DrainFirst, PodLogs};
+use super::doors::{DrainFirst, PodDoor};
 use super::metrics::Metrics;
 use super::network::{self, Network};
 use super::page::{Page, PageConfig};
 use super::ports::Ports;
 use super::project::LoadedProject;
 use super::scaling::{Scaling, in_words};
+use super::sharing::Sharing;
 use super::state::{Addresses, StateDir};
 use super::state_metrics::StateMetrics;
 use super::steps::Steps;
+use super::type_docs::PublishedDocs;
 use super::wake::Waker;
 
 const NODE_NAME: &str = "gantry";
@@ -42,6 +44,8 @@ const CONTEXT_NAME: &str = "gantry";
 const FIRST_RESTART: Duration = Duration::from_secs(1);
 /// Requests in flight may take this long when everything ends.
 const DRAIN: Duration = Duration::from_secs(10);
+/// As `scrape.yaml` says; panels ask for no smaller step.
+const SCRAPE_INTERVAL: &str = "1s";
 const WATCH_DRAIN: Duration = Duration::from_millis(300);
 
 pub(crate) struct StackConfig {
@@ -50,6 +54,7 @@ pub(crate) struct StackConfig {
     network: Network,
     ports: Ports,
     state_dir: StateDir,
+    sharing: Sharing,
 }
 
 /// Everything that runs. Ended by [`Stack::end`]; dropped, its tasks are aborted with the runtime.
@@ -58,8 +63,6 @@ pub(crate) struct Stack {
     operator: Operator,
     gateway: Gateway,
     addresses: Addresses,
-    /// Where each Service port is served; not yet given to the pods' variables.
-    _services: AddressTable,
     decisions: Decisions,
     drain: Arc<DrainFirst>,
     pub metrics: Metrics,
@@ -94,7 +97,8 @@ impl StackConfig {
         };
         node.backoff_initial = FIRST_RESTART;
         node.eager_probe_interval = Some(Duration::from_millis(50));
-        Ok(StackConfig { node, name, network, ports, state_dir: state_dir.clone() })
+        let sharing = Sharing::of(&project.project, state_dir.root());
+        Ok(StackConfig { node, name, network, ports, state_dir: state_dir.clone(), sharing })
     }
 }
 
@@ -127,10 +131,14 @@ impl Stack {
             gantry_workloads::Config { root_ca: Some(root_ca), ..gantry_workloads::Config::default() },
         );
         let drain = Arc::new(DrainFirst::new(&operator, gateway.clone()));
-        let node = Node::new(config.node.clone(), &operator, Some(drain.clone()))?;
-        server.set_node_proxy(Arc::new(PodLogs::new(node.clone())));
+        let reached =
+            ServiceAddresses::new(move |namespace, name, port| services.address(namespace, name, port));
+        let node = gantry_node::Config { service_addresses: Some(reached), ..config.node.clone() };
+        let node = Node::new(node, &operator, Some(drain.clone()))?;
+        server.set_type_docs(Arc::new(PublishedDocs));
+        server.set_node_proxy(Arc::new(PodDoor::new(node.clone())));
 
-        let metrics = Metrics::open(config.state_dir.metrics(), clock.clone())?;
+        let metrics = Metrics::open(config.state_dir.metrics(), clock.clone(), &config.sharing)?;
         metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node))?;
         let (scaling, metrics_api) = Scaling::new(&operator, node.clone(), metrics.clone());
         server.add_api(metrics_api);
@@ -152,6 +160,8 @@ impl Stack {
             &operator,
         );
         tokio::spawn(show_decisions(decisions.clone(), page.clone()));
+        let grafana = open_dashboards(&config, &metrics, &clock)?;
+        grafana.follow(operator.informer::<ConfigMap>());
 
         let mut parts = Vec::new();
         let mut spawn = |name: &'static str, cancel: CancellationToken, future: BoxFuture| {
@@ -179,22 +189,13 @@ impl Stack {
             cancel,
             Box::pin(async move { running.run(token, Shutdown::StopPods { grace: DRAIN }).await }),
         );
-        let (listener, console, cancel) = (sockets.console, Console::new(page), CancellationToken::new());
+        let console = grafana.router().fallback_service(Console::new(page));
+        let (listener, cancel) = (sockets.console, CancellationToken::new());
         spawn("console", cancel.clone(), Box::pin(listener.serve(console, cancel)));
         let cancel = CancellationToken::new();
         spawn("autoscaler", cancel.clone(), Box::pin(scaling.run(cancel)));
         steps.done("control plane", &format!("https://{api_server}"));
-        Ok(Stack {
-            client,
-            operator,
-            gateway,
-            addresses,
-            _services: services,
-            decisions,
-            drain,
-            metrics,
-            parts,
-        })
+        Ok(Stack { client, operator, gateway, addresses, decisions, drain, metrics, parts })
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -341,6 +342,20 @@ fn write_kubeconfig(
     let text = gantry_apiserver::pki::kubeconfig_yaml(CONTEXT_NAME, &server, credentials);
     gantry_apiserver::pki::write_private(&config.state_dir.kubeconfig(), &text)?;
     Ok(credentials.authority_certificate.clone())
+}
+
+/// Dashboards over the metric store, saved ones below the state folder.
+fn open_dashboards(
+    config: &StackConfig,
+    metrics: &Metrics,
+    clock: &Arc<dyn Clock>,
+) -> Result<Grafana, Error> {
+    let local = LocalStore {
+        source: Local::new(metrics.engine(), metrics.storage()),
+        api: metrics.router(),
+        interval: SCRAPE_INTERVAL.to_owned(),
+    };
+    Ok(Grafana::open(Some(&config.state_dir.dashboards()), Some(local), clock.clone())?)
 }
 
 fn start_gateway(sockets: &Sockets, waker: Waker) -> Result<Gateway, Error> {

@@ -96,6 +96,10 @@ impl StateDir {
         self.root.join("tsdb")
     }
 
+    pub(crate) fn dashboards(&self) -> PathBuf {
+        self.root.join("dashboards")
+    }
+
     pub(crate) fn node(&self) -> PathBuf {
         self.root.join("node")
     }

@@ -76,41 +76,46 @@ impl Shop {
     }
 
     /// The same with a command of the test's own around it.
-    pub(crate) fn up_with(&self, mut command: Command) -> Up {
-        let mut process =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let mut seen = Vec::new();
-        let report = loop {
-            let Some(Ok(line)) = lines.next() else {
-                let mut errors = String::new();
-                let _ = process.stderr.take().expect("piped").read_to_string(&mut errors);
-                let _ = process.wait();
-                panic!("up ended before it was ready\n{}\n{errors}", seen.join("\n"));
-            };
-            let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
-            seen.push(line);
-            if value["ready"] == true {
-                break value;
-            }
+    pub(crate) fn up_with(&self, command: Command) -> Up {
+        start_up(command, &self.data_dir())
+    }
+}
+
+/// Runs a command line of `up --output json` and waits until it says that everything is ready.
+pub(crate) fn start_up(mut command: Command, data_dir: &Path) -> Up {
+    let mut process =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+    let mut seen = Vec::new();
+    let report = loop {
+        let Some(Ok(line)) = lines.next() else {
+            let mut errors = String::new();
+            let _ = process.stderr.take().expect("piped").read_to_string(&mut errors);
+            let _ = process.wait();
+            panic!("up ended before it was ready\n{}\n{errors}", seen.join("\n"));
         };
-        // Whatever it still prints must not fill the pipes.
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let saying = said.clone();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                saying.lock().unwrap().push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
-            }
-        });
-        let mut errors = process.stderr.take().expect("piped");
-        std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::stderr()));
-        Up {
-            process,
-            addresses: report["addresses"].clone(),
-            kubeconfig: report["kubeconfig"].as_str().expect("kubeconfig").into(),
-            data_dir: std::fs::canonicalize(self.data_dir()).expect("up made it"),
-            said,
+        let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        seen.push(line);
+        if value["ready"] == true {
+            break value;
         }
+    };
+    // Whatever it still prints must not fill the pipes.
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let saying = said.clone();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            saying.lock().unwrap().push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+        }
+    });
+    let mut errors = process.stderr.take().expect("piped");
+    std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::stderr()));
+    Up {
+        process,
+        addresses: report["addresses"].clone(),
+        kubeconfig: report["kubeconfig"].as_str().expect("kubeconfig").into(),
+        data_dir: std::fs::canonicalize(data_dir).expect("up made it"),
+        said,
     }
 }
 
@@ -270,7 +275,7 @@ fn unchunk(mut body: &str) -> String {
     whole
 }
 
-fn percent_encode(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     text.bytes()
         .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

@@ -1,10 +1,13 @@
 //! The whole product from outside: the binary, its addresses, real clients. No test looks inside.
 
+mod dashboards;
 mod errors;
 mod harness;
 mod hostile;
+mod kopf;
 mod prove;
 mod reload;
+mod sharing;
 mod survive;
 mod verbs;
 mod wake;

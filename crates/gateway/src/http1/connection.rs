@@ -3,6 +3,7 @@
 use super::body::consume;
 use super::errors::{OwnAnswer, message_of};
 use super::head::{Head, HeadError};
+use super::plugged::Plugged;
 use super::transport::{Transport, read_some};
 use crate::metrics::{Measured, ScopeMetrics, Source};
 use crate::node::{Mode, Worker};
@@ -24,6 +25,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
 /// What the listener knows about a connection.
+#[derive(Clone)]
 pub(crate) struct Accepted {
     pub(crate) peer: SocketAddr,
     pub(crate) local_port: u16,
@@ -47,11 +49,21 @@ pub(super) struct Refusal {
     pub(super) message: Cow<'static, str>,
     pub(super) extra_fields: String,
     pub(super) metrics: Option<Arc<ScopeMetrics>>,
+    /// Type and bytes in place of the message.
+    pub(super) body: Option<(String, Vec<u8>)>,
+    pub(super) counts_consumers: bool,
 }
 
 impl Refusal {
     pub(super) fn new(status: u16) -> Refusal {
-        Refusal { status, message: message_of(status).into(), extra_fields: String::new(), metrics: None }
+        Refusal {
+            status,
+            message: message_of(status).into(),
+            extra_fields: String::new(),
+            metrics: None,
+            body: None,
+            counts_consumers: false,
+        }
     }
 
     pub(super) fn saying(self, message: &'static str) -> Refusal {
@@ -77,6 +89,8 @@ pub(crate) struct Connection<S> {
     pub(super) request_id: String,
     pub(super) scratch: Scratch,
     pub(super) timer: Timer,
+    /// Only while a request with plugins is served.
+    pub(super) plugged: Option<Box<Plugged>>,
 }
 
 enum Wait {
@@ -99,6 +113,7 @@ pub(crate) async fn serve<S: Transport>(io: S, accepted: Accepted, worker: Arc<W
         request_id: String::new(),
         scratch: Scratch::default(),
         timer: Timer::new(),
+        plugged: None,
     };
     connection.run().await;
 }
@@ -194,10 +209,18 @@ impl<S: Transport> Connection<S> {
         let body_bytes = self.body_in_buffer();
         let keeps = keep_alive && body_bytes.is_some() && self.client_keeps_alive();
         let latency = since.elapsed();
+        let mut extra_fields = refusal.extra_fields;
+        let plugged = self.plugged.take();
+        if let Some(plugged) = plugged.as_deref().filter(|plugged| !plugged.response.is_empty()) {
+            let mut lines = Vec::new();
+            plugged.response.write(&mut lines);
+            extra_fields.push_str(&String::from_utf8_lossy(&lines));
+        }
         let answer = OwnAnswer {
             status: refusal.status,
             message: &refusal.message,
-            extra_fields: &refusal.extra_fields,
+            extra_fields: &extra_fields,
+            body: refusal.body.as_ref().map(|(content_type, body)| (content_type.as_str(), body.as_slice())),
             request_id: &self.request_id,
             latency_ms: latency.as_millis() as u64,
             is_head: self.head.method(&self.buffer) == b"HEAD",
@@ -215,6 +238,10 @@ impl<S: Transport> Connection<S> {
                 upstream_ms: None,
                 ingress_bytes,
                 egress_bytes,
+                consumer: plugged
+                    .as_deref()
+                    .and_then(Plugged::consumer_label)
+                    .filter(|_| refusal.counts_consumers),
             });
         }
         let deadline = Instant::now() + shared.config.limits.send_timeout;
@@ -232,6 +259,9 @@ impl<S: Transport> Connection<S> {
 
     /// The length of the request's body when all of it was received together with the head.
     pub(super) fn body_in_buffer(&self) -> Option<usize> {
+        if self.plugged.as_ref().is_some_and(|plugged| plugged.body.is_some()) {
+            return Some(0);
+        }
         if self.head.is_chunked {
             return None;
         }

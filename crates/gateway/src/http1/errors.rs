@@ -80,13 +80,22 @@ pub(crate) fn message_of(status: u16) -> &'static str {
 
 fn reason_of(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
         301 => "Moved Permanently",
         302 => "Moved Temporarily",
         307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Not Allowed",
+        411 => "Length Required",
+        417 => "Expectation Failed",
+        429 => "Too Many Requests",
         408 => "Request Time-out",
         413 => "Request Entity Too Large",
         414 => "Request-URI Too Large",
@@ -106,6 +115,8 @@ fn reason_of(status: u16) -> &'static str {
 pub(crate) struct OwnAnswer<'a> {
     pub(crate) status: u16,
     pub(crate) message: &'a str,
+    /// Type and bytes in place of the message; an empty type says nothing of it.
+    pub(crate) body: Option<(&'a str, &'a [u8])>,
     /// Whole lines.
     pub(crate) extra_fields: &'a str,
     pub(crate) request_id: &'a str,
@@ -118,16 +129,19 @@ impl OwnAnswer<'_> {
     /// Appends the answer to `out`; `head` and `buffer` are the request's, as far as it was read.
     pub(crate) fn write(&self, head: &Head, buffer: &[u8], out: &mut Vec<u8>) {
         let kind = Body::chosen_by(head, buffer);
-        let body = kind.render(self.message, self.request_id);
+        let rendered =
+            if self.body.is_some() { String::new() } else { kind.render(self.message, self.request_id) };
+        let (content_type, body) = self.body.unwrap_or((kind.content_type(), rendered.as_bytes()));
+        let content_type =
+            if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
         let status = self.status;
         // 494 is nginx's own and leaves the process as 400.
         let sent = if status == 494 { 400 } else { status };
         let date = httpdate::fmt_http_date(std::time::SystemTime::now());
         let connection = if self.close { "close" } else { "keep-alive" };
         let head_text = format!(
-            "HTTP/1.1 {sent} {}\r\nDate: {date}\r\nContent-Type: {}\r\nConnection: {connection}\r\n{}Content-Length: {}\r\nX-Kong-Response-Latency: {}\r\nServer: {SERVER}\r\nX-Kong-Request-Id: {}\r\n\r\n",
+            "HTTP/1.1 {sent} {}\r\nDate: {date}\r\n{content_type}Connection: {connection}\r\n{}Content-Length: {}\r\nX-Kong-Response-Latency: {}\r\nServer: {SERVER}\r\nX-Kong-Request-Id: {}\r\n\r\n",
             reason_of(status),
-            kind.content_type(),
             self.extra_fields,
             body.len(),
             self.latency_ms,
@@ -135,7 +149,7 @@ impl OwnAnswer<'_> {
         );
         out.extend_from_slice(head_text.as_bytes());
         if !self.is_head {
-            out.extend_from_slice(body.as_bytes());
+            out.extend_from_slice(body);
         }
     }
 }
@@ -153,6 +167,7 @@ mod tests {
         let answer = OwnAnswer {
             status: 404,
             message: "no Route matched with those values",
+            body: None,
             extra_fields: "",
             request_id: "abc",
             latency_ms: 0,

@@ -5,10 +5,12 @@ use super::connection::{After, Connection, Refusal};
 use super::forward::{self, Origin};
 use super::head::{Head, HeadLimits};
 use super::plan::Plan;
+use super::plugged::Plugged;
 use super::response::{self, Asked, Framing, RequestId};
 use super::transport::{Transport, read_some};
 use crate::balancer::{Lease, UpstreamState};
 use crate::metrics::{Measured, Source};
+use crate::plugins::Response;
 use crate::pool::Upstream;
 use crate::timer::Timer;
 use std::pin::pin;
@@ -69,6 +71,19 @@ impl<S: Transport> Connection<S> {
             Err(refusal) => return self.refuse(refusal, received, true).await,
         };
         drop(snapshot);
+        self.plugged = None;
+        if let Some(chain) = &plan.chain
+            && let Err(refusal) = self.run_plugins(chain, &plan).await
+        {
+            let refusal =
+                Refusal { counts_consumers: chain.counts_consumers, ..refusal.counted_by(&plan.metrics) };
+            return self.refuse(refusal, received, true).await;
+        }
+        if plan.has_no_service {
+            let refusal =
+                Refusal::new(503).saying("no Service found with those values").counted_by(&plan.metrics);
+            return self.refuse(refusal, received, true).await;
+        }
         match self.proxy(&plan, received).await {
             Ok(after) => after,
             Err(refusal) => {
@@ -198,10 +213,15 @@ impl<S: Transport> Connection<S> {
     /// Fills `out` with the request as the target gets it, its body included when it is at hand.
     fn write_request(&mut self, plan: &Plan, lease: &Lease, body: Option<usize>) {
         let is_trusted = !plan.is_transparent && self.is_trusted();
-        let Connection { buffer, head, out, uri, host, request_id, accepted, .. } = self;
+        let Connection { buffer, head, out, uri, host, request_id, accepted, plugged, .. } = self;
         let raw_host = head.host(buffer).unwrap_or_default();
-        let sent_host =
-            if plan.preserve_host && !raw_host.is_empty() { raw_host } else { lease.target.host.as_bytes() };
+        let plugged = plugged.as_deref();
+        let set_host = plugged.and_then(|plugged| plugged.edits.values("host").last());
+        let sent_host = match set_host {
+            Some(host) => host.as_bytes(),
+            None if plan.preserve_host && !raw_host.is_empty() => raw_host,
+            None => lease.target.host.as_bytes(),
+        };
         let origin = Origin {
             peer: accepted.peer.ip(),
             is_trusted,
@@ -215,7 +235,15 @@ impl<S: Transport> Connection<S> {
             is_transparent: plan.is_transparent,
         };
         out.clear();
-        forward::write_head(head, buffer, uri, sent_host, &origin, out);
+        let changes = plugged.map(|plugged| forward::Changes {
+            edits: &plugged.edits,
+            method: plugged.method.as_deref(),
+            body_length: plugged.body.as_ref().map(Vec::len),
+        });
+        forward::write_head(head, buffer, uri, sent_host, &origin, changes.as_ref(), out);
+        if let Some(body) = plugged.and_then(|plugged| plugged.body.as_ref()) {
+            out.extend_from_slice(body);
+        }
         if let Some(length) = body {
             out.extend_from_slice(buffer.get(head.len..head.len + length).unwrap_or_default());
         }
@@ -331,7 +359,7 @@ impl<S: Transport> Connection<S> {
         let mut send_result: Option<Result<u64, CopyError>> = None;
         let received_result = {
             let asked = self.asked(plan, received, sent_at, sent_at);
-            let Connection { io, response_head, timer, out, .. } = self;
+            let Connection { io, response_head, timer, out, plugged, .. } = self;
             let (mut client_read, mut client_write) = tokio::io::split(io);
             let Upstream { io: upstream_io, buffer: upstream_buffer, .. } = &mut upstream;
             let (mut upstream_read, mut upstream_write) = upstream_io.split();
@@ -363,7 +391,18 @@ impl<S: Transport> Connection<S> {
                 let asked = Asked { upstream_latency_ms: (now - sent_at).as_millis() as u64, ..asked };
                 let framing = response::framing(response_head, &asked);
                 out.clear();
-                response::write_head(response_head, upstream_buffer, &asked, &framing, out);
+                if let (Some(chain), Some(plugged)) = (&plan.chain, plugged.as_deref_mut())
+                    && chain.responds
+                {
+                    let mut response = Response {
+                        head: response_head,
+                        buffer: upstream_buffer,
+                        edits: &mut plugged.response,
+                    };
+                    chain.respond(&mut response, &plugged.identity);
+                }
+                let edits = plugged.as_deref().map(|plugged| &plugged.response);
+                response::write_head(response_head, upstream_buffer, &asked, &framing, edits, out);
                 consume(upstream_buffer, response_head.len);
                 answered = Some((now, framing));
                 let copied = body::copy(
@@ -461,8 +500,10 @@ impl<S: Transport> Connection<S> {
     ) -> Framing {
         let asked = self.asked(plan, received, sent_at, answered_at);
         let framing = response::framing(&self.response_head, &asked);
+        self.run_response_plugins(plan, &upstream.buffer);
         self.out.clear();
-        response::write_head(&self.response_head, &upstream.buffer, &asked, &framing, &mut self.out);
+        let edits = self.plugged.as_deref().map(|plugged| &plugged.response);
+        response::write_head(&self.response_head, &upstream.buffer, &asked, &framing, edits, &mut self.out);
         consume(&mut upstream.buffer, self.response_head.len);
         framing
     }
@@ -477,6 +518,11 @@ impl<S: Transport> Connection<S> {
             upstream_ms: Some(in_ms(facts.answered_at - facts.sent_at)),
             ingress_bytes: facts.ingress_bytes,
             egress_bytes,
+            consumer: self
+                .plugged
+                .as_deref()
+                .filter(|_| plan.chain.as_ref().is_some_and(|chain| chain.counts_consumers))
+                .and_then(Plugged::consumer_label),
         });
     }
 

@@ -2,6 +2,7 @@
 
 use super::head::{Forwarded, Head, Kind};
 use crate::VIA;
+use crate::plugins::Edits;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -21,6 +22,14 @@ pub(crate) struct Origin<'a> {
     pub(crate) is_upgrade: bool,
     /// Leaves the client's fields as they are and adds none: a Service address is not a proxy to its users.
     pub(crate) is_transparent: bool,
+}
+
+/// What plugins changed.
+pub(crate) struct Changes<'a> {
+    pub(crate) edits: &'a Edits,
+    pub(crate) method: Option<&'a str>,
+    /// The body was read as a whole and is sent so.
+    pub(crate) body_length: Option<usize>,
 }
 
 fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -65,9 +74,13 @@ pub(crate) fn write_head(
     uri: &[u8],
     host: &[u8],
     origin: &Origin<'_>,
+    changes: Option<&Changes<'_>>,
     out: &mut Vec<u8>,
 ) {
-    out.extend_from_slice(head.method(buffer));
+    match changes.and_then(|changes| changes.method) {
+        Some(method) => out.extend_from_slice(method.as_bytes()),
+        None => out.extend_from_slice(head.method(buffer)),
+    }
     out.push(b' ');
     out.extend_from_slice(uri);
     out.extend_from_slice(b" HTTP/1.1\r\n");
@@ -77,14 +90,29 @@ pub(crate) fn write_head(
     }
     let is_upgrade = origin.is_upgrade;
     let keeps_identity = origin.is_transparent;
-    head.copy_fields(buffer, out, |kind| match kind {
-        Kind::Other | Kind::Accept | Kind::ContentType | Kind::ContentLength => true,
+    let body_length = changes.and_then(|changes| changes.body_length);
+    let keep = |kind| match kind {
+        Kind::ContentLength => body_length.is_none(),
+        Kind::Other | Kind::Accept | Kind::ContentType => true,
         Kind::Upgrade => is_upgrade,
         Kind::Forwarded(_) | Kind::RequestId => keeps_identity,
         Kind::Connection | Kind::Expect | Kind::HopByHop | Kind::Host | Kind::TransferEncoding => false,
-    });
-    if head.is_chunked {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    };
+    match changes {
+        None => head.copy_fields(buffer, out, keep),
+        Some(changes) => {
+            if changes.edits.removes_any() {
+                head.copy_fields_without(buffer, out, keep, |name| changes.edits.removes(name));
+            } else {
+                head.copy_fields(buffer, out, keep);
+            }
+            changes.edits.write_except("host", out);
+        }
+    }
+    match body_length {
+        Some(length) => out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes()),
+        None if head.is_chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        None => {}
     }
     if is_upgrade {
         out.extend_from_slice(b"Connection: Upgrade\r\n");
@@ -161,7 +189,7 @@ mod tests {
             is_transparent,
         };
         let mut out = Vec::new();
-        write_head(&head, text.as_bytes(), b"/b?c", b"10.0.0.1:80", &origin, &mut out);
+        write_head(&head, text.as_bytes(), b"/b?c", b"10.0.0.1:80", &origin, None, &mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -405,6 +405,24 @@ impl Head {
             })
     }
 
+    /// The same without the fields whose names `removes` knows.
+    pub(crate) fn copy_fields_without(
+        &self,
+        buffer: &[u8],
+        out: &mut Vec<u8>,
+        keep: impl Fn(Kind) -> bool,
+        removes: impl Fn(&[u8]) -> bool,
+    ) {
+        for field in &self.fields {
+            let name = self.name(buffer, field);
+            if keep(field.kind) && !removes(name) && !self.is_named_by_connection(buffer, name) {
+                out.extend_from_slice(
+                    buffer.get(field.start as usize..field.end as usize).unwrap_or_default(),
+                );
+            }
+        }
+    }
+
     /// Appends all fields that `keep` accepts and that do not end at this hop, in runs of whole lines.
     pub(crate) fn copy_fields(&self, buffer: &[u8], out: &mut Vec<u8>, keep: impl Fn(Kind) -> bool) {
         let mut run: Option<(usize, usize)> = None;

@@ -9,5 +9,6 @@ mod exchange;
 mod forward;
 pub(crate) mod head;
 mod plan;
+mod plugged;
 mod response;
 pub(crate) mod transport;

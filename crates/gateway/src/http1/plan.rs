@@ -5,6 +5,8 @@ use super::head::Head;
 use super::transport::Transport;
 use crate::metrics::ScopeMetrics;
 use crate::node::Mode;
+use crate::plugins::chain::Chain;
+use crate::plugins::consumers::Consumers;
 use crate::router::{self, Headers, path};
 use crate::snapshot::{Compiled, CompiledRoute, CompiledService};
 use std::sync::Arc;
@@ -19,6 +21,14 @@ pub(super) struct Plan {
     pub(super) is_transparent: bool,
     /// Range of the path in the request's target, and thereby in the buffer.
     pub(super) path: (usize, usize),
+    pub(super) chain: Option<Arc<Chain>>,
+    /// Only plugins answer here.
+    pub(super) has_no_service: bool,
+    pub(super) consumers: Arc<Consumers>,
+    /// What a pattern of the route's captured; only where plugins may ask for it.
+    pub(super) captures: Vec<(String, String)>,
+    pub(super) route_label: Arc<str>,
+    pub(super) service_label: Arc<str>,
 }
 
 struct HeadView<'a> {
@@ -110,6 +120,12 @@ impl<S: Transport> Connection<S> {
             prefix: None,
             is_transparent: true,
             path,
+            chain: None,
+            has_no_service: false,
+            consumers: Arc::clone(&snapshot.consumers),
+            captures: Vec::new(),
+            route_label: Arc::clone(&snapshot.no_label),
+            service_label: Arc::clone(&snapshot.no_label),
         })
     }
 
@@ -136,7 +152,8 @@ impl<S: Transport> Connection<S> {
         };
         let route = &snapshot.routes[found.route];
         check_protocol(route, accepted.is_tls, head, buffer, host)?;
-        let Some(service) = route.service.as_ref().filter(|service| service.is_enabled) else {
+        let service = route.service.as_ref().or(route.chain.as_ref().map(|_| &snapshot.no_service));
+        let Some(service) = service.filter(|service| service.is_enabled) else {
             return Err(Refusal::new(503)
                 .saying("no Service found with those values")
                 .counted_by(&route.metrics));
@@ -169,6 +186,15 @@ impl<S: Transport> Connection<S> {
             }),
             is_transparent: false,
             path: range,
+            captures: match &route.chain {
+                Some(_) => snapshot.router.explain(&request, &found).captures,
+                None => Vec::new(),
+            },
+            chain: route.chain.clone(),
+            has_no_service: route.service.is_none(),
+            consumers: Arc::clone(&snapshot.consumers),
+            route_label: Arc::clone(&route.label),
+            service_label: Arc::clone(&route.service_label),
         })
     }
 }

@@ -4,6 +4,7 @@ use super::body::{Incoming, Outgoing};
 use super::forward::decimal;
 use super::head::{Head, Kind};
 use crate::VIA;
+use crate::plugins::Edits;
 
 /// A request's id, held apart from the connection it belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +69,14 @@ pub(super) fn framing(head: &Head, asked: &Asked) -> Framing {
 }
 
 /// Appends the head for the client.
-pub(super) fn write_head(head: &Head, buffer: &[u8], asked: &Asked, framing: &Framing, out: &mut Vec<u8>) {
+pub(super) fn write_head(
+    head: &Head,
+    buffer: &[u8],
+    asked: &Asked,
+    framing: &Framing,
+    edits: Option<&Edits>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.target(buffer));
     if head.target(buffer).len() == 3 {
@@ -76,11 +84,21 @@ pub(super) fn write_head(head: &Head, buffer: &[u8], asked: &Asked, framing: &Fr
     }
     out.extend_from_slice(b"\r\n");
     let is_tunnel = framing.is_tunnel;
-    head.copy_fields(buffer, out, |kind| match kind {
+    let keep = |kind| match kind {
         Kind::Connection | Kind::HopByHop | Kind::TransferEncoding => false,
         Kind::Upgrade => is_tunnel,
         _ => true,
-    });
+    };
+    match edits.filter(|edits| !edits.is_empty()) {
+        None => head.copy_fields(buffer, out, keep),
+        Some(edits) => {
+            // What frames the body is not for plugins to take away.
+            head.copy_fields_without(buffer, out, keep, |name| {
+                edits.removes(name) && !name.eq_ignore_ascii_case(b"content-length")
+            });
+            edits.write_except("content-length", out);
+        }
+    }
     let is_chunked = framing.outgoing == Outgoing::Chunked;
     out.extend_from_slice(match (is_tunnel, framing.keeps_client, is_chunked) {
         (true, _, _) => &b"Connection: Upgrade\r\n"[..],
@@ -154,7 +172,7 @@ mod tests {
         let text = "HTTP/1.1 200 OK\r\nServer: shop\r\nKeep-Alive: timeout=5\r\nContent-Length: 4\r\n\r\n";
         let head = parsed(text);
         let mut out = Vec::new();
-        write_head(&head, text.as_bytes(), &asked(), &framing(&head, &asked()), &mut out);
+        write_head(&head, text.as_bytes(), &asked(), &framing(&head, &asked()), None, &mut out);
         let out = String::from_utf8(out).unwrap();
         assert_eq!(
             out,

@@ -33,6 +33,16 @@ impl Transport for tokio_rustls::server::TlsStream<TcpStream> {
     }
 }
 
+impl Transport for tokio::io::DuplexStream {
+    fn poll_readable(&self, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_closed(&self, _cx: &mut Context<'_>) -> Poll<bool> {
+        Poll::Pending
+    }
+}
+
 /// Reads once into the spare room of `buffer`, of which there is at least `room`. 0 means the end.
 pub(crate) async fn read_some<R: AsyncRead + Unpin>(
     io: &mut R,

@@ -228,5 +228,6 @@ pub(crate) fn shop(targets: &[SocketAddr]) -> Snapshot {
                 .collect(),
             ..Upstream::default()
         }],
+        ..Snapshot::default()
     }
 }

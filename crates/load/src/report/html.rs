@@ -26,6 +26,7 @@ pub(super) fn page(report: &Report) -> String {
     timeline(&mut html, report, time);
     events(&mut html, report, time);
     requests(&mut html, report);
+    report.tables.iter().for_each(|shown| table(&mut html, shown));
     for note in &report.notes {
         let _ = writeln!(html, "<p class=\"note\">{}</p>", escape(note));
     }
@@ -202,6 +203,32 @@ fn events(html: &mut String, report: &Report, time: TimeAxis) {
         );
     }
     html.push_str("</tbody></table></section>\n");
+}
+
+fn table(html: &mut String, shown: &super::Table) {
+    if shown.rows.is_empty() {
+        return;
+    }
+    let class = |column: usize| if column < shown.text_columns { "" } else { " class=\"number\"" };
+    let title = escape(&shown.title);
+    let _ = write!(
+        html,
+        "<section aria-label=\"{title}\"><h2>{title}</h2><div class=\"wide\"><table><thead><tr>"
+    );
+    for (column, heading) in shown.headings.iter().enumerate() {
+        let _ = write!(html, "<th{}>{}</th>", class(column), escape(heading));
+    }
+    html.push_str("</tr></thead><tbody>\n");
+    for row in &shown.rows {
+        html.push_str("<tr>");
+        for (column, cell) in row.iter().enumerate() {
+            // Tracebacks keep their lines.
+            let cell = escape(cell).replace('\n', "<br>");
+            let _ = write!(html, "<td{}>{cell}</td>", class(column));
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody></table></div></section>\n");
 }
 
 fn requests(html: &mut String, report: &Report) {

@@ -4,9 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use k8s_openapi::jiff::Timestamp;
 use tokio::net::unix::pipe;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{LogWriter, Stream};
@@ -40,6 +41,23 @@ impl Pipes {
         Ok((open(&self.stdout)?, open(&self.stderr)?))
     }
 
+    /// The container's standard input, and the end that feeds it: without a writer a reader would see the end at once.
+    pub fn stdin(container_dir: &Path) -> io::Result<(File, File)> {
+        let path = container_dir.join("stdin.pipe");
+        // Nothing that an earlier run did not read may reach this one.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+        // Each side opens at once because the other is there.
+        let both = OpenOptions::new().read(true).write(true).open(&path)?;
+        let reader = OpenOptions::new().read(true).open(&path)?;
+        let writer = OpenOptions::new().write(true).open(&path)?;
+        drop(both);
+        Ok((reader, writer))
+    }
+
     fn readers(&self) -> io::Result<(pipe::Receiver, pipe::Receiver)> {
         let open = |path| pipe::OpenOptions::new().read_write(true).open_receiver(path);
         Ok((open(&self.stdout)?, open(&self.stderr)?))
@@ -61,8 +79,14 @@ impl Capture {
         Ok(Capture { stdout, stderr, writer })
     }
 
-    /// Runs until `ended` fires and both pipes are empty. Every write is announced through `grown`.
-    pub async fn run(mut self, ended: CancellationToken, grown: watch::Sender<u64>) {
+    /// Runs until `ended` fires and both pipes are empty. Every write is announced through `grown`, and shown to those
+    /// who are attached as it comes.
+    pub async fn run(
+        mut self,
+        ended: CancellationToken,
+        grown: watch::Sender<u64>,
+        attached: broadcast::Sender<(Stream, Bytes)>,
+    ) {
         let mut buffer = vec![0u8; CHUNK];
         let mut failed = false;
         loop {
@@ -71,6 +95,9 @@ impl Capture {
             for (stream, from) in [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)] {
                 let Ok(n) = from.try_read(&mut buffer) else { continue };
                 read += n;
+                if n > 0 && attached.receiver_count() > 0 {
+                    let _ = attached.send((stream, Bytes::copy_from_slice(&buffer[..n])));
+                }
                 if let Err(error) = self.writer.push(stream, &buffer[..n], Timestamp::now())
                     && !std::mem::replace(&mut failed, true)
                 {

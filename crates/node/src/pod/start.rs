@@ -158,7 +158,12 @@ impl Worker {
         let references = references.map_err(|e| config_error(e.to_string()))?;
         let services = self.shared.cluster.services(&self.name.namespace);
         let links = self.pod.spec.as_ref().and_then(|s| s.enable_service_links).unwrap_or(true);
-        let services = services::variables(services.iter().map(|s| &**s), &self.name.namespace, links);
+        let announced_services = services::announced(&services, &self.name.namespace, links);
+        let addresses = config.service_addresses.as_ref();
+        if let Some(addresses) = addresses {
+            services::served(&announced_services, addresses).await;
+        }
+        let services = services::variables(&announced_services, addresses);
 
         let container_dir = self.dir.join("containers").join(&container.name);
         let root = container_dir.join("root");
@@ -192,6 +197,7 @@ impl Worker {
             env,
             working_dir,
             container_dir,
+            stdin: container.stdin == Some(true),
         })
     }
 

@@ -6,7 +6,11 @@
 //! our child any more. Orphans go to init; this program does not make itself their reaper, and waits only for
 //! members it knows (which matters when it is pid 1 itself).
 
+mod cgroup;
+mod entry;
 mod record;
+mod session;
+mod terminal;
 mod tree;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,27 +21,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::logs::{self, Capture, Limits, LogWriter, Pipes};
 use crate::procfs;
 use crate::runtime::{
-    ContainerKey, ContainerSample, ExecOutput, Exit, Found, PodRef, Running, Runtime, RuntimeError,
-    StartSpec, StopSignal,
+    Attachment, ContainerKey, ContainerSample, ExecOutput, Exit, Found, PodRef, Running, Runtime,
+    RuntimeError, Session, SessionSpec, StartSpec, StopSignal,
 };
+pub(crate) use cgroup::Delegation;
+use cgroup::Group;
+use entry::Entry as Surroundings;
 use record::{ID_VARIABLE, ProcessId, Record};
+pub use terminal::Terminal;
 use tree::Tree;
 
 /// How long the pipes of an ended container may keep delivering.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// A killed group is empty when the kernel has torn down its processes, which takes milliseconds.
+const GROUP_TRIES: u32 = 100;
+const GROUP_RETRY: Duration = Duration::from_millis(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Runs of a container whose logs are kept: this one, and the one that `kubectl logs --previous` shows.
 const LOGS_KEPT: usize = 2;
+/// What somebody who is attached may lag behind, in reads of a pipe.
+const ATTACHED_CHUNKS: usize = 256;
 const EXEC_OUTPUT_BYTES: usize = 10 * 1024;
 /// Exit code shown for a container whose status nobody collected.
 const UNKNOWN_EXIT_CODE: i32 = 137;
@@ -51,6 +65,8 @@ pub struct ProcessRuntime {
 struct Inner {
     limits: Limits,
     boot_id: String,
+    /// Where containers get groups of their own; without it the process tree is read.
+    delegation: Option<Delegation>,
     containers: Mutex<HashMap<ContainerKey, Entry>>,
 }
 
@@ -61,7 +77,12 @@ struct Entry {
     env: BTreeMap<String, String>,
     working_dir: PathBuf,
     tree: Tree,
+    group: Option<Group>,
     grown: watch::Receiver<u64>,
+    attached: broadcast::Sender<(logs::Stream, Bytes)>,
+    exit: watch::Receiver<Option<Exit>>,
+    /// What feeds the container's standard input, where somebody may attach to it.
+    stdin: Option<std::fs::File>,
 }
 
 /// What the task that waits for a container needs to close its account.
@@ -77,9 +98,22 @@ struct Ending {
 // === impl ProcessRuntime ===
 
 impl ProcessRuntime {
+    /// Resource usage is read from the process tree.
     pub fn new(limits: Limits) -> ProcessRuntime {
-        let inner = Inner { limits, boot_id: procfs::boot_id(), containers: Mutex::default() };
+        ProcessRuntime::build(limits, None)
+    }
+
+    /// Resource usage is read from cgroups below `delegation`, where there is one.
+    pub(crate) fn build(limits: Limits, delegation: Option<Delegation>) -> ProcessRuntime {
+        let inner = Inner { limits, boot_id: procfs::boot_id(), delegation, containers: Mutex::default() };
         ProcessRuntime { inner: Arc::new(inner) }
+    }
+
+    /// The run's cgroup; without one its use is read from the process tree.
+    fn group(&self, key: &ContainerKey) -> Option<Group> {
+        let made = self.inner.delegation.as_ref()?.group(key);
+        made.inspect_err(|error| tracing::warn!(%error, container = key.container, "cannot make a cgroup"))
+            .ok()
     }
 
     fn prepare(&self, container_dir: &Path, attempt: u32) -> std::io::Result<(Pipes, Capture)> {
@@ -98,6 +132,8 @@ impl ProcessRuntime {
         capture: Capture,
         env: BTreeMap<String, String>,
         working_dir: PathBuf,
+        group: Option<Group>,
+        stdin: Option<std::fs::File>,
     ) -> (Running, Ending) {
         let key = ContainerKey {
             pod_uid: record.pod.uid.clone(),
@@ -105,15 +141,16 @@ impl ProcessRuntime {
             attempt: record.attempt,
         };
         let (grow, grown) = watch::channel(0);
+        let (attached, _) = broadcast::channel(ATTACHED_CHUNKS);
         let (exit, exit_seen) = watch::channel(None);
         let ended = CancellationToken::new();
-        let capture = tokio::spawn(capture.run(ended.clone(), grow));
+        let capture = tokio::spawn(capture.run(ended.clone(), grow, attached.clone()));
         let running = Running {
             attempt: record.attempt,
             id: container_id(&key, process),
             pid: process.pid,
             started_at: record.started_at,
-            exit: exit_seen,
+            exit: exit_seen.clone(),
         };
         let entry = Entry {
             pod: record.pod.clone(),
@@ -122,11 +159,23 @@ impl ProcessRuntime {
             env,
             working_dir,
             tree: Tree::new(process.pid, process.start_ticks),
+            group,
             grown,
+            attached,
+            exit: exit_seen,
+            stdin,
         };
         self.inner.containers.lock().insert(key.clone(), entry);
         let ending = Ending { key, record, container_dir: container_dir.into(), capture, ended, exit };
         (running, ending)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(delegation) = &self.delegation {
+            delegation.remove_if_empty();
+        }
     }
 }
 
@@ -139,6 +188,9 @@ impl Inner {
             kill_group(entry.process.pid, Signal::KILL);
             for pid in entry.tree.alive().filter(|pid| *pid != entry.process.pid) {
                 kill_if_member(pid, &key);
+            }
+            if let Some(group) = entry.group {
+                end_group(group).await;
             }
         }
         let id = record::id_of(&key);
@@ -167,6 +219,10 @@ impl Runtime for ProcessRuntime {
         "process"
     }
 
+    fn usage_source(&self) -> String {
+        self.inner.delegation.as_ref().map_or("process tree", Delegation::describe).to_owned()
+    }
+
     async fn start(&self, spec: StartSpec) -> Result<Running, RuntimeError> {
         let dir = spec.container_dir.clone();
         let prepare = |source| RuntimeError::Prepare { path: dir.clone(), source };
@@ -174,6 +230,10 @@ impl Runtime for ProcessRuntime {
         logs::prune(&dir, LOGS_KEPT);
         std::fs::create_dir_all(&spec.working_dir).map_err(prepare)?;
         let (stdout, stderr) = pipes.writers().map_err(prepare)?;
+        let (stdin, feed) = match spec.stdin {
+            true => Pipes::stdin(&dir).map(|(reader, feed)| (reader.into(), Some(feed))).map_err(prepare)?,
+            false => (Stdio::null(), None),
+        };
         let mut record = Record {
             pod: spec.pod,
             container: spec.key.container.clone(),
@@ -187,17 +247,20 @@ impl Runtime for ProcessRuntime {
 
         let mut env = spec.env;
         env.insert(ID_VARIABLE.into(), record::id_of(&spec.key));
-        let spawned = tokio::process::Command::new(&spec.program)
+        let group = self.group(&spec.key);
+        let cgroup = group.as_ref().map(Group::entrance).transpose().map_err(prepare)?;
+        let mut command = tokio::process::Command::new(&spec.program);
+        command
             .args(&spec.args)
             .env_clear()
             .envs(&env)
             .current_dir(&spec.working_dir)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(stdout)
-            .stderr(stderr)
-            .process_group(0)
-            .spawn();
-        let mut child = spawned.map_err(|source| RuntimeError::Spawn { program: spec.program, source })?;
+            .stderr(stderr);
+        Surroundings { cgroup, terminal: None }.apply(&mut command);
+        let mut child =
+            command.spawn().map_err(|source| RuntimeError::Spawn { program: spec.program, source })?;
         // Nothing has waited for the child yet, so even one that has ended is still listed.
         let pid = child.id().unwrap_or(0);
         let start_ticks = procfs::stat(pid).map_or(0, |s| s.start_ticks);
@@ -209,7 +272,8 @@ impl Runtime for ProcessRuntime {
             return Err(prepare(source));
         }
 
-        let (running, ending) = self.register(record, process, &dir, capture, env, spec.working_dir);
+        let (running, ending) =
+            self.register(record, process, &dir, capture, env, spec.working_dir, group, feed);
         let inner = self.inner.clone();
         tokio::spawn(async move {
             let status = child.wait().await;
@@ -243,7 +307,9 @@ impl Runtime for ProcessRuntime {
         {
             let env = process_environment(process.pid);
             let working_dir = std::fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap_or_default();
-            let (running, ending) = self.register(record, process, container_dir, capture, env, working_dir);
+            let group = Group::of_process(process.pid, &key);
+            let (running, ending) =
+                self.register(record, process, container_dir, capture, env, working_dir, group, None);
             let inner = self.inner.clone();
             tokio::spawn(async move {
                 wait_for_stranger(process).await;
@@ -340,16 +406,63 @@ impl Runtime for ProcessRuntime {
         Ok(ExecOutput { code, output: String::from_utf8_lossy(&output).into_owned() })
     }
 
+    async fn session(&self, key: &ContainerKey, spec: &SessionSpec) -> Result<Session, RuntimeError> {
+        let (env, working_dir, group) = {
+            let containers = self.inner.containers.lock();
+            let entry = containers.get(key).ok_or_else(|| RuntimeError::NotRunning(key.container.clone()))?;
+            (entry.env.clone(), entry.working_dir.clone(), entry.group.clone())
+        };
+        session::start(spec, session::Place { env, working_dir: &working_dir, group: group.as_ref() })
+    }
+
+    fn attach(&self, key: &ContainerKey) -> Result<Attachment, RuntimeError> {
+        let containers = self.inner.containers.lock();
+        let entry = containers.get(key).ok_or_else(|| RuntimeError::NotRunning(key.container.clone()))?;
+        let feed = entry.stdin.as_ref().map(|feed| {
+            let feed = feed.try_clone()?;
+            rustix::io::ioctl_fionbio(&feed, true)?;
+            tokio::net::unix::pipe::Sender::from_file(feed)
+        });
+        let stdin = feed
+            .transpose()
+            .map_err(|source: std::io::Error| RuntimeError::Prepare { path: "stdin.pipe".into(), source })?;
+        Ok(Attachment { output: entry.attached.subscribe(), stdin, exit: entry.exit.clone() })
+    }
+
+    fn close_stdin(&self, key: &ContainerKey) {
+        if let Some(entry) = self.inner.containers.lock().get_mut(key) {
+            entry.stdin = None;
+        }
+    }
+
     fn sample(&self) -> Vec<ContainerSample> {
         if self.inner.containers.lock().is_empty() {
             return Vec::new();
         }
-        let all = procfs::all();
+        // Cgroups know their members; as pid 1 we look at all processes anyway, to wait for orphans.
+        let own_pid = std::process::id();
+        let counted = |entry: &Entry| entry.group.as_ref().is_some_and(|g| g.working_set_bytes().is_some());
+        let scan = own_pid == 1 || !self.inner.containers.lock().values().all(counted);
+        let all = if scan { procfs::all() } else { Vec::new() };
         let ns_per_tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
         let page = rustix::param::page_size() as u64;
-        let own_pid = std::process::id();
         let mut samples = Vec::new();
         for (key, entry) in self.inner.containers.lock().iter_mut() {
+            let by_group = entry.group.as_ref().and_then(|g| Some((g, g.cpu_ns()?)));
+            if let Some((group, cpu_ns)) = by_group
+                && let Some(working_set_bytes) = group.working_set_bytes()
+                && !scan
+            {
+                samples.push(ContainerSample {
+                    key: key.clone(),
+                    pod: entry.pod.clone(),
+                    started_at: entry.started_at,
+                    cpu_ns,
+                    working_set_bytes,
+                    processes: group.pids().len(),
+                });
+                continue;
+            }
             entry.tree.update(&all);
             for pid in entry.tree.zombies_of(own_pid) {
                 reap(pid);
@@ -365,8 +478,10 @@ impl Runtime for ProcessRuntime {
                 key: key.clone(),
                 pod: entry.pod.clone(),
                 started_at: entry.started_at,
-                cpu_ns: entry.tree.ticks() * ns_per_tick,
-                working_set_bytes: pss.flatten().unwrap_or(rss),
+                cpu_ns: by_group.map_or(entry.tree.ticks() * ns_per_tick, |(_, cpu_ns)| cpu_ns),
+                working_set_bytes: by_group
+                    .and_then(|(group, _)| group.working_set_bytes())
+                    .unwrap_or_else(|| pss.flatten().unwrap_or(rss)),
                 processes: processes.len(),
             });
         }
@@ -382,10 +497,29 @@ impl Runtime for ProcessRuntime {
         if let Some(entry) = containers.values().find(|e| e.process.pid == pid || e.tree.contains(pid)) {
             return Some(entry.pod.clone());
         }
+        if let Some(entry) =
+            containers.values().find(|e| e.group.as_ref().is_some_and(|group| group.pids().contains(&pid)))
+        {
+            return Some(entry.pod.clone());
+        }
         let id = procfs::environment_variable(pid, ID_VARIABLE)?;
         let uid = record::pod_uid_of(&id);
         containers.values().find(|e| e.pod.uid == uid).map(|e| e.pod.clone())
     }
+}
+
+/// Ends what is left in a container's group and removes it.
+async fn end_group(group: Group) {
+    for _ in 0..GROUP_TRIES {
+        if group.remove() {
+            return;
+        }
+        if !group.kill() {
+            group.pids().into_iter().for_each(kill);
+        }
+        tokio::time::sleep(GROUP_RETRY).await;
+    }
+    tracing::warn!(?group, "cannot remove a container's cgroup");
 }
 
 fn container_id(key: &ContainerKey, process: ProcessId) -> String {

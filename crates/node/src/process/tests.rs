@@ -13,6 +13,7 @@ fn spec(dir: &Path, uid: &str, script: &str) -> StartSpec {
         env: [("PATH".to_string(), "/usr/bin:/bin".to_string()), ("X".into(), "1".into())].into(),
         working_dir: dir.join("root"),
         container_dir: dir.to_path_buf(),
+        stdin: false,
     }
 }
 
@@ -143,4 +144,63 @@ async fn a_program_that_cannot_run_is_an_error() {
     wrong.program = "/nonexistent/program".into();
     let error = runtime.start(wrong).await.unwrap_err().to_string();
     assert!(error.contains("/nonexistent/program"), "{error}");
+}
+
+/// Burns CPU in a child that left its group and its parent, and goes on.
+const BURN: &str = "setsid sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; sleep 300' & sleep 300";
+
+async fn cpu_of_a_daemon(runtime: &ProcessRuntime, uid: &str) -> ContainerSample {
+    let dir = tempfile::tempdir().unwrap();
+    let mut running = runtime.start(spec(dir.path(), uid, BURN)).await.unwrap();
+    let mut seen = None;
+    until(|| {
+        seen = runtime.sample().pop().filter(|s| s.cpu_ns > 10_000_000 && s.working_set_bytes > 100_000);
+        seen.as_ref().is_some_and(|s| s.processes >= 3)
+    })
+    .await;
+    let key = ContainerKey { pod_uid: uid.into(), container: "c".into(), attempt: 0 };
+    runtime.signal(&key, StopSignal::Kill);
+    ended(&mut running).await;
+    let id = record::id_of(&key);
+    let left = procfs::with_environment_variable(ID_VARIABLE).into_iter().filter(|(_, found)| *found == id);
+    assert_eq!(left.count(), 0, "a daemon of the container outlived it");
+    seen.unwrap()
+}
+
+#[tokio::test]
+async fn the_process_tree_counts_what_left_the_group() {
+    let runtime = ProcessRuntime::new(LIMITS);
+    assert_eq!(runtime.usage_source(), "process tree");
+    cpu_of_a_daemon(&runtime, "uid-tree").await;
+}
+
+#[tokio::test]
+async fn a_delegated_cgroup_counts_and_is_removed() {
+    let state = tempfile::tempdir().unwrap();
+    let delegation = match Delegation::find(state.path()) {
+        Ok(delegation) => delegation,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let runtime = ProcessRuntime::build(LIMITS, Some(delegation.clone()));
+    assert!(runtime.usage_source().starts_with("cgroup v2"));
+    cpu_of_a_daemon(&runtime, "uid-cgroup").await;
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = spec(dir.path(), "uid-adopt", "sleep 300");
+    first.key.attempt = 1;
+    let mut running = runtime.start(first.clone()).await.unwrap();
+    let group = Group::of_process(running.pid, &first.key).unwrap();
+    assert!(group.pids().contains(&running.pid));
+    assert_eq!(runtime.pod_of_process(running.pid).map(|p| p.uid).as_deref(), Some("uid-adopt"));
+    runtime.signal(&first.key, StopSignal::Kill);
+    ended(&mut running).await;
+    assert!(group.entrance().is_err(), "the group is gone with its container");
+    drop(runtime);
+    until(|| {
+        Delegation::find(state.path()).is_ok_and(|again| {
+            again.remove_if_empty();
+            true
+        })
+    })
+    .await;
 }

@@ -19,20 +19,20 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-struct Cluster {
-    client: Client,
-    server: ApiServer,
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    pub(crate) server: ApiServer,
 }
 
 /// One life of the program's node and controllers.
-struct Life {
-    node: Node,
+pub(crate) struct Life {
+    pub(crate) node: Node,
     stop_node: CancellationToken,
     stop_operator: CancellationToken,
     running: tokio::task::JoinHandle<()>,
 }
 
-async fn cluster() -> Cluster {
+pub(crate) async fn cluster() -> Cluster {
     let mut config = ServerConfig::ephemeral(Arc::new(SystemClock::new()));
     // Two clusters on one machine must not share uids: a node ends what carries the uid of a pod that is gone.
     config.seed = RandomState::new().build_hasher().finish();
@@ -42,7 +42,7 @@ async fn cluster() -> Cluster {
 }
 
 impl Cluster {
-    fn live(&self, dir: &Path, shutdown: Shutdown) -> Life {
+    pub(crate) fn live(&self, dir: &Path, shutdown: Shutdown) -> Life {
         let client = Client::new(self.server.service_as(UserInfo::admin()), "default");
         let operator = Operator::new(client, Arc::new(SystemClock::new()));
         Controllers::register(&operator, gantry_workloads::Config::default());
@@ -62,7 +62,7 @@ impl Cluster {
         Life { node, stop_node, stop_operator, running }
     }
 
-    fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     {
@@ -73,7 +73,7 @@ impl Cluster {
         self.api::<Pod>().list(&Default::default()).await.unwrap().items
     }
 
-    async fn ready(&self) -> Vec<Pod> {
+    pub(crate) async fn ready(&self) -> Vec<Pod> {
         let ready = |pod: &Pod| {
             let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
             pod.metadata.deletion_timestamp.is_none()
@@ -84,14 +84,14 @@ impl Cluster {
 }
 
 impl Life {
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop_node.cancel();
         tokio::time::timeout(Duration::from_secs(30), self.running).await.unwrap().unwrap();
         self.stop_operator.cancel();
     }
 }
 
-fn object<T: DeserializeOwned>(value: Value) -> T {
+pub(crate) fn object<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
@@ -108,7 +108,7 @@ fn deployment(replicas: i32, script: &str) -> Deployment {
     }))
 }
 
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look().await {

@@ -1,10 +1,7 @@
 //! What happened to an object, as far as handlers care.
 
-use serde_json::Value;
-
 use super::context::Reason;
-use super::diff::{Diff, resolve};
-use super::registry::{Changing, Handlers};
+use super::registry::Changing;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -39,45 +36,26 @@ pub(crate) fn detect(situation: Situation) -> Cause {
     }
 }
 
-/// The handlers to call for `reason`, each id once; filters other than those on fields are not asked here.
+/// Whether a handler is called for `reason`, apart from its filters.
 ///
-/// Resume handlers join creations and updates of objects that were there before this process.
-pub(crate) fn select<'a, K>(
-    handlers: &'a Handlers<K>,
-    reason: Reason,
-    first_seen: bool,
-    old: &Value,
-    new: &Value,
-    diff: &Diff,
-) -> Vec<&'a Changing<K>> {
-    let mut selected: Vec<&Changing<K>> = Vec::new();
-    for changing in &handlers.changing {
-        let wanted = match changing.reason {
-            None => matches!(reason, Reason::Create | Reason::Update),
-            Some(Reason::Resume) => {
-                reason == Reason::Resume || (first_seen && matches!(reason, Reason::Create | Reason::Update))
-            }
-            Some(own) => own == reason,
-        };
-        let in_field = match (&changing.handler.field, changing.reason) {
-            (None, _) => true,
-            (Some(path), None | Some(Reason::Update)) => !diff.reduce(path).is_empty(),
-            (Some(path), Some(_)) => resolve(old, path).is_some() || resolve(new, path).is_some(),
-        };
-        let twice = selected.iter().any(|known| known.handler.id == changing.handler.id);
-        if wanted && in_field && !twice {
-            selected.push(changing);
-        }
+/// Resume handlers join updates of objects that were there before this process, and deletions if they ask for it.
+pub(crate) fn reacts<K>(changing: &Changing<K>, reason: Reason, first_seen: bool) -> bool {
+    match changing.reason {
+        None => true,
+        Some(Reason::Resume) => match reason {
+            Reason::Resume => true,
+            Reason::Update => first_seen,
+            Reason::Delete => first_seen && changing.handler.deleted,
+            _ => false,
+        },
+        Some(own) => own == reason,
     }
-    selected
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::context::{Ctx, HandlerResult};
-    use super::super::registry::handler;
+    use super::super::registry::{Handlers, handler};
     use super::*;
 
     #[test]
@@ -103,26 +81,23 @@ mod tests {
     }
 
     #[test]
-    fn selections() {
+    fn reactions() {
         let mut handlers: Handlers<()> = Handlers::new();
-        handlers.add_changing(Some(Reason::Create), None, handler(nothing).id("create"));
-        handlers.add_changing(Some(Reason::Update), None, handler(nothing).id("update"));
-        handlers.add_changing(Some(Reason::Resume), None, handler(nothing).id("resume"));
-        handlers.add_changing(None, Some("spec.size"), handler(nothing).id("size"));
-        handlers.add_changing(Some(Reason::Resume), None, handler(nothing).id("create"));
-        let (old, new) = (json!({ "spec": { "size": 1, "x": 1 } }), json!({ "spec": { "size": 2, "x": 1 } }));
-        let other = json!({ "spec": { "size": 1, "x": 2 } });
-        for (reason, first_seen, old, new, expected) in [
-            (Reason::Create, false, &Value::Null, &new, vec!["create", "size/spec.size"]),
-            (Reason::Create, true, &Value::Null, &new, vec!["create", "resume", "size/spec.size"]),
-            (Reason::Update, false, &old, &new, vec!["update", "size/spec.size"]),
-            (Reason::Update, false, &old, &other, vec!["update"]),
-            (Reason::Resume, true, &old, &old, vec!["resume", "create"]),
-            (Reason::Delete, false, &old, &old, vec![]),
+        handlers.add_changing(Some(Reason::Create), handler(nothing).id("create"));
+        handlers.add_changing(Some(Reason::Update), handler(nothing).id("update"));
+        handlers.add_changing(Some(Reason::Resume), handler(nothing).id("resume"));
+        handlers.add_changing(None, handler(nothing).id("size").field("spec.size"));
+        handlers.add_changing(Some(Reason::Resume), handler(nothing).id("always").deleted());
+        for (reason, first_seen, expected) in [
+            (Reason::Create, true, vec!["create", "size/spec.size"]),
+            (Reason::Update, false, vec!["update", "size/spec.size"]),
+            (Reason::Update, true, vec!["update", "resume", "size/spec.size", "always"]),
+            (Reason::Resume, true, vec!["resume", "size/spec.size", "always"]),
+            (Reason::Delete, true, vec!["size/spec.size", "always"]),
+            (Reason::Delete, false, vec!["size/spec.size"]),
         ] {
-            let diff = Diff::between(old, new);
-            let selected = select(&handlers, reason, first_seen, old, new, &diff);
-            let ids: Vec<&str> = selected.iter().map(|changing| changing.handler.id.as_str()).collect();
+            let reacting = handlers.changing.iter().filter(|changing| reacts(changing, reason, first_seen));
+            let ids: Vec<&str> = reacting.map(|changing| changing.handler.id.as_str()).collect();
             assert_eq!(ids, expected, "{reason:?}");
         }
     }

@@ -1,14 +1,16 @@
 //! What a handler is given, and how it says that it failed.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kube::Client;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::children::Subrefs;
 use super::diff::Diff;
+use super::engine::{HandlerEngine, View};
 use super::memo::Memo;
 use super::patch::Patch;
 use crate::events::{EventType, Recorder};
@@ -50,6 +52,8 @@ pub enum HandlerError {
     Permanent(String),
     /// Try again after the handler's back-off.
     Other(Box<dyn std::error::Error + Send + Sync>),
+    /// Sub-handlers are not done yet: call again after this delay. Nobody failed.
+    Unfinished { delay: Duration },
 }
 
 impl HandlerError {
@@ -69,6 +73,7 @@ impl fmt::Display for HandlerError {
                 f.write_str(message)
             }
             HandlerError::Other(error) => error.fmt(f),
+            HandlerError::Unfinished { .. } => Ok(()),
         }
     }
 }
@@ -90,21 +95,22 @@ pub struct Ctx<K> {
 pub(crate) struct CtxInner<K> {
     pub(crate) reason: Reason,
     pub(crate) handler: String,
-    pub(crate) key: Key,
-    pub(crate) object: Arc<K>,
-    pub(crate) body: Arc<Value>,
+    pub(crate) view: Arc<View<K>>,
     pub(crate) old: Value,
     pub(crate) new: Value,
     pub(crate) diff: Diff,
     pub(crate) event: Option<&'static str>,
     pub(crate) retry: u32,
+    pub(crate) started_ms: i64,
     pub(crate) runtime: Duration,
     pub(crate) patch: Patch,
-    pub(crate) memo: Memo,
     pub(crate) stopped: CancellationToken,
+    pub(crate) cancelled: CancellationToken,
     pub(crate) client: Client,
     pub(crate) recorder: Recorder,
     pub(crate) reference: k8s_openapi::api::core::v1::ObjectReference,
+    pub(crate) engine: Weak<HandlerEngine<K>>,
+    pub(crate) subrefs: Subrefs,
 }
 
 impl<K> Clone for Ctx<K> {
@@ -120,24 +126,24 @@ impl<K> Ctx<K> {
 
     /// The object as it is now.
     pub fn object(&self) -> &Arc<K> {
-        &self.inner.object
+        &self.inner.view.object
     }
 
     /// The object as the server sent it, with fields that its type may not know.
     pub fn body(&self) -> &Value {
-        &self.inner.body
+        &self.inner.view.body
     }
 
     pub fn key(&self) -> &Key {
-        &self.inner.key
+        &self.inner.view.key
     }
 
     pub fn name(&self) -> &str {
-        self.inner.key.name()
+        self.inner.view.key.name()
     }
 
     pub fn namespace(&self) -> &str {
-        self.inner.key.namespace()
+        self.inner.view.key.namespace()
     }
 
     /// The essence handled last, or the field's former value in a field handler; null when there was none.
@@ -166,6 +172,11 @@ impl<K> Ctx<K> {
         self.inner.retry
     }
 
+    /// When it was tried first, in milliseconds since the epoch.
+    pub fn started_ms(&self) -> i64 {
+        self.inner.started_ms
+    }
+
     /// Time since the first try.
     pub fn runtime(&self) -> Duration {
         self.inner.runtime
@@ -178,7 +189,7 @@ impl<K> Ctx<K> {
 
     /// What the handlers of this object remember.
     pub fn memo(&self) -> &Memo {
-        &self.inner.memo
+        &self.inner.view.memo
     }
 
     pub fn client(&self) -> &Client {
@@ -188,6 +199,11 @@ impl<K> Ctx<K> {
     /// Resolves when a daemon or timer has to end; also ends with the operator.
     pub fn stopped(&self) -> &CancellationToken {
         &self.inner.stopped
+    }
+
+    /// Resolves when a daemon or timer that was told to stop has not ended in time and is to end at once.
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.inner.cancelled
     }
 
     /// Records an event about the object.

@@ -41,6 +41,26 @@ pub(crate) fn without_annotations(essence: &mut Value, keys: &[String]) {
     remove_empty(essence);
 }
 
+/// Removes `fields` and what becomes empty by that.
+pub(crate) fn without_fields(essence: &mut Value, fields: &[Vec<String>]) {
+    for path in fields {
+        remove(essence, path);
+    }
+}
+
+fn remove(value: &mut Value, path: &[String]) {
+    let (Some(fields), Some((first, rest))) = (value.as_object_mut(), path.split_first()) else { return };
+    if rest.is_empty() {
+        fields.shift_remove(first);
+        return;
+    }
+    let Some(inner) = fields.get_mut(first) else { return };
+    remove(inner, rest);
+    if inner.as_object().is_some_and(Map::is_empty) {
+        fields.shift_remove(first);
+    }
+}
+
 fn pick(source: &Value, target: &mut Value, path: &[String]) {
     let Some(found) = resolve(source, path) else { return };
     let mut place = target;
@@ -101,6 +121,12 @@ mod tests {
         );
         let with_phase = essence(&body, &[vec!["status".into(), "phase".into()]]);
         assert_eq!(with_phase["status"], json!({ "phase": "Ready" }));
+        let mut without = with_phase.clone();
+        without_fields(
+            &mut without,
+            &[vec!["status".into(), "phase".into()], vec!["spec".into(), "none".into()]],
+        );
+        assert_eq!(without, essence(&body, &[]));
         let bare = json!({ "metadata": { "annotations": { "kopf.zalando.org/x": "1" } }, "spec": {} });
         assert_eq!(essence(&bare, &[]), json!({ "spec": {} }));
     }

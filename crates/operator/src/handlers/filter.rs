@@ -10,6 +10,8 @@ pub enum Expect {
     Present,
     Absent,
     Is(Value),
+    /// Anything: whoever asks decides otherwise.
+    Any,
 }
 
 impl From<&str> for Expect {
@@ -30,6 +32,7 @@ impl Expect {
             Expect::Present => found.is_some(),
             Expect::Absent => found.is_none(),
             Expect::Is(wanted) => found == Some(wanted),
+            Expect::Any => true,
         }
     }
 }
@@ -58,6 +61,34 @@ impl Filter {
     }
 }
 
+/// The field that a handler is about, and what it must be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FieldFilter {
+    pub(crate) path: Vec<String>,
+    /// Of the field now, or before the change; it must be there when nothing is said.
+    pub(crate) value: Option<Expect>,
+    pub(crate) old: Option<Expect>,
+    pub(crate) new: Option<Expect>,
+    /// Only when the field has changed.
+    pub(crate) needs_change: bool,
+}
+
+impl FieldFilter {
+    /// Whether the field's value is as wanted on one of `sides`, which are whole objects or essences.
+    pub(crate) fn accepts_value(&self, sides: &[&Value]) -> bool {
+        let expect = self.value.as_ref().unwrap_or(&Expect::Present);
+        sides.iter().any(|side| expect.accepts(resolve(side, &self.path)))
+    }
+
+    /// Whether the field went from what is wanted to what is wanted.
+    pub(crate) fn accepts_change(&self, old: &Value, new: &Value) -> bool {
+        let (old, new) = (resolve(old, &self.path), resolve(new, &self.path));
+        (!self.needs_change || old != new)
+            && self.old.as_ref().is_none_or(|expect| expect.accepts(old))
+            && self.new.as_ref().is_none_or(|expect| expect.accepts(new))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -76,5 +107,22 @@ mod tests {
             filter.annotation("x", Expect::Absent);
             assert_eq!(filter.accepts(&body), accepted);
         }
+    }
+
+    #[test]
+    fn a_field_is_asked_for_its_value_and_its_change() {
+        let filter = |value: Option<Expect>, old: Option<Expect>, new: Option<Expect>, needs_change| {
+            FieldFilter { path: parse_path("spec.mode"), value, old, new, needs_change }
+        };
+        let (on, off, none) =
+            (json!({ "spec": { "mode": "on" } }), json!({ "spec": { "mode": "off" } }), json!({}));
+        let present = filter(None, None, None, false);
+        assert!(present.accepts_value(&[&none, &on]) && !present.accepts_value(&[&none]));
+        assert!(filter(Some(Expect::Absent), None, None, false).accepts_value(&[&on, &none]));
+        assert!(!filter(Some("on".into()), None, None, false).accepts_value(&[&off]));
+        assert!(filter(None, None, None, true).accepts_change(&none, &on));
+        assert!(!filter(None, None, None, true).accepts_change(&on, &on));
+        assert!(filter(None, Some("off".into()), Some("on".into()), true).accepts_change(&off, &on));
+        assert!(!filter(None, Some(Expect::Absent), None, true).accepts_change(&off, &on));
     }
 }

@@ -7,8 +7,11 @@
 mod annotations;
 mod background;
 mod blake2b;
+mod call;
 mod cause;
+mod children;
 mod context;
+mod cycle;
 mod diff;
 mod engine;
 mod essence;
@@ -18,6 +21,7 @@ mod memo;
 mod patch;
 mod progress;
 mod registry;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,10 +38,11 @@ pub use filter::Expect;
 pub use index::Index;
 pub use memo::Memo;
 pub use patch::Patch;
-pub use registry::{Handler, IntoHandler, handler};
+pub use registry::{ErrorsMode, Handler, IntoHandler, Question, Stopping, handler};
 
+use crate::informer::{AnyInformer, Informer, Object};
 use crate::operator::Operator;
-use registry::Handlers;
+use registry::{Handlers, TimedKind};
 
 /// Which handlers of an object are called before its progress is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +72,41 @@ pub struct HandlerSettings {
     pub finalizer: String,
     pub lifecycle: Lifecycle,
     pub persistence: Persistence,
+    /// Under which prefix and name the last-handled essence is kept; the prefix above unless said otherwise.
+    pub last_handled: Option<LastHandledName>,
+    /// Fields that never count as configuration.
+    pub ignored_fields: Vec<Vec<String>>,
+    /// Pause after errors of handlers that name none.
+    pub default_backoff: Duration,
+    /// How long at most to wait for our own write to come back before going on with what is there.
+    pub consistency: Duration,
+    /// Only objects of namespaces for which this is true; cluster-scoped objects always.
+    pub namespaces: Option<NamespaceFilter>,
     /// Also hold objects with timers and daemons by a finalizer, as Kopf does.
     pub hold_for_timers: bool,
     /// At most this many objects of a kind are handled at the same time.
     pub concurrency: usize,
     /// How long a daemon may take to end after it was told to.
     pub daemon_grace: Duration,
+}
+
+/// Where the last-handled essence is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastHandledName {
+    pub prefix: String,
+    pub name: String,
+    /// Also under the older scheme's name.
+    pub v1_names: bool,
+}
+
+/// Which namespaces are looked at.
+#[derive(Clone)]
+pub struct NamespaceFilter(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for NamespaceFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NamespaceFilter")
+    }
 }
 
 impl Default for HandlerSettings {
@@ -83,6 +117,11 @@ impl Default for HandlerSettings {
             finalizer: format!("{}/KopfFinalizerMarker", annotations::KOPF_PREFIX),
             lifecycle: Lifecycle::OneAtATime,
             persistence: Persistence::Full,
+            last_handled: None,
+            ignored_fields: Vec::new(),
+            default_backoff: Duration::from_secs(60),
+            consistency: Duration::from_secs(5),
+            namespaces: None,
             hold_for_timers: false,
             concurrency: 16,
             daemon_grace: Duration::from_secs(5),
@@ -102,11 +141,18 @@ pub struct On<K: Subject> {
     resource: ApiResource,
     settings: HandlerSettings,
     handlers: Handlers<K>,
+    needs: Vec<Arc<dyn AnyInformer>>,
 }
 
 impl<K: Subject> On<K> {
     pub(crate) fn new(operator: Operator, resource: ApiResource) -> On<K> {
-        On { operator, resource, settings: HandlerSettings::default(), handlers: Handlers::new() }
+        On {
+            operator,
+            resource,
+            settings: HandlerSettings::default(),
+            handlers: Handlers::new(),
+            needs: Vec::new(),
+        }
     }
 
     /// How the handlers of this kind keep their state.
@@ -117,31 +163,31 @@ impl<K: Subject> On<K> {
 
     /// Called once for an object that was never handled.
     pub fn create<M>(mut self, handler: impl IntoHandler<K, M>) -> Self {
-        self.handlers.add_changing(Some(Reason::Create), None, handler.into_handler());
+        self.handlers.add_changing(Some(Reason::Create), handler.into_handler());
         self
     }
 
     /// Called when what users configure of an object has changed.
     pub fn update<M>(mut self, handler: impl IntoHandler<K, M>) -> Self {
-        self.handlers.add_changing(Some(Reason::Update), None, handler.into_handler());
+        self.handlers.add_changing(Some(Reason::Update), handler.into_handler());
         self
     }
 
     /// Called before an object goes. Unless it is optional, a finalizer holds the object until it succeeded.
     pub fn delete<M>(mut self, handler: impl IntoHandler<K, M>) -> Self {
-        self.handlers.add_changing(Some(Reason::Delete), None, handler.into_handler());
+        self.handlers.add_changing(Some(Reason::Delete), handler.into_handler());
         self
     }
 
     /// Called once per start for objects that are there already.
     pub fn resume<M>(mut self, handler: impl IntoHandler<K, M>) -> Self {
-        self.handlers.add_changing(Some(Reason::Resume), None, handler.into_handler());
+        self.handlers.add_changing(Some(Reason::Resume), handler.into_handler());
         self
     }
 
     /// Called when the field at `path` (`spec.size`) appears, changes or goes; `old`, `new` and `diff` are its own.
     pub fn field<M>(mut self, path: &str, handler: impl IntoHandler<K, M>) -> Self {
-        self.handlers.add_changing(None, Some(path), handler.into_handler());
+        self.handlers.add_changing(None, handler.into_handler().field(path));
         self
     }
 
@@ -153,13 +199,25 @@ impl<K: Subject> On<K> {
 
     /// Called again and again for each object, `interval` after it ended.
     pub fn timer<M>(mut self, interval: Duration, handler: impl IntoHandler<K, M>) -> Self {
-        self.handlers.add_timed(Some(interval), handler.into_handler());
+        self.handlers.add_timed(TimedKind::Timer(Some(interval)), handler.into_handler());
+        self
+    }
+
+    /// Called for each object whenever it has not changed for the handler's idle time; once if that is not given.
+    pub fn timer_when_idle<M>(mut self, handler: impl IntoHandler<K, M>) -> Self {
+        self.handlers.add_timed(TimedKind::Timer(None), handler.into_handler());
         self
     }
 
     /// Runs beside each object until [`Ctx::stopped`] says that it has to end.
     pub fn daemon<M>(mut self, handler: impl IntoHandler<K, M>) -> Self {
-        self.handlers.add_timed(None, handler.into_handler());
+        self.handlers.add_timed(TimedKind::Daemon, handler.into_handler());
+        self
+    }
+
+    /// Waits for a complete list of `informer` before the first handler is called.
+    pub fn reads<S: Object>(mut self, informer: &Informer<S>) -> Self {
+        self.needs.push(informer.erased());
         self
     }
 
@@ -173,8 +231,8 @@ impl<K: Subject> On<K> {
 
     /// Completes this kind.
     pub fn done(self) -> Operator {
-        let On { operator, resource, settings, handlers } = self;
-        engine::register(&operator, resource, settings, handlers);
+        let On { operator, resource, settings, handlers, needs } = self;
+        engine::register(&operator, resource, settings, handlers, needs);
         operator
     }
 

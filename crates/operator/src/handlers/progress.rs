@@ -17,6 +17,8 @@ pub(crate) struct Record {
     pub(crate) success: bool,
     pub(crate) failure: bool,
     pub(crate) message: Option<String>,
+    /// Ids of sub-handlers of all depths, whose records end with this one.
+    pub(crate) subrefs: Vec<String>,
 }
 
 /// What came of calling a handler once.
@@ -68,6 +70,14 @@ impl Record {
         record
     }
 
+    /// Adds sub-handlers that were called on the way.
+    pub(crate) fn with_subrefs(mut self, ids: impl IntoIterator<Item = String>) -> Record {
+        self.subrefs.extend(ids);
+        self.subrefs.sort();
+        self.subrefs.dedup();
+        self
+    }
+
     /// The annotation's text.
     pub(crate) fn encode(&self) -> String {
         let mut fields = Map::new();
@@ -86,6 +96,9 @@ impl Record {
         fields.insert("failure".into(), json!(self.failure));
         if let Some(message) = &self.message {
             fields.insert("message".into(), json!(message));
+        }
+        if !self.subrefs.is_empty() {
+            fields.insert("subrefs".into(), json!(self.subrefs));
         }
         ascii_json(&Value::Object(fields))
     }
@@ -110,6 +123,11 @@ impl Record {
             success: flag("success"),
             failure: flag("failure"),
             message: text("message").map(str::to_owned),
+            subrefs: fields
+                .get("subrefs")
+                .and_then(Value::as_array)
+                .map(|ids| ids.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+                .unwrap_or_default(),
         }
     }
 }
@@ -154,6 +172,13 @@ mod tests {
         assert!(!again.is_awake(1_600_000_061_000 - 1) && again.is_awake(1_600_000_061_000));
         let done = again.after(&Outcome::Done, 1_600_000_062_000);
         assert!(done.is_finished() && done.message.is_none() && done.retries == 2);
+    }
+
+    #[test]
+    fn sub_handlers_are_noted_once_and_in_order() {
+        let record = Record::new(0, Reason::Create).with_subrefs(["a/y".into(), "a/x".into(), "a/y".into()]);
+        assert!(record.encode().ends_with("\"subrefs\":[\"a/x\",\"a/y\"]}"), "{}", record.encode());
+        assert_eq!(Record::decode(&record.encode(), 0), Some(record));
     }
 
     #[test]

@@ -10,27 +10,64 @@ use serde_json::Value;
 
 use super::context::{Ctx, HandlerResult, Reason};
 use super::diff::parse_path;
-use super::filter::{Expect, Filter};
+use super::filter::{Expect, FieldFilter, Filter};
 
 type Called = Pin<Box<dyn Future<Output = HandlerResult<Value>> + Send>>;
 type Call<K> = Arc<dyn Fn(Ctx<K>) -> Called + Send + Sync>;
 type When<K> = Arc<dyn Fn(&Ctx<K>) -> bool + Send + Sync>;
+type Asked<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Ask<K> = Arc<dyn Fn(Ctx<K>, Question) -> Asked<bool> + Send + Sync>;
+type AskDelay<K> = Arc<dyn Fn(Ctx<K>) -> Asked<Duration> + Send + Sync>;
+
+/// What a filter that is a function is asked about an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Whether the handler has anything to do with it, now or later.
+    Concerns,
+    /// Whether it is to be called for this change.
+    Calls,
+}
+
+/// What an error that says nothing of retries means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorsMode {
+    /// The handler counts as done.
+    Ignored,
+    /// Try again after the back-off.
+    Temporary,
+    /// Never try again.
+    Permanent,
+}
+
+/// How a daemon or timer that is told to stop is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Stopping {
+    /// How long it may take after it was told; nothing waits for nothing.
+    pub backoff: Option<Duration>,
+    /// How long it may take after its [`Ctx::cancelled`] resolved; then it is cut. Without it, it is waited for.
+    pub timeout: Option<Duration>,
+}
 
 /// A handler function with its options. A plain `async fn(Ctx<K>) -> HandlerResult` is one with the defaults.
 pub struct Handler<K> {
     pub(crate) call: Call<K>,
     pub(crate) id: String,
     pub(crate) named: bool,
-    pub(crate) field: Option<Vec<String>>,
+    pub(crate) field: Option<FieldFilter>,
     pub(crate) filter: Filter,
     pub(crate) when: Option<When<K>>,
+    pub(crate) asks: Option<Ask<K>>,
+    pub(crate) errors: Option<ErrorsMode>,
     pub(crate) retries: Option<u32>,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) backoff: Duration,
+    pub(crate) backoff: Option<Duration>,
     pub(crate) optional: bool,
+    pub(crate) deleted: bool,
     pub(crate) initial_delay: Duration,
-    pub(crate) idle: Duration,
+    pub(crate) asks_delay: Option<AskDelay<K>>,
+    pub(crate) idle: Option<Duration>,
     pub(crate) sharp: bool,
+    pub(crate) stopping: Option<Stopping>,
 }
 
 /// Gives a handler function options: `handler(f).retries(3).label("app", "web")`.
@@ -52,13 +89,18 @@ where
         field: None,
         filter: Filter::default(),
         when: None,
+        asks: None,
+        errors: None,
         retries: None,
         timeout: None,
-        backoff: Duration::from_secs(60),
+        backoff: None,
         optional: false,
+        deleted: false,
         initial_delay: Duration::ZERO,
-        idle: Duration::ZERO,
+        asks_delay: None,
+        idle: None,
         sharp: false,
+        stopping: None,
     }
 }
 
@@ -121,6 +163,47 @@ impl<K> Handler<K> {
         self
     }
 
+    /// About the field at `path` alone: only objects that have it, and `old`, `new` and `diff` are its own. An
+    /// update handler is called only when it changes.
+    pub fn field(mut self, path: &str) -> Self {
+        self.field.get_or_insert_default().path = parse_path(path);
+        self
+    }
+
+    /// The handler's own field must be as expected, before a change or after it.
+    pub fn value(mut self, expect: impl Into<Expect>) -> Self {
+        self.field.get_or_insert_default().value = Some(expect.into());
+        self
+    }
+
+    /// The handler's own field must have been as expected before the change.
+    pub fn old_value(mut self, expect: impl Into<Expect>) -> Self {
+        self.field.get_or_insert_default().old = Some(expect.into());
+        self
+    }
+
+    /// The handler's own field must be as expected after the change.
+    pub fn new_value(mut self, expect: impl Into<Expect>) -> Self {
+        self.field.get_or_insert_default().new = Some(expect.into());
+        self
+    }
+
+    /// Like [`when`](Handler::when), for an answer that takes its time.
+    pub fn when_asked<F, Fut>(mut self, ask: F) -> Self
+    where
+        F: Fn(Ctx<K>, Question) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        self.asks = Some(Arc::new(move |context, question| Box::pin(ask(context, question))));
+        self
+    }
+
+    /// What an error means that is neither temporary nor permanent; to be tried again unless said otherwise.
+    pub fn errors(mut self, mode: ErrorsMode) -> Self {
+        self.errors = Some(mode);
+        self
+    }
+
     /// Only when `test` says so; asked after all other filters.
     pub fn when(mut self, test: impl Fn(&Ctx<K>) -> bool + Send + Sync + 'static) -> Self {
         self.when = Some(Arc::new(test));
@@ -141,13 +224,35 @@ impl<K> Handler<K> {
 
     /// Pause after an error that names no delay; 60 s unless said otherwise.
     pub fn backoff(mut self, backoff: Duration) -> Self {
-        self.backoff = backoff;
+        self.backoff = Some(backoff);
         self
     }
 
     /// A delete handler that may be skipped: it does not hold the object with a finalizer.
     pub fn optional(mut self) -> Self {
         self.optional = true;
+        self
+    }
+
+    /// A resume handler that is also called for objects that are being deleted.
+    pub fn deleted(mut self) -> Self {
+        self.deleted = true;
+        self
+    }
+
+    /// How a daemon or timer is ended; the settings' grace, then a cut, unless said otherwise.
+    pub fn stopping(mut self, stopping: Stopping) -> Self {
+        self.stopping = Some(stopping);
+        self
+    }
+
+    /// Like [`initial_delay`](Handler::initial_delay), computed for each object.
+    pub fn initial_delay_asked<F, Fut>(mut self, ask: F) -> Self
+    where
+        F: Fn(Ctx<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Duration> + Send + 'static,
+    {
+        self.asks_delay = Some(Arc::new(move |context| Box::pin(ask(context))));
         self
     }
 
@@ -159,7 +264,7 @@ impl<K> Handler<K> {
 
     /// A timer fires only when the object has not changed for this long.
     pub fn idle(mut self, idle: Duration) -> Self {
-        self.idle = idle;
+        self.idle = Some(idle);
         self
     }
 
@@ -177,10 +282,18 @@ pub(crate) struct Changing<K> {
     pub(crate) handler: Handler<K>,
 }
 
+/// A handler that runs beside its object.
 pub(crate) struct Timed<K> {
-    /// Nothing for a daemon, which runs once until it is stopped.
-    pub(crate) interval: Option<Duration>,
+    pub(crate) kind: TimedKind,
     pub(crate) handler: Handler<K>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimedKind {
+    /// Runs once until it is stopped.
+    Daemon,
+    /// Fires every interval; without one, whenever the object has been idle again, or once.
+    Timer(Option<Duration>),
 }
 
 /// All handlers of one kind.
@@ -195,11 +308,10 @@ impl<K> Handlers<K> {
         Handlers { changing: Vec::new(), events: Vec::new(), timed: Vec::new() }
     }
 
-    pub(crate) fn add_changing(&mut self, reason: Option<Reason>, field: Option<&str>, handler: Handler<K>) {
+    pub(crate) fn add_changing(&mut self, reason: Option<Reason>, handler: Handler<K>) {
         let mut handler = self.with_id(handler, reason.map_or("field", Reason::as_str));
-        if let Some(field) = field {
-            handler.id = format!("{}/{field}", handler.id);
-            handler.field = Some(parse_path(field));
+        if let Some(field) = &mut handler.field {
+            field.needs_change = matches!(reason, None | Some(Reason::Update));
         }
         self.changing.push(Changing { reason, handler });
     }
@@ -209,9 +321,9 @@ impl<K> Handlers<K> {
         self.events.push(handler);
     }
 
-    pub(crate) fn add_timed(&mut self, interval: Option<Duration>, handler: Handler<K>) {
-        let handler = self.with_id(handler, if interval.is_some() { "timer" } else { "daemon" });
-        self.timed.push(Timed { interval, handler });
+    pub(crate) fn add_timed(&mut self, kind: TimedKind, handler: Handler<K>) {
+        let handler = self.with_id(handler, if kind == TimedKind::Daemon { "daemon" } else { "timer" });
+        self.timed.push(Timed { kind, handler });
     }
 
     fn with_id(&self, mut handler: Handler<K>, otherwise: &str) -> Handler<K> {
@@ -220,11 +332,24 @@ impl<K> Handlers<K> {
             let number = self.changing.len() + self.events.len() + self.timed.len() + 1;
             handler.id = format!("{otherwise}_{number}");
         }
-        handler
+        handler.with_field_in_id()
     }
 
     /// Fields that handlers follow and that the essence would leave out otherwise.
     pub(crate) fn extra_fields(&self) -> Vec<Vec<String>> {
-        self.changing.iter().filter_map(|changing| changing.handler.field.clone()).collect()
+        let timed = self.timed.iter().map(|timed| &timed.handler);
+        let all = self.changing.iter().map(|changing| &changing.handler).chain(&self.events).chain(timed);
+        let paths = all.filter_map(|handler| Some(handler.field.as_ref()?.path.clone()));
+        paths.filter(|path| !path.is_empty()).collect()
+    }
+}
+
+impl<K> Handler<K> {
+    /// Handlers of one function for several fields keep records of their own.
+    pub(crate) fn with_field_in_id(mut self) -> Self {
+        if let Some(field) = self.field.as_ref().filter(|field| !field.path.is_empty()) {
+            self.id = format!("{}/{}", self.id, field.path.join("."));
+        }
+        self
     }
 }

@@ -51,6 +51,8 @@ pub struct InformerSettings {
     pub idle_timeout: Duration,
     /// First and longest pause after a failed request.
     pub backoff: (Duration, Duration),
+    /// Only this namespace is watched; then every kind asked for must be namespaced.
+    pub namespace: Option<String>,
 }
 
 impl Default for InformerSettings {
@@ -60,6 +62,7 @@ impl Default for InformerSettings {
             watch_timeout: Duration::from_secs(290),
             idle_timeout: Duration::from_secs(320),
             backoff: (Duration::from_millis(100), Duration::from_secs(30)),
+            namespace: None,
         }
     }
 }
@@ -399,11 +402,12 @@ impl<K: Object> AnyInformer for Shared<K> {
     }
 
     fn start(&self, client: Client, settings: InformerSettings, cancel: CancellationToken) {
+        let url = K::url_path(&self.dynamic_type, settings.namespace.as_deref());
         let reflector = reflect::Reflector::<K> {
             client,
             settings,
             resource: self.resource.clone(),
-            url: K::url_path(&self.dynamic_type, None),
+            url,
             store: self.store.clone(),
         };
         let stop = self.stop.clone();

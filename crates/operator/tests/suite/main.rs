@@ -1,6 +1,7 @@
 //! The framework against the API server, in process.
 
 mod handlers;
+mod lease;
 #[allow(dead_code, reason = "`main` is the example's own")]
 #[path = "../../../../examples/operator-quickstart/src/main.rs"]
 mod quickstart;

@@ -54,6 +54,8 @@ pub(crate) struct Evaluator<'a> {
     held: Held,
     /// Whether only count and sum of histograms matter, so that reset hints are found from neighbours.
     wants_reset_hints: bool,
+    /// The function around the range selector that is read next, as a hint for the storage.
+    function: Option<&'static str>,
 }
 
 /// What intermediate results take.
@@ -93,6 +95,7 @@ impl<'a> Evaluator<'a> {
             deadline,
             held: Held::default(),
             wants_reset_hints: false,
+            function: None,
         }
     }
 

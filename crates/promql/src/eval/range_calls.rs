@@ -67,6 +67,7 @@ impl<'a> Evaluator<'a> {
         match &argument.unwrap_parens().kind {
             ExprKind::Matrix(matrix) => {
                 check_extension(matrix.selector.extension, name)?;
+                self.function = Some(name);
                 self.stream_windows(matrix, &mut compute, &mut finish)
             }
             ExprKind::Subquery(subquery) => self.stream_subquery(subquery, &mut compute, &mut finish),

@@ -135,7 +135,9 @@ impl<'a> Evaluator<'a> {
         let storage = self.storage;
         let querier = storage.querier(from, to)?;
         let step_ms = self.steps.step_ms;
-        let hints = SelectHints { step_ms, range_ms, ..SelectHints::range(from, to) };
+        // Taken, so that what is read while these series are streamed does not pass for an argument of it.
+        let function = self.function.take();
+        let hints = SelectHints { step_ms, range_ms, function, ..SelectHints::range(from, to) };
         let mut set = querier.select(false, &hints, &selector.matchers)?;
         let mut buffer = SampleBuffer::default();
         while set.advance()? {

@@ -115,28 +115,102 @@ impl XorAppender {
     }
 
     fn write_value(&mut self, v: f64) {
-        let xor = v.to_bits() ^ self.last_v.to_bits();
-        if xor == 0 {
-            self.stream.write_bit(false);
-            return;
-        }
-        // Five bits hold the number of leading zeros.
-        let leading = xor.leading_zeros().min(31) as u8;
-        let trailing = xor.trailing_zeros() as u8;
-        if self.leading != NO_WINDOW && leading >= self.leading && trailing >= self.trailing {
-            self.stream.write_bits(0b10, 2);
-            let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
-            self.stream.write_bits(xor >> self.trailing, significant);
-            return;
-        }
-        self.leading = leading;
-        self.trailing = trailing;
-        let significant = 64 - u32::from(leading) - u32::from(trailing);
-        self.stream.write_bits(0b11, 2);
-        self.stream.write_bits(u64::from(leading), 5);
-        // 64 significant bits are written as 0: six bits cannot hold 64.
-        self.stream.write_bits(u64::from(significant) & 0x3f, 6);
-        self.stream.write_bits(xor >> trailing, significant);
+        write_xor(
+            &mut self.stream,
+            v.to_bits() ^ self.last_v.to_bits(),
+            &mut self.leading,
+            &mut self.trailing,
+        );
+    }
+}
+
+/// Writes the XOR of a value and the one before it, and keeps the window in `leading` and `trailing`.
+fn write_xor(stream: &mut BitWriter, xor: u64, window_leading: &mut u8, window_trailing: &mut u8) {
+    if xor == 0 {
+        stream.write_bit(false);
+        return;
+    }
+    // Five bits hold the number of leading zeros.
+    let leading = xor.leading_zeros().min(31) as u8;
+    let trailing = xor.trailing_zeros() as u8;
+    if *window_leading != NO_WINDOW && leading >= *window_leading && trailing >= *window_trailing {
+        stream.write_bits(0b10, 2);
+        let significant = 64 - u32::from(*window_leading) - u32::from(*window_trailing);
+        stream.write_bits(xor >> *window_trailing, significant);
+        return;
+    }
+    *window_leading = leading;
+    *window_trailing = trailing;
+    let significant = 64 - u32::from(leading) - u32::from(trailing);
+    stream.write_bits(0b11, 2);
+    stream.write_bits(u64::from(leading), 5);
+    // 64 significant bits are written as 0: six bits cannot hold 64.
+    stream.write_bits(u64::from(significant) & 0x3f, 6);
+    stream.write_bits(xor >> trailing, significant);
+}
+
+/// Reads what [`write_xor`] wrote.
+#[inline]
+fn read_xor(reader: &mut BitReader<'_>, leading: &mut u32, trailing: &mut u32) -> Option<u64> {
+    if !reader.read_bit()? {
+        return Some(0);
+    }
+    if reader.read_bit()? {
+        *leading = reader.read_bits(5)? as u32;
+        let significant = match reader.read_bits(6)? as u32 {
+            0 => 64,
+            count => count,
+        };
+        *trailing = 64u32.checked_sub(*leading + significant)?;
+    }
+    let significant = 64 - *leading - *trailing;
+    Some(reader.read_bits(significant)? << *trailing)
+}
+
+/// A column of floats in a stream that it shares with others.
+#[derive(Debug, Clone)]
+pub(super) struct XorWriter {
+    bits: u64,
+    leading: u8,
+    trailing: u8,
+}
+
+impl Default for XorWriter {
+    fn default() -> XorWriter {
+        XorWriter { bits: 0, leading: NO_WINDOW, trailing: 0 }
+    }
+}
+
+impl XorWriter {
+    pub(super) fn first(&mut self, stream: &mut BitWriter, value: f64) {
+        self.bits = value.to_bits();
+        stream.write_bits(self.bits, 64);
+    }
+
+    pub(super) fn next(&mut self, stream: &mut BitWriter, value: f64) {
+        let xor = self.bits ^ value.to_bits();
+        self.bits = value.to_bits();
+        write_xor(stream, xor, &mut self.leading, &mut self.trailing);
+    }
+}
+
+/// Reads a column that an [`XorWriter`] wrote.
+#[derive(Debug, Clone, Default)]
+pub(super) struct XorReader {
+    bits: u64,
+    leading: u32,
+    trailing: u32,
+}
+
+impl XorReader {
+    pub(super) fn first(&mut self, reader: &mut BitReader<'_>) -> Option<f64> {
+        self.bits = reader.read_bits(64)?;
+        Some(f64::from_bits(self.bits))
+    }
+
+    pub(super) fn next(&mut self, reader: &mut BitReader<'_>) -> Option<f64> {
+        self.bits ^= read_xor(reader, &mut self.leading, &mut self.trailing)?;
+        Some(f64::from_bits(self.bits))
     }
 }
 
@@ -228,19 +302,7 @@ impl<'a> XorIter<'a> {
 
     #[inline]
     fn read_value(&mut self) -> Option<()> {
-        if !self.reader.read_bit()? {
-            return Some(());
-        }
-        if self.reader.read_bit()? {
-            self.leading = self.reader.read_bits(5)? as u32;
-            let significant = match self.reader.read_bits(6)? as u32 {
-                0 => 64,
-                count => count,
-            };
-            self.trailing = 64u32.checked_sub(self.leading + significant)?;
-        }
-        let significant = 64 - self.leading - self.trailing;
-        self.bits ^= self.reader.read_bits(significant)? << self.trailing;
+        self.bits ^= read_xor(&mut self.reader, &mut self.leading, &mut self.trailing)?;
         Some(())
     }
 }

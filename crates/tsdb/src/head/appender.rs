@@ -105,6 +105,14 @@ impl HeadAppender<'_> {
     fn log_and_store(&mut self) -> Result<(), AppendError> {
         let head = self.head;
         let mut log = head.log.lock();
+        // What is older may be on its way to disk, where a late sample would be missing.
+        let min_valid = head.min_valid_ms.load(Ordering::Acquire);
+        let oldest = self.samples.iter().map(|(_, sample)| sample.t);
+        let oldest = oldest.chain(self.histograms.iter().map(|(_, t, _)| *t)).min();
+        if oldest.is_some_and(|oldest| oldest < min_valid) {
+            head.counters.out_of_bounds.inc();
+            return Err(AppendError::OutOfBounds);
+        }
         let series = std::mem::take(&mut *head.unlogged.lock());
         let mut records: Vec<Vec<u8>> = Vec::with_capacity(3);
         let mut buffer = std::mem::take(&mut log.buffer);

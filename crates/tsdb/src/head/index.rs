@@ -509,7 +509,7 @@ mod tests {
             [0, 4, 6, 8, 10]
         );
         assert_eq!(ids(&index, &[(MatchOp::Regex, "shard", ".*"), (MatchOp::Regex, "id", "3|7|99")]), [3, 7]);
-        assert_eq!(ids(&index, &[(MatchOp::Equal, "absent", "x")]), []);
+        assert_eq!(ids(&index, &[(MatchOp::Equal, "absent", "x")]), [0u64; 0]);
         assert_eq!(ids(&index, &[(MatchOp::Regex, "shard", "|1")]), [1, 3, 4, 5, 7, 9, 10, 11]);
     }
 
@@ -521,7 +521,7 @@ mod tests {
         assert!(index.symbol_count() < 20, "the index was not rebuilt");
         assert_eq!(index.label_values("id", None).len(), 10);
         assert_eq!(ids(&index, &[(MatchOp::Equal, "id", "3")]), [3]);
-        assert_eq!(ids(&index, &[(MatchOp::Equal, "id", "30")]), []);
+        assert_eq!(ids(&index, &[(MatchOp::Equal, "id", "30")]), [0u64; 0]);
         assert!(index.by_ref(11).is_none() && index.by_ref(10).is_some());
         let labels = [("__name__", "m"), ("id", "30"), ("shard", "0")];
         assert!(index.by_labels(labels.into_iter()).is_none());

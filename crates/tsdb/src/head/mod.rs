@@ -5,6 +5,7 @@
 
 mod appender;
 mod counters;
+mod cut;
 mod index;
 mod query;
 mod replay;

@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 
 use super::Head;
 use super::series::MemSeries;
+use crate::block::{ChunkSeriesSet, RawChunk};
 
 /// A view over a time range of the head.
 #[derive(Debug)]
@@ -25,13 +26,44 @@ impl Queryable for Head {
     }
 }
 
+impl Head {
+    /// The series that fulfil the matchers and have samples in the range; at most `limit` (0: all), unsorted.
+    fn find(
+        &self,
+        matchers: &[Matcher],
+        min_ms: i64,
+        max_ms: i64,
+        limit: usize,
+    ) -> Vec<(Labels, Arc<MemSeries>)> {
+        let mut found = Vec::new();
+        if !self.time_range().is_some_and(|(min, max)| min <= max_ms && min_ms <= max) {
+            return found;
+        }
+        let index = self.index.read();
+        for slot in &index.select(matchers) {
+            if let Some(series) = index.series(slot)
+                && series.range().is_some_and(|(min, max)| min <= max_ms && min_ms <= max)
+            {
+                found.push((index.labels(slot), series.clone()));
+                if limit > 0 && found.len() >= limit {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// The chunks of the series that fulfil the matchers, in the order of labels.
+    pub(crate) fn chunk_series(&self, matchers: &[Matcher], min_ms: i64, max_ms: i64) -> HeadChunks {
+        let mut found = self.find(matchers, min_ms, max_ms, 0);
+        found.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+        HeadChunks { rest: found.into(), current: None, min_ms, max_ms }
+    }
+}
+
 impl HeadQuerier<'_> {
     fn overlaps(&self) -> bool {
         self.head.time_range().is_some_and(|(min, max)| min <= self.max_ms && self.min_ms <= max)
-    }
-
-    fn in_range(&self, series: &MemSeries, min_ms: i64, max_ms: i64) -> bool {
-        series.range().is_some_and(|(min, max)| min <= max_ms && min_ms <= max)
     }
 }
 
@@ -49,24 +81,12 @@ impl Querier for HeadQuerier<'_> {
         hints: &SelectHints,
         matchers: &[Matcher],
     ) -> Result<Box<dyn SeriesSet + 'a>, StorageError> {
-        let mut found: Vec<(Labels, Arc<MemSeries>)> = Vec::new();
         // The hints may narrow the querier's range, they never widen it.
         let hinted = hints.start_ms != 0 || hints.end_ms != 0;
         let min_ms = if hinted { self.min_ms.max(hints.start_ms) } else { self.min_ms };
         let max_ms = if hinted { self.max_ms.min(hints.end_ms) } else { self.max_ms };
-        if self.overlaps() {
-            let index = self.head.index.read();
-            for slot in &index.select(matchers) {
-                if let Some(series) = index.series(slot)
-                    && self.in_range(series, min_ms, max_ms)
-                {
-                    found.push((index.labels(slot), series.clone()));
-                    if !sorted && hints.limit > 0 && found.len() >= hints.limit {
-                        break;
-                    }
-                }
-            }
-        }
+        let limit = if sorted { 0 } else { hints.limit };
+        let mut found = self.head.find(matchers, min_ms, max_ms, limit);
         if sorted {
             found.sort_unstable_by(|left, right| left.0.cmp(&right.0));
             if hints.limit > 0 {
@@ -97,6 +117,30 @@ impl Querier for HeadQuerier<'_> {
         let index = self.head.index.read();
         let slots: Option<RoaringBitmap> = (!matchers.is_empty()).then(|| index.select(matchers));
         Ok(limited(index.label_values(name, slots.as_ref()), limit))
+    }
+}
+
+/// Series of the head whose chunks are handed out as they are.
+pub(crate) struct HeadChunks {
+    rest: VecDeque<(Labels, Arc<MemSeries>)>,
+    current: Option<(Labels, Arc<MemSeries>)>,
+    min_ms: i64,
+    max_ms: i64,
+}
+
+impl ChunkSeriesSet for HeadChunks {
+    fn advance(&mut self) -> Result<bool, StorageError> {
+        self.current = self.rest.pop_front();
+        Ok(self.current.is_some())
+    }
+
+    fn labels(&self) -> &Labels {
+        self.current.as_ref().map_or(&*NO_LABELS, |(labels, _)| labels)
+    }
+
+    fn chunks(&mut self) -> Result<Vec<RawChunk>, StorageError> {
+        let current = self.current.as_ref();
+        Ok(current.map_or_else(Vec::new, |(_, series)| series.raw_chunks(self.min_ms, self.max_ms)))
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gantry_prom_model::{FloatHistogram, SampleBuffer};
 use parking_lot::Mutex;
 
-use crate::chunks::xor::{XorAppender, XorIter};
+use crate::block::RawChunk;
+use crate::chunks::xor::XorAppender;
+use crate::chunks::{self, encoding};
 
 /// Samples a chunk is meant to hold.
 const TARGET_SAMPLES: u16 = 120;
@@ -36,16 +39,11 @@ enum Open {
 }
 
 #[derive(Debug)]
-enum Encoded {
-    Float(Box<[u8]>),
-    Histogram(Box<[(i64, Arc<FloatHistogram>)]>),
-}
-
-#[derive(Debug)]
 struct Sealed {
     min_t: i64,
     max_t: i64,
-    samples: Encoded,
+    encoding: u8,
+    data: Box<[u8]>,
 }
 
 #[derive(Debug)]
@@ -158,18 +156,17 @@ impl MemSeries {
 
     /// Appends the samples of a time range to `into`.
     pub(crate) fn fill(&self, min_t: i64, max_t: i64, into: &mut SampleBuffer) -> Result<(), String> {
-        let chunks = self.chunks.lock();
-        for chunk in &chunks.sealed {
+        let series = self.chunks.lock();
+        for chunk in &series.sealed {
             if chunk.max_t < min_t || chunk.min_t > max_t {
                 continue;
             }
-            match &chunk.samples {
-                Encoded::Float(bytes) => fill_floats(bytes, min_t, max_t, into)?,
-                Encoded::Histogram(samples) => fill_histograms(samples, min_t, max_t, into),
-            }
+            chunks::decode(chunk.encoding, &chunk.data, min_t, max_t, into)?;
         }
-        match &chunks.open {
-            Open::Float(open) if chunks.open_min_t <= max_t => fill_floats(open.bytes(), min_t, max_t, into),
+        match &series.open {
+            Open::Float(open) if series.open_min_t <= max_t => {
+                chunks::decode(encoding::XOR, open.bytes(), min_t, max_t, into)
+            }
             Open::Histogram(samples) => {
                 fill_histograms(samples, min_t, max_t, into);
                 Ok(())
@@ -178,18 +175,41 @@ impl MemSeries {
         }
     }
 
+    /// The chunks that have samples in a time range, as they are.
+    pub(crate) fn raw_chunks(&self, min_t: i64, max_t: i64) -> Vec<RawChunk> {
+        let series = self.chunks.lock();
+        let overlaps = |min: i64, max: i64| min <= max_t && min_t <= max;
+        let mut found: Vec<RawChunk> = series
+            .sealed
+            .iter()
+            .filter(|chunk| overlaps(chunk.min_t, chunk.max_t))
+            .map(|chunk| RawChunk {
+                min_t: chunk.min_t,
+                max_t: chunk.max_t,
+                encoding: chunk.encoding,
+                data: Bytes::copy_from_slice(&chunk.data),
+            })
+            .collect();
+        match (&series.open, series.last_t()) {
+            (Open::Float(open), Some(last)) if overlaps(series.open_min_t, last) => found.push(RawChunk {
+                min_t: series.open_min_t,
+                max_t: last,
+                encoding: encoding::XOR,
+                data: Bytes::copy_from_slice(open.bytes()),
+            }),
+            (Open::Histogram(samples), Some(last)) if overlaps(series.open_min_t, last) => {
+                found.extend(chunks::histogram::encode(samples));
+            }
+            _ => {}
+        }
+        found
+    }
+
     /// Number of chunks, and bytes of heap that the series holds.
     pub(crate) fn weight(&self) -> (usize, usize) {
         let chunks = self.chunks.lock();
         let list = chunks.sealed.capacity() * size_of::<Sealed>();
-        let samples: usize = chunks
-            .sealed
-            .iter()
-            .map(|chunk| match &chunk.samples {
-                Encoded::Float(bytes) => bytes.len(),
-                Encoded::Histogram(samples) => samples.len() * (24 + size_of::<FloatHistogram>()),
-            })
-            .sum();
+        let samples: usize = chunks.sealed.iter().map(|chunk| chunk.data.len()).sum();
         let open = match &chunks.open {
             Open::Empty => 0,
             Open::Float(open) => open.capacity(),
@@ -198,19 +218,6 @@ impl MemSeries {
         let count = chunks.sealed.len() + usize::from(!matches!(chunks.open, Open::Empty));
         (count, size_of::<MemSeries>() + 16 + list + samples + open)
     }
-}
-
-fn fill_floats(chunk: &[u8], min_t: i64, max_t: i64, into: &mut SampleBuffer) -> Result<(), String> {
-    let mut samples = XorIter::new(chunk);
-    for (t, v) in samples.by_ref() {
-        if t > max_t {
-            return Ok(());
-        }
-        if t >= min_t {
-            into.push(t, v);
-        }
-    }
-    if samples.is_torn() { Err("a chunk in memory ends early".into()) } else { Ok(()) }
 }
 
 fn fill_histograms(samples: &[(i64, Arc<FloatHistogram>)], min_t: i64, max_t: i64, into: &mut SampleBuffer) {
@@ -255,19 +262,23 @@ impl Chunks {
     }
 
     fn seal(&mut self) {
-        let (max_t, samples) = match std::mem::replace(&mut self.open, Open::Empty) {
+        match std::mem::replace(&mut self.open, Open::Empty) {
             Open::Float(open) => {
-                let Some((last, _)) = open.last() else { return };
-                (last, Encoded::Float(open.finish()))
+                let Some((max_t, _)) = open.last() else { return };
+                self.sealed.reserve_exact(1);
+                let (min_t, data) = (self.open_min_t, open.finish());
+                self.sealed.push(Sealed { min_t, max_t, encoding: encoding::XOR, data });
             }
             Open::Histogram(samples) => {
-                let Some((last, _)) = samples.last() else { return };
-                (*last, Encoded::Histogram(samples.into_boxed_slice()))
+                let encoded = chunks::histogram::encode(&samples);
+                self.sealed.reserve_exact(encoded.len());
+                for RawChunk { min_t, max_t, encoding, data } in encoded {
+                    let data = data.to_vec().into_boxed_slice();
+                    self.sealed.push(Sealed { min_t, max_t, encoding, data });
+                }
             }
-            Open::Empty => return,
-        };
-        self.sealed.reserve_exact(1);
-        self.sealed.push(Sealed { min_t: self.open_min_t, max_t, samples });
+            Open::Empty => {}
+        }
     }
 
     fn begin(&mut self, t: i64, chunk_range: i64) {

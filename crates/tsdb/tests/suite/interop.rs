@@ -12,7 +12,7 @@ use gantry_tsdb::{Db, DbOptions};
 
 use crate::common::{append, labels, read_all};
 
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
     if found.is_none() {
@@ -21,11 +21,11 @@ fn program(name: &str) -> Option<PathBuf> {
     found
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
-struct Server(Child, u16);
+pub(crate) struct Server(Child, pub(crate) u16);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -34,7 +34,7 @@ impl Drop for Server {
     }
 }
 
-fn start(prometheus: &Path, config: &str, dir: &Path) -> Server {
+pub(crate) fn start(prometheus: &Path, config: &str, dir: &Path, more: &[&str]) -> Server {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let file = dir.join("prometheus.yml");
     fs::write(&file, config.replace("PORT", &port.to_string())).unwrap();
@@ -43,6 +43,7 @@ fn start(prometheus: &Path, config: &str, dir: &Path) -> Server {
         .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
         .arg(format!("--web.listen-address=127.0.0.1:{port}"))
         .arg("--log.level=warn")
+        .args(more)
         .stdout(Stdio::null())
         .stderr(fs::File::create(dir.join("stderr")).unwrap())
         .spawn()
@@ -57,7 +58,7 @@ fn start(prometheus: &Path, config: &str, dir: &Path) -> Server {
     server
 }
 
-fn get(port: u16, path: &str) -> Option<String> {
+pub(crate) fn get(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
@@ -77,7 +78,7 @@ fn prometheus_reads_our_log() {
     }
     let ours = read_all(&db);
     drop(db);
-    let server = start(&prometheus, "global: {}\n", dir.path());
+    let server = start(&prometheus, "global: {}\n", dir.path(), &[]);
     let query = format!("/api/v1/query?query=sum_over_time(requests_total[30m])&time={}", now / 1000);
     let answer = get(server.1, &query).unwrap();
     for id in (0..30).step_by(2) {
@@ -94,7 +95,7 @@ fn prometheus_reads_our_log() {
 }
 
 /// `{labels} value time` lines of `promtool tsdb dump`.
-fn dump(promtool: &Path, dir: &Path) -> BTreeMap<String, Vec<(i64, u64)>> {
+pub(crate) fn dump(promtool: &Path, dir: &Path) -> BTreeMap<String, Vec<(i64, u64)>> {
     let output = Command::new(promtool).args(["tsdb", "dump"]).arg(dir).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut found: BTreeMap<String, Vec<(i64, u64)>> = BTreeMap::new();
@@ -128,7 +129,7 @@ fn we_read_what_prometheus_wrote() {
     let (Some(prometheus), Some(promtool)) = (program("prometheus"), program("promtool")) else { return };
     let dir = tempfile::tempdir().unwrap();
     let config = "global: {scrape_interval: 200ms}\nscrape_configs:\n- job_name: self\n  static_configs:\n  - targets: ['localhost:PORT']\n";
-    let server = start(&prometheus, config, dir.path());
+    let server = start(&prometheus, config, dir.path(), &[]);
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let answer = get(server.1, "/api/v1/query?query=count_over_time(up[1m])>10").unwrap();
@@ -157,7 +158,7 @@ fn we_read_what_prometheus_wrote() {
 }
 
 /// By samples alone: the two print label names in another form. A dump writes all NaNs alike.
-fn sorted(series: BTreeMap<String, Vec<(i64, u64)>>) -> Vec<Vec<(i64, u64)>> {
+pub(crate) fn sorted(series: BTreeMap<String, Vec<(i64, u64)>>) -> Vec<Vec<(i64, u64)>> {
     let plain = |bits: u64| if f64::from_bits(bits).is_nan() { f64::NAN.to_bits() } else { bits };
     let mut samples: Vec<Vec<(i64, u64)>> = series
         .into_values()

@@ -28,14 +28,23 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 use answer::{ApiError, ErrorKind};
+use params::Params;
 
 /// Forms larger than this are refused.
 const MAX_FORM_BYTES: usize = 10 * 1024 * 1024;
+
+/// The values of a request's parameter, by its name.
+pub type Parameters<'a> = dyn Fn(&str) -> Vec<String> + 'a;
+
+/// Chooses by a request's parameters where it reads; an error is what is wrong with them.
+pub type StorageFor = Arc<dyn Fn(&Parameters<'_>) -> Result<Arc<dyn Queryable>, String> + Send + Sync>;
 
 /// What the API shows and asks.
 pub struct ApiParts {
     /// Where queries read.
     pub storage: Arc<dyn Queryable>,
+    /// Where a request reads, if that depends on its parameters.
+    pub storage_for: Option<StorageFor>,
     /// How they are evaluated.
     pub engine: Engine,
     /// The targets, if there are any.
@@ -67,6 +76,7 @@ struct Loaded {
 
 struct Shared {
     storage: Arc<dyn Queryable>,
+    storage_for: Option<StorageFor>,
     engine: Engine,
     scraping: Option<Arc<Scraping>>,
     db: Option<Arc<Db>>,
@@ -78,6 +88,14 @@ struct Shared {
     quit: Option<Arc<dyn Fn() + Send + Sync>>,
     started_ms: i64,
     state: RwLock<Loaded>,
+}
+
+impl Shared {
+    /// Where a request reads.
+    fn storage(&self, params: &Params) -> Result<Arc<dyn Queryable>, ApiError> {
+        let Some(choose) = &self.storage_for else { return Ok(self.storage.clone()) };
+        choose(&|name| params.all(name).map(str::to_owned).collect()).map_err(ApiError::bad)
+    }
 }
 
 /// The API. Cloning shares it.
@@ -92,6 +110,7 @@ impl PrometheusApi {
         let started_ms = parts.clock.now_ms();
         let shared = Shared {
             storage: parts.storage,
+            storage_for: parts.storage_for,
             engine: parts.engine,
             scraping: parts.scraping,
             db: parts.db,

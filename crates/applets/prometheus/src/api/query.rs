@@ -26,7 +26,7 @@ impl Drop for CancelOnDrop {
 async fn run(
     shared: &Arc<Shared>,
     params: &Params,
-    evaluate: impl FnOnce(&Engine, &Shared, &Cancellation) -> Result<QueryResult, QueryError> + Send + 'static,
+    evaluate: impl FnOnce(&Engine, &Cancellation) -> Result<QueryResult, QueryError> + Send + 'static,
 ) -> Result<QueryResult, ApiError> {
     let mut options = shared.engine.options().clone();
     if let Some(timeout) = params.duration("timeout")? {
@@ -46,10 +46,9 @@ async fn run(
     };
     let cancellation = Cancellation::new();
     let guard = CancelOnDrop(cancellation.clone());
-    let shared = shared.clone();
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        evaluate(&Engine::new(options), &shared, &cancellation)
+        evaluate(&Engine::new(options), &cancellation)
     })
     .await;
     drop(guard);
@@ -92,9 +91,10 @@ pub(super) async fn instant(State(api): State<PrometheusApi>, params: Params) ->
     let time_ms = params.time("time")?.unwrap_or_else(|| api.shared.clock.now_ms());
     let query = query_text(&params);
     let expr = parse(&query).map_err(|error| ApiError::invalid("query", &error.to_string()))?;
+    let storage = api.shared.storage(&params)?;
     let started = api.shared.clock.monotonic();
-    let result = run(&api.shared, &params, move |engine, shared, cancellation| {
-        engine.instant_expr(&*shared.storage, &query, &expr, time_ms, cancellation)
+    let result = run(&api.shared, &params, move |engine, cancellation| {
+        engine.instant_expr(&*storage, &query, &expr, time_ms, cancellation)
     })
     .await?;
     let seconds = api.shared.clock.monotonic().saturating_sub(started).as_secs_f64();
@@ -123,9 +123,10 @@ pub(super) async fn range(State(api): State<PrometheusApi>, params: Params) -> R
     }
     let query = query_text(&params);
     let expr = parse(&query).map_err(|error| ApiError::invalid("query", &error.to_string()))?;
+    let storage = api.shared.storage(&params)?;
     let started = api.shared.clock.monotonic();
-    let result = run(&api.shared, &params, move |engine, shared, cancellation| {
-        engine.range_expr(&*shared.storage, &query, &expr, (start_ms, end_ms, step_ms), cancellation)
+    let result = run(&api.shared, &params, move |engine, cancellation| {
+        engine.range_expr(&*storage, &query, &expr, (start_ms, end_ms, step_ms), cancellation)
     })
     .await;
     let result = match result {

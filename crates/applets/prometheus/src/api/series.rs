@@ -39,15 +39,16 @@ fn times(params: &Params) -> Result<(i64, i64), ApiError> {
 /// Runs a read of the storage on a blocking thread.
 async fn read<T: Send + 'static>(
     api: &PrometheusApi,
+    params: &Params,
     (start, end): (i64, i64),
     work: impl FnOnce(&dyn Querier) -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let permit = api.shared.queries.clone().acquire_owned().await;
     let permit = permit.map_err(|_| ApiError::new(ErrorKind::Unavailable, "the server is shutting down"))?;
-    let shared = api.shared.clone();
+    let storage = api.shared.storage(params)?;
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let querier = shared.storage.querier(start, end)?;
+        let querier = storage.querier(start, end)?;
         work(&*querier)
     })
     .await;
@@ -64,7 +65,7 @@ pub(super) async fn series(State(api): State<PrometheusApi>, params: Params) -> 
     }
     let limit = params.limit()?;
     let (start, end) = times(&params)?;
-    let found = read(&api, (start, end), move |querier| {
+    let found = read(&api, &params, (start, end), move |querier| {
         let hints = SelectHints { function: Some("series"), ..SelectHints::range(start, end) };
         let mut found: BTreeSet<Labels> = BTreeSet::new();
         for matchers in &selectors {
@@ -106,7 +107,7 @@ async fn union(
         selectors.push(Vec::new());
     }
     let limit = params.limit()?;
-    let found = read(api, times(params)?, move |querier| {
+    let found = read(api, params, times(params)?, move |querier| {
         // One more than asked for, to know whether there are more.
         let asked = if limit == 0 { 0 } else { limit + 1 };
         let mut found = BTreeSet::new();
@@ -162,7 +163,7 @@ pub(super) async fn federate(State(api): State<PrometheusApi>, params: Params) -
     let selectors = selectors(&params, "match[]").map_err(plain)?;
     let end = api.shared.clock.now_ms();
     let start = end - i64::try_from(api.shared.engine.options().lookback.as_millis()).unwrap_or(300_000);
-    let found = read(&api, (start, end), move |querier| {
+    let found = read(&api, &params, (start, end), move |querier| {
         let mut found: BTreeSet<(Labels, i64, u64)> = BTreeSet::new();
         let mut buffer = SampleBuffer::default();
         for matchers in &selectors {

@@ -1,0 +1,403 @@
+//! From the text of an expression to its tree.
+
+use super::functions::{is_function, is_method};
+use super::{Binary, Each, Expression, Node, Unary};
+use crate::value::{Kind, Number, Value};
+
+/// Expressions that nest deeper are refused.
+const MAX_DEPTH: usize = 100;
+
+/// A text that is no expression, or one this server cannot evaluate.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+#[error("at character {at}: {why}")]
+pub struct ParseError {
+    /// Counted from 1.
+    pub at: usize,
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Token {
+    Literal(Value),
+    Name(String),
+    Sign(&'static str),
+    End,
+}
+
+/// Longer signs stand before those they begin with.
+const SIGNS: [&str; 25] = [
+    "&&", "||", "==", "!=", "<=", ">=", "(", ")", "[", "]", "{", "}", ".", ",", "?", ":", "<", ">", "+", "-",
+    "*", "/", "%", "!", "=",
+];
+
+pub fn parse(text: &str) -> Result<Expression, ParseError> {
+    let tokens = Lexer { text: text.chars().collect(), at: 0 }.all()?;
+    let mut parser = Parser { tokens, at: 0, depth: 0 };
+    let node = parser.expression()?;
+    match parser.peek() {
+        Token::End => Ok(Expression(node)),
+        other => Err(parser.error(&format!("expected the end, found {other:?}"))),
+    }
+}
+
+struct Lexer {
+    text: Vec<char>,
+    at: usize,
+}
+
+impl Lexer {
+    fn error(&self, why: &str) -> ParseError {
+        ParseError { at: self.at + 1, why: why.to_owned() }
+    }
+
+    fn all(mut self) -> Result<Vec<(usize, Token)>, ParseError> {
+        let mut tokens = Vec::new();
+        loop {
+            while self.peek().is_some_and(char::is_whitespace) {
+                self.at += 1;
+            }
+            if self.starts_with("//") {
+                while self.peek().is_some_and(|c| c != '\n') {
+                    self.at += 1;
+                }
+                continue;
+            }
+            let start = self.at;
+            let token = self.token()?;
+            let is_end = token == Token::End;
+            tokens.push((start, token));
+            if is_end {
+                return Ok(tokens);
+            }
+        }
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.text.get(self.at).copied()
+    }
+
+    fn starts_with(&self, sign: &str) -> bool {
+        sign.chars().enumerate().all(|(offset, c)| self.text.get(self.at + offset) == Some(&c))
+    }
+
+    fn token(&mut self) -> Result<Token, ParseError> {
+        let Some(c) = self.peek() else { return Ok(Token::End) };
+        let next = self.text.get(self.at + 1).copied();
+        match c {
+            '"' | '\'' => self.string(false),
+            'r' | 'R' if matches!(next, Some('"' | '\'')) => {
+                self.at += 1;
+                self.string(true)
+            }
+            'b' | 'B' if matches!(next, Some('"' | '\'')) => Err(self.error("bytes are not supported")),
+            _ if c.is_ascii_digit() => self.number(),
+            _ if c.is_alphabetic() || c == '_' => {
+                let start = self.at;
+                while self.peek().is_some_and(|c| c.is_alphanumeric() || c == '_') {
+                    self.at += 1;
+                }
+                let name: String = self.text[start..self.at].iter().collect();
+                Ok(match name.as_str() {
+                    "true" => Token::Literal(true.into()),
+                    "false" => Token::Literal(false.into()),
+                    "null" => Token::Literal(Value::NULL),
+                    _ => Token::Name(name),
+                })
+            }
+            _ => match SIGNS.iter().find(|sign| self.starts_with(sign)) {
+                Some(sign) => {
+                    self.at += sign.len();
+                    Ok(Token::Sign(sign))
+                }
+                None => Err(self.error(&format!("{c:?} is not expected"))),
+            },
+        }
+    }
+
+    fn number(&mut self) -> Result<Token, ParseError> {
+        let start = self.at;
+        if self.starts_with("0x") {
+            self.at += 2;
+            let digits = self.at;
+            while self.peek().is_some_and(|c| c.is_ascii_hexdigit()) {
+                self.at += 1;
+            }
+            let text: String = self.text[digits..self.at].iter().collect();
+            let number = i64::from_str_radix(&text, 16).map_err(|_| self.error("no number"))?;
+            return Ok(Token::Literal(number.into()));
+        }
+        let mut is_float = false;
+        while let Some(c) = self.peek() {
+            let next = self.text.get(self.at + 1).copied();
+            match c {
+                '0'..='9' => {}
+                '.' if next.is_some_and(|next| next.is_ascii_digit()) => is_float = true,
+                'e' | 'E' => is_float = true,
+                '+' | '-' if matches!(self.text.get(self.at.wrapping_sub(1)), Some('e' | 'E')) => {}
+                _ => break,
+            }
+            self.at += 1;
+        }
+        let text: String = self.text[start..self.at].iter().collect();
+        if matches!(self.peek(), Some('u' | 'U')) {
+            self.at += 1;
+        }
+        let number = match is_float {
+            true => text.parse().map(Number::Float).ok(),
+            false => text.parse().map(Number::Int).ok(),
+        };
+        let number = number.ok_or_else(|| self.error(&format!("{text} is no number")))?;
+        Ok(Token::Literal(Kind::Number(number).into()))
+    }
+
+    fn string(&mut self, raw: bool) -> Result<Token, ParseError> {
+        let quote = self.peek().unwrap_or('"');
+        let triple: String = std::iter::repeat_n(quote, 3).collect();
+        let end = if self.starts_with(&triple) { triple } else { quote.to_string() };
+        self.at += end.len();
+        let mut out = String::new();
+        loop {
+            if self.starts_with(&end) {
+                self.at += end.len();
+                return Ok(Token::Literal(out.into()));
+            }
+            let c = self.peek().ok_or_else(|| self.error("the text has no end"))?;
+            self.at += 1;
+            if c != '\\' || raw {
+                out.push(c);
+                continue;
+            }
+            let escaped = self.peek().ok_or_else(|| self.error("the text has no end"))?;
+            self.at += 1;
+            out.push(match escaped {
+                'n' => '\n',
+                't' => '\t',
+                'r' => '\r',
+                'a' => '\u{7}',
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'v' => '\u{b}',
+                '\\' | '"' | '\'' | '`' | '?' => escaped,
+                'x' | 'X' => self.code(2, 16)?,
+                'u' => self.code(4, 16)?,
+                'U' => self.code(8, 16)?,
+                '0'..='3' => {
+                    self.at -= 1;
+                    self.code(3, 8)?
+                }
+                _ => return Err(self.error(&format!("\\{escaped} is no escape"))),
+            });
+        }
+    }
+
+    fn code(&mut self, length: usize, radix: u32) -> Result<char, ParseError> {
+        let digits: String = self.text.iter().skip(self.at).take(length).collect();
+        self.at += length;
+        let code = u32::from_str_radix(&digits, radix).ok().filter(|_| digits.len() == length);
+        code.and_then(char::from_u32).ok_or_else(|| self.error("the escape is no character"))
+    }
+}
+
+struct Parser {
+    tokens: Vec<(usize, Token)>,
+    at: usize,
+    depth: usize,
+}
+
+impl Parser {
+    fn peek(&self) -> &Token {
+        self.tokens.get(self.at).map_or(&Token::End, |(_, token)| token)
+    }
+
+    fn error(&self, why: &str) -> ParseError {
+        let at = self.tokens.get(self.at).or(self.tokens.last()).map_or(0, |(at, _)| *at);
+        ParseError { at: at + 1, why: why.to_owned() }
+    }
+
+    fn take(&mut self, sign: &str) -> bool {
+        let found = matches!(self.peek(), Token::Sign(known) if *known == sign);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, sign: &str) -> Result<(), ParseError> {
+        match self.take(sign) {
+            true => Ok(()),
+            false => Err(self.error(&format!("expected {sign:?}, found {:?}", self.peek()))),
+        }
+    }
+
+    fn expression(&mut self) -> Result<Node, ParseError> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.error("the expression nests too deeply"));
+        }
+        let condition = self.binary(0)?;
+        let node = if self.take("?") {
+            let then = self.binary(0)?;
+            self.expect(":")?;
+            let otherwise = self.expression()?;
+            Node::Condition(Box::new(condition), Box::new(then), Box::new(otherwise))
+        } else {
+            condition
+        };
+        self.depth -= 1;
+        Ok(node)
+    }
+
+    fn operator(&self) -> Option<(Binary, u8)> {
+        Some(match self.peek() {
+            Token::Sign("||") => (Binary::Or, 1),
+            Token::Sign("&&") => (Binary::And, 2),
+            Token::Sign("==") => (Binary::Equal, 3),
+            Token::Sign("!=") => (Binary::NotEqual, 3),
+            Token::Sign("<") => (Binary::Less, 3),
+            Token::Sign("<=") => (Binary::LessEqual, 3),
+            Token::Sign(">") => (Binary::Greater, 3),
+            Token::Sign(">=") => (Binary::GreaterEqual, 3),
+            Token::Name(name) if name == "in" => (Binary::In, 3),
+            Token::Sign("+") => (Binary::Add, 4),
+            Token::Sign("-") => (Binary::Subtract, 4),
+            Token::Sign("*") => (Binary::Multiply, 5),
+            Token::Sign("/") => (Binary::Divide, 5),
+            Token::Sign("%") => (Binary::Remainder, 5),
+            _ => return None,
+        })
+    }
+
+    fn binary(&mut self, least: u8) -> Result<Node, ParseError> {
+        let mut left = self.unary()?;
+        while let Some((operator, strength)) = self.operator().filter(|(_, strength)| *strength > least) {
+            self.at += 1;
+            let right = self.binary(strength)?;
+            left = Node::Binary(operator, Box::new(left), Box::new(right));
+        }
+        Ok(left)
+    }
+
+    fn unary(&mut self) -> Result<Node, ParseError> {
+        let operator = match self.peek() {
+            Token::Sign("!") => Unary::Not,
+            Token::Sign("-") => Unary::Minus,
+            _ => return self.postfix(),
+        };
+        self.at += 1;
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.error("the expression nests too deeply"));
+        }
+        let of = self.unary()?;
+        self.depth -= 1;
+        Ok(Node::Unary(operator, Box::new(of)))
+    }
+
+    fn postfix(&mut self) -> Result<Node, ParseError> {
+        let mut node = self.primary()?;
+        loop {
+            if self.take(".") {
+                let Token::Name(name) = self.peek().clone() else {
+                    return Err(self.error("expected a name"));
+                };
+                self.at += 1;
+                node = match self.take("(") {
+                    true => self.method(node, name)?,
+                    false => Node::Field { of: Box::new(node), name, presence: false },
+                };
+            } else if self.take("[") {
+                let index = self.expression()?;
+                self.expect("]")?;
+                node = Node::Index(Box::new(node), Box::new(index));
+            } else {
+                return Ok(node);
+            }
+        }
+    }
+
+    fn list(&mut self, end: &str) -> Result<Vec<Node>, ParseError> {
+        let mut items = Vec::new();
+        while !self.take(end) {
+            items.push(self.expression()?);
+            if !self.take(",") {
+                self.expect(end)?;
+                break;
+            }
+        }
+        Ok(items)
+    }
+
+    fn method(&mut self, of: Node, function: String) -> Result<Node, ParseError> {
+        let how = match function.as_str() {
+            "all" => Some(Each::All),
+            "exists" => Some(Each::Exists),
+            "exists_one" | "existsOne" => Some(Each::ExistsOne),
+            "map" => Some(Each::Map),
+            "filter" => Some(Each::Filter),
+            _ => None,
+        };
+        let arguments = self.list(")")?;
+        let of = Box::new(of);
+        let Some(how) = how else {
+            if !is_method(&function) {
+                return Err(self.error(&format!("the function {function}() is not supported")));
+            }
+            return Ok(Node::Method { of, function, arguments });
+        };
+        let mut arguments = arguments.into_iter();
+        let Some(Node::Name(variable)) = arguments.next() else {
+            return Err(self.error(&format!("{function}() begins with the name of a variable")));
+        };
+        let (filter, body) = match (arguments.next(), arguments.next(), arguments.next()) {
+            (Some(body), None, None) => (None, body),
+            (Some(filter), Some(body), None) if how == Each::Map => (Some(Box::new(filter)), body),
+            _ => return Err(self.error(&format!("{function}() has a variable and an expression"))),
+        };
+        Ok(Node::Each { of, how, variable, filter, body: Box::new(body) })
+    }
+
+    fn primary(&mut self) -> Result<Node, ParseError> {
+        let token = self.peek().clone();
+        self.at += 1;
+        match token {
+            Token::Literal(value) => Ok(Node::Literal(value)),
+            Token::Sign("(") => {
+                let node = self.expression()?;
+                self.expect(")")?;
+                Ok(node)
+            }
+            Token::Sign("[") => Ok(Node::List(self.list("]")?)),
+            Token::Sign("{") => {
+                let mut entries = Vec::new();
+                while !self.take("}") {
+                    let key = self.expression()?;
+                    self.expect(":")?;
+                    entries.push((key, self.expression()?));
+                    if !self.take(",") {
+                        self.expect("}")?;
+                        break;
+                    }
+                }
+                Ok(Node::Map(entries))
+            }
+            Token::Name(name) if self.take("(") => {
+                let mut arguments = self.list(")")?;
+                if name == "has" {
+                    return match (arguments.pop(), arguments.is_empty()) {
+                        (Some(Node::Field { of, name, .. }), true) => {
+                            Ok(Node::Field { of, name, presence: true })
+                        }
+                        _ => Err(self.error("has() takes a field")),
+                    };
+                }
+                if !is_function(&name) {
+                    return Err(self.error(&format!("the function {name}() is not supported")));
+                }
+                Ok(Node::Call { function: name, arguments })
+            }
+            Token::Name(name) => Ok(Node::Name(name)),
+            other => {
+                self.at -= 1;
+                Err(self.error(&format!("expected a value, found {other:?}")))
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Who may do what, acting as others, and tokens; bodies in protobuf.
+
+use gantry_apimachinery::{Value, protobuf};
+use gantry_apiserver::UserInfo;
+use http::Method;
+
+use crate::harness::{Api, message};
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+async fn with_reader() -> Api {
+    let api = Api::start().await;
+    let role = r#"{"metadata":{"name":"reader"},"rules":[{"verbs":["get","list"],"apiGroups":[""],"resources":["pods"]}]}"#;
+    let binding = r#"{"metadata":{"name":"r"},"roleRef":{"kind":"Role","name":"reader","apiGroup":"rbac.authorization.k8s.io"},"subjects":[{"kind":"User","name":"bob","apiGroup":"rbac.authorization.k8s.io"},{"kind":"ServiceAccount","name":"robot","namespace":"default"}]}"#;
+    for (resource, body) in [("roles", role), ("rolebindings", binding)] {
+        let (code, object) = api.post(&format!("{RBAC}/namespaces/default/{resource}"), body).await;
+        assert_eq!(code, 201, "{object:?}");
+    }
+    api
+}
+
+#[tokio::test]
+async fn roles_say_what_a_user_may() {
+    let api = with_reader().await;
+    let bob = api.as_user(UserInfo::new("bob"));
+    assert_eq!(bob.get("/api/v1/namespaces/default/pods").await.0, 200);
+    let (code, refused) = bob.get("/api/v1/pods").await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        message(&refused),
+        "pods is forbidden: User \"bob\" cannot list resource \"pods\" in API group \"\" at the cluster scope"
+    );
+    assert_eq!(bob.get("/version").await.0, 200);
+    assert_eq!(bob.get("/apis").await.0, 200);
+    let anonymous = api.as_user(UserInfo::anonymous());
+    assert_eq!((anonymous.get("/version").await.0, anonymous.get("/apis").await.0), (200, 403));
+    let role =
+        r#"{"metadata":{"name":"more"},"rules":[{"verbs":["*"],"apiGroups":["*"],"resources":["*"]}]}"#;
+    let grant = r#"{"metadata":{"name":"maker"},"rules":[{"verbs":["create"],"apiGroups":["rbac.authorization.k8s.io"],"resources":["roles"]}]}"#;
+    api.post(&format!("{RBAC}/clusterroles"), grant).await;
+    let binding = r#"{"metadata":{"name":"maker"},"roleRef":{"kind":"ClusterRole","name":"maker","apiGroup":"rbac.authorization.k8s.io"},"subjects":[{"kind":"User","name":"bob","apiGroup":"rbac.authorization.k8s.io"}]}"#;
+    api.post(&format!("{RBAC}/clusterrolebindings"), binding).await;
+    let (code, refused) = bob.post(&format!("{RBAC}/namespaces/default/roles"), role).await;
+    assert_eq!(code, 403, "{refused:?}");
+    assert!(message(&refused).contains("is attempting to grant RBAC permissions not currently held"));
+}
+
+#[tokio::test]
+async fn reviews_answer_for_others() {
+    let api = with_reader().await;
+    let review = |user: &str, verb: &str| {
+        format!(
+            r#"{{"spec":{{"user":"{user}","resourceAttributes":{{"namespace":"default","verb":"{verb}","resource":"pods"}}}}}}"#
+        )
+    };
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let (_, yes) = api.post(path, &review("bob", "get")).await;
+    assert_eq!(yes.at(&["status", "allowed"]).and_then(Value::as_bool), Some(true));
+    assert_eq!(
+        yes.str_at(&["status", "reason"]),
+        Some("RBAC: allowed by RoleBinding \"r/default\" of Role \"reader\" to User \"bob\"")
+    );
+    let (_, no) = api.post(path, &review("bob", "delete")).await;
+    assert_eq!(no.at(&["status", "allowed"]).and_then(Value::as_bool), Some(false));
+}
+
+#[tokio::test]
+async fn an_account_gets_a_token_that_says_who_it_is() {
+    let api = with_reader().await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    api.post(accounts, r#"{"metadata":{"name":"robot"}}"#).await;
+    let (code, answer) = api.post(&format!("{accounts}/robot/token"), r#"{"spec":{}}"#).await;
+    assert_eq!(code, 201, "{answer:?}");
+    let token = answer.str_at(&["status", "token"]).unwrap();
+    let body = format!(r#"{{"spec":{{"token":"{token}"}}}}"#);
+    let (_, review) = api.post("/apis/authentication.k8s.io/v1/tokenreviews", &body).await;
+    assert_eq!(
+        review.str_at(&["status", "user", "username"]),
+        Some("system:serviceaccount:default:robot"),
+        "{review:?}"
+    );
+    let (code, refused) =
+        api.post(&format!("{accounts}/robot/token"), r#"{"spec":{"expirationSeconds":5}}"#).await;
+    assert_eq!(code, 422);
+    assert!(message(&refused).contains("may not specify a duration less than 10 minutes"));
+}
+
+#[tokio::test]
+async fn built_in_kinds_come_and_go_in_protobuf() {
+    const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+    let api = Api::start().await;
+    let object: Value = serde_json::from_str(
+        r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"p"},"data":{"a":"1"}}"#,
+    )
+    .unwrap();
+    let path = "/api/v1/namespaces/default/configmaps";
+    let body = protobuf::encode(&object).unwrap();
+    let (status, answer) = api.send_bytes(Method::POST, path, PROTOBUF, PROTOBUF, &body).await;
+    assert_eq!(status.as_u16(), 201);
+    let created = protobuf::decode(&answer, "", "").unwrap();
+    assert_eq!(created.str_at(&["data", "a"]), Some("1"));
+    assert!(created.at(&["metadata", "managedFields"]).is_some());
+    let (_, list) = api.send_bytes(Method::GET, path, "", &format!("{PROTOBUF},application/json"), b"").await;
+    assert!(list.starts_with(b"k8s\0"));
+    let watch = format!("{path}?watch=1&timeoutSeconds=1");
+    let (_, frames) = api.send_bytes(Method::GET, &watch, "", PROTOBUF, b"").await;
+    let length = u32::from_be_bytes(frames[..4].try_into().unwrap()) as usize;
+    assert_eq!(&frames[4..11], b"\x0a\x05ADDED");
+    assert!(length <= frames.len() - 4);
+}

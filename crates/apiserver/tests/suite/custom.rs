@@ -1,0 +1,115 @@
+//! Custom resources: what their schemas keep, fill in and refuse, and what is published of them.
+
+use gantry_apimachinery::Value;
+
+use crate::harness::{Api, message};
+
+const TOYS: &str = "/apis/play.example.com/v1/namespaces/default/toys";
+const DEFINITION: &str = r#"{"metadata":{"name":"toys.play.example.com"},"spec":{"group":"play.example.com","scope":"Namespaced",
+"names":{"plural":"toys","kind":"Toy"},"versions":[{"name":"v1","served":true,"storage":true,"subresources":{"status":{}},
+"schema":{"openAPIV3Schema":{"type":"object","required":["spec"],"properties":{
+ "spec":{"type":"object","required":["size"],
+  "x-kubernetes-validations":[{"rule":"self.count <= self.size * 10","message":"too many for its size"},{"rule":"self.size >= oldSelf.size","message":"toys do not shrink"}],
+  "properties":{"size":{"type":"integer","minimum":1},"colour":{"type":"string","enum":["red","green"],"default":"red"},"count":{"type":"integer","default":1},
+   "parts":{"type":"array","x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["name"],"items":{"type":"object","required":["name"],"properties":{"name":{"type":"string"},"weight":{"type":"number"}}}}}},
+ "status":{"type":"object","properties":{"phase":{"type":"string"}}}}}}}]}}"#;
+
+async fn start() -> Api {
+    let api = Api::start().await;
+    let (code, created) =
+        api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", DEFINITION).await;
+    assert_eq!(code, 201, "{created:?}");
+    api
+}
+
+fn toy(name: &str, spec: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"play.example.com/v1","kind":"Toy","metadata":{{"name":"{name}"}},"spec":{spec}}}"#
+    )
+}
+
+#[tokio::test]
+async fn unknown_fields_go_defaults_come_and_mistakes_are_named() {
+    let api = start().await;
+    let (code, object) = api.post(TOYS, &toy("a", r#"{"size":3,"nonsense":1}"#)).await;
+    assert_eq!(code, 201, "{object:?}");
+    assert_eq!(
+        serde_json::to_string(object.get("spec").unwrap()).unwrap(),
+        r#"{"size":3,"colour":"red","count":1}"#
+    );
+    let (code, refused) =
+        api.post(&format!("{TOYS}?fieldValidation=Strict"), &toy("b", r#"{"size":3,"nonsense":1}"#)).await;
+    assert_eq!(code, 400);
+    assert!(message(&refused).contains("strict decoding error: unknown field \"spec.nonsense\""));
+    for (spec, expected) in [
+        (
+            r#"{"size":0,"count":0}"#,
+            "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1",
+        ),
+        (
+            "{}",
+            "[spec.size: Required value, <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]",
+        ),
+        (r#"{"size":1,"count":50}"#, "spec: Invalid value: too many for its size"),
+        (
+            r#"{"size":1,"parts":[{"name":"x"},{"name":"x"}]}"#,
+            r#"spec.parts[1]: Duplicate value: {"name":"x"}"#,
+        ),
+    ] {
+        let (code, refused) = api.post(TOYS, &toy("b", spec)).await;
+        assert_eq!(
+            (code, message(&refused)),
+            (422, format!("Toy.play.example.com \"b\" is invalid: {expected}").as_str())
+        );
+    }
+    let (code, refused) = api.patch(&format!("{TOYS}/a"), "merge", r#"{"spec":{"size":2}}"#).await;
+    assert_eq!(code, 422);
+    assert!(message(&refused).contains("toys do not shrink"));
+    let status = r#"{"status":{"phase":"Playing","other":1},"spec":{"size":1}}"#;
+    let (code, object) = api.patch(&format!("{TOYS}/a/status"), "merge", status).await;
+    assert_eq!((code, object.str_at(&["status", "phase"])), (200, Some("Playing")));
+    assert!(object.at(&["status", "other"]).is_none());
+    assert_eq!(object.at(&["spec", "size"]).and_then(Value::as_i64), Some(3));
+}
+
+#[tokio::test]
+async fn appliers_share_a_list_by_its_keys() {
+    let api = start().await;
+    for (manager, part) in [("one", "arm"), ("two", "leg")] {
+        let config = toy("a", &format!(r#"{{"size":3,"parts":[{{"name":"{part}"}}]}}"#));
+        let path = format!("{TOYS}/a?fieldManager={manager}");
+        let (status, text) = api
+            .send(http::Method::PATCH, &path, "application/apply-patch+yaml", "application/json", &config)
+            .await;
+        assert!(status.is_success(), "{text}");
+    }
+    let (_, object) = api.get(&format!("{TOYS}/a")).await;
+    let parts = serde_json::to_string(object.at(&["spec", "parts"]).unwrap()).unwrap();
+    assert_eq!(parts, r#"[{"name":"arm"},{"name":"leg"}]"#);
+}
+
+#[tokio::test]
+async fn documents_describe_every_kind() {
+    let api = start().await;
+    let (_, index) = api.get("/openapi/v3").await;
+    let url = index.str_at(&["paths", "apis/play.example.com/v1", "serverRelativeURL"]).unwrap().to_owned();
+    let (code, document) = api.get(&url).await;
+    assert_eq!(code, 200);
+    let toy = document.at(&["components", "schemas", "com.example.play.v1.Toy"]).unwrap();
+    assert_eq!(toy.str_at(&["properties", "spec", "properties", "size", "type"]), Some("integer"));
+    let url = index.str_at(&["paths", "apis/apps/v1", "serverRelativeURL"]).unwrap().to_owned();
+    let (_, document) = api.get(&url).await;
+    let schemas = document.at(&["components", "schemas"]).unwrap();
+    let containers =
+        schemas.at(&["io.k8s.api.core.v1.PodSpec", "properties", "containers"]).expect("containers");
+    assert_eq!(containers.str_at(&["x-kubernetes-patch-merge-key"]), Some("name"));
+    assert_eq!(containers.str_at(&["x-kubernetes-list-type"]), Some("map"));
+    // Every reference leads somewhere.
+    let text = serde_json::to_string(&document).unwrap();
+    for part in text.split("\"#/components/schemas/").skip(1) {
+        let name = part.split('"').next().unwrap();
+        assert!(schemas.get(name).is_some(), "{name}");
+    }
+    let (code, document) = api.get("/openapi/v2").await;
+    assert_eq!((code, document.str_at(&["swagger"])), (200, Some("2.0")));
+}

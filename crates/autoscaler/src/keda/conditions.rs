@@ -1,0 +1,79 @@
+//! The conditions of ScaledObjects and ScaledJobs: each kind once, in the order they are listed.
+
+use super::types::Condition;
+
+pub const READY: &str = "Ready";
+pub const ACTIVE: &str = "Active";
+pub const FALLBACK: &str = "Fallback";
+pub const PAUSED: &str = "Paused";
+
+/// A condition's status, reason and message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    pub status: &'static str,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Verdict {
+    pub fn new(status: &'static str, reason: &'static str, message: impl Into<String>) -> Verdict {
+        Verdict { status, reason, message: message.into() }
+    }
+
+    pub fn active(is_active: bool) -> Verdict {
+        if is_active {
+            Verdict::new("True", "ScalerActive", "Scaling is performed because triggers are active")
+        } else {
+            Verdict::new(
+                "False",
+                "ScalerNotActive",
+                "Scaling is not performed because triggers are not active",
+            )
+        }
+    }
+
+    pub fn cooling_down() -> Verdict {
+        Verdict::new("False", "ScalerCooldown", "Scaler cooling down because triggers are not active")
+    }
+
+    pub fn fallback(has_fallen_back: bool) -> Verdict {
+        if has_fallen_back {
+            Verdict::new(
+                "True",
+                "FallbackExists",
+                "At least one trigger is falling back on this scaled object",
+            )
+        } else {
+            Verdict::new("False", "NoFallbackFound", "No fallbacks are active on this scaled object")
+        }
+    }
+}
+
+/// Sets a condition; gives whether its status changed. The kinds in `all` are added when they are missing.
+pub fn set(conditions: &mut Vec<Condition>, all: &[&str], kind: &str, verdict: Verdict) -> bool {
+    for missing in all {
+        if !conditions.iter().any(|condition| condition.kind == *missing) {
+            conditions.push(Condition {
+                kind: (*missing).into(),
+                status: "Unknown".into(),
+                ..Condition::default()
+            });
+        }
+    }
+    let Some(condition) = conditions.iter_mut().find(|condition| condition.kind == kind) else {
+        return false;
+    };
+    let changed = condition.status != verdict.status;
+    condition.status = verdict.status.into();
+    condition.reason = verdict.reason.into();
+    condition.message = verdict.message;
+    changed
+}
+
+/// The status of a condition; `Unknown` when it is not there.
+pub fn status<'a>(conditions: &'a [Condition], kind: &str) -> &'a str {
+    conditions
+        .iter()
+        .find(|condition| condition.kind == kind)
+        .map_or("Unknown", |condition| condition.status.as_str())
+}

@@ -1,0 +1,7 @@
+//! The room's suites.
+
+mod archive;
+mod common;
+mod compaction;
+mod grpc;
+mod remote_read;
