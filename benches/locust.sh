@@ -68,6 +68,8 @@ def measure_master(command):
         while json.loads(get(f"{base}/worker-count"))["worker_count"] < workers and time.time() < deadline:
             time.sleep(0.3)
         joined = json.loads(get(f"{base}/worker-count"))["worker_count"]
+        if joined < workers:
+            sys.exit(f"only {joined} of {workers} workers joined {command[0]}: nothing measured")
         time.sleep(4)
         get(f"{base}/swarm", f"user_count={workers}&spawn_rate={workers}".encode())
         time.sleep(6)

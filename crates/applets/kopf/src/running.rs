@@ -52,7 +52,9 @@ pub(crate) async fn run(flags: RunFlags) -> Result<(), String> {
         }
         let Some(declaration) = declared.get().cloned() else { return Ok(()) };
         let outcome = serve(&flags, declaration, worker.clone(), feed, asks, asked, endpoint).await;
-        if let Some(session) = worker.sessions.borrow().clone() {
+        // Not within the condition: the borrow would last as long as the cleanup, and block who publishes a new process.
+        let session = worker.sessions.borrow().clone();
+        if let Some(session) = session {
             activity(&session, "cleanup").await?;
         }
         outcome

@@ -390,7 +390,9 @@ def _where(error):
 
 def main(socket, frame):
     """Loads what `frame` names, then serves until the engine closes the socket."""
-    signal.signal(signal.SIGINT, lambda *_: None)
+    # Signals to the whole group are the engine's to act on; it tells this process when to end.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     sys.stdout.reconfigure(line_buffering=True)
     log = frame['log']
     _logs.configure(debug=log['debug'], verbose=log['verbose'], quiet=log['quiet'],
