@@ -1,11 +1,12 @@
-//! The controllers that make objects happen: Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs, endpoints,
-//! scheduling, garbage collection, namespaces.
+//! The controllers that make objects happen: Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs, CronJobs,
+//! endpoints, scheduling, garbage collection, namespaces.
 //!
 //! Each follows its upstream controller's rules in a pure function from objects to writes; the rest reads the
 //! operator's shared stores and carries the writes out. None polls.
 #![forbid(unsafe_code)]
 
 mod claim;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod endpoints;
@@ -54,6 +55,7 @@ impl Controllers {
         replicaset::register(operator, &stores);
         endpoints::register(operator, &stores);
         job::register(operator, &stores);
+        cronjob::register(operator);
         statefulset::register(operator, &stores);
         daemonset::register(operator, &stores);
         service_account::register(operator, config.root_ca);

@@ -9,6 +9,7 @@
 mod cgroup;
 mod entry;
 mod record;
+mod sample;
 mod session;
 mod terminal;
 mod tree;
@@ -85,6 +86,14 @@ struct Entry {
     stdin: Option<std::fs::File>,
 }
 
+/// What a container was started with, as far as somebody may ask for it later.
+struct Given {
+    env: BTreeMap<String, String>,
+    working_dir: PathBuf,
+    group: Option<Group>,
+    stdin: Option<std::fs::File>,
+}
+
 /// What the task that waits for a container needs to close its account.
 struct Ending {
     key: ContainerKey,
@@ -130,10 +139,7 @@ impl ProcessRuntime {
         process: ProcessId,
         container_dir: &Path,
         capture: Capture,
-        env: BTreeMap<String, String>,
-        working_dir: PathBuf,
-        group: Option<Group>,
-        stdin: Option<std::fs::File>,
+        given: Given,
     ) -> (Running, Ending) {
         let key = ContainerKey {
             pod_uid: record.pod.uid.clone(),
@@ -156,14 +162,14 @@ impl ProcessRuntime {
             pod: record.pod.clone(),
             process,
             started_at: record.started_at,
-            env,
-            working_dir,
+            env: given.env,
+            working_dir: given.working_dir,
             tree: Tree::new(process.pid, process.start_ticks),
-            group,
+            group: given.group,
             grown,
             attached,
             exit: exit_seen,
-            stdin,
+            stdin: given.stdin,
         };
         self.inner.containers.lock().insert(key.clone(), entry);
         let ending = Ending { key, record, container_dir: container_dir.into(), capture, ended, exit };
@@ -272,8 +278,8 @@ impl Runtime for ProcessRuntime {
             return Err(prepare(source));
         }
 
-        let (running, ending) =
-            self.register(record, process, &dir, capture, env, spec.working_dir, group, feed);
+        let given = Given { env, working_dir: spec.working_dir, group, stdin: feed };
+        let (running, ending) = self.register(record, process, &dir, capture, given);
         let inner = self.inner.clone();
         tokio::spawn(async move {
             let status = child.wait().await;
@@ -308,8 +314,8 @@ impl Runtime for ProcessRuntime {
             let env = process_environment(process.pid);
             let working_dir = std::fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap_or_default();
             let group = Group::of_process(process.pid, &key);
-            let (running, ending) =
-                self.register(record, process, container_dir, capture, env, working_dir, group, None);
+            let given = Given { env, working_dir, group, stdin: None };
+            let (running, ending) = self.register(record, process, container_dir, capture, given);
             let inner = self.inner.clone();
             tokio::spawn(async move {
                 wait_for_stranger(process).await;
@@ -436,56 +442,7 @@ impl Runtime for ProcessRuntime {
     }
 
     fn sample(&self) -> Vec<ContainerSample> {
-        if self.inner.containers.lock().is_empty() {
-            return Vec::new();
-        }
-        // Cgroups know their members; as pid 1 we look at all processes anyway, to wait for orphans.
-        let own_pid = std::process::id();
-        let counted = |entry: &Entry| entry.group.as_ref().is_some_and(|g| g.working_set_bytes().is_some());
-        let scan = own_pid == 1 || !self.inner.containers.lock().values().all(counted);
-        let all = if scan { procfs::all() } else { Vec::new() };
-        let ns_per_tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
-        let page = rustix::param::page_size() as u64;
-        let mut samples = Vec::new();
-        for (key, entry) in self.inner.containers.lock().iter_mut() {
-            let by_group = entry.group.as_ref().and_then(|g| Some((g, g.cpu_ns()?)));
-            if let Some((group, cpu_ns)) = by_group
-                && let Some(working_set_bytes) = group.working_set_bytes()
-                && !scan
-            {
-                samples.push(ContainerSample {
-                    key: key.clone(),
-                    pod: entry.pod.clone(),
-                    started_at: entry.started_at,
-                    cpu_ns,
-                    working_set_bytes,
-                    processes: group.pids().len(),
-                });
-                continue;
-            }
-            entry.tree.update(&all);
-            for pid in entry.tree.zombies_of(own_pid) {
-                reap(pid);
-            }
-            let processes: Vec<u32> = entry.tree.alive().collect();
-            let rss = entry.tree.rss_pages() * page;
-            // Pages that forked processes share would count once per process; for one process RSS is the same
-            // as PSS but for libraries, and far cheaper to read.
-            let shared = processes.len() > 1;
-            let pss =
-                shared.then(|| processes.iter().map(|pid| procfs::pss_bytes(*pid)).sum::<Option<u64>>());
-            samples.push(ContainerSample {
-                key: key.clone(),
-                pod: entry.pod.clone(),
-                started_at: entry.started_at,
-                cpu_ns: by_group.map_or(entry.tree.ticks() * ns_per_tick, |(_, cpu_ns)| cpu_ns),
-                working_set_bytes: by_group
-                    .and_then(|(group, _)| group.working_set_bytes())
-                    .unwrap_or_else(|| pss.flatten().unwrap_or(rss)),
-                processes: processes.len(),
-            });
-        }
-        samples
+        self.inner.sample()
     }
 
     fn log_growth(&self, key: &ContainerKey) -> Option<watch::Receiver<u64>> {
@@ -559,13 +516,6 @@ fn kill_by_id(wanted: impl Fn(&str) -> bool) -> usize {
         }
     }
     count
-}
-
-fn reap(pid: u32) {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-    }
 }
 
 /// Returns when a process that is not our child has ended. Polled: only an adopted container is waited for this way.

@@ -1,7 +1,7 @@
-//! Jobs, StatefulSets and DaemonSets.
+//! Jobs, CronJobs, StatefulSets and DaemonSets.
 
 use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -138,4 +138,34 @@ async fn a_daemon_set_has_a_pod_on_each_node() {
         .collect();
     nodes.sort();
     assert_eq!(nodes, ["only", "second"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cron_job_makes_jobs_and_keeps_the_newest() {
+    let cluster = Cluster::start().await;
+    let template = job("Succeeded", json!({}))["spec"].clone();
+    let cron = json!({ "metadata": { "name": "tick" }, "spec": {
+        "schedule": "@every 1s", "successfulJobsHistoryLimit": 1, "jobTemplate": { "spec": template },
+    }});
+    cluster.create::<CronJob>("default", cron).await;
+    let first = eventually("the first run's end", || async {
+        let cron = cluster.api::<CronJob>("default").get("tick").await.ok()?;
+        cron.status?.last_successful_time
+    })
+    .await;
+    eventually("a later run, and the earlier one forgotten", || async {
+        let cron = cluster.api::<CronJob>("default").get("tick").await.ok()?;
+        let later = cron.status?.last_successful_time?.0 > first.0;
+        let jobs = cluster.api::<Job>("default").list(&Default::default()).await.ok()?.items;
+        let complete =
+            jobs.iter().filter(|job| job.status.as_ref().is_some_and(|s| s.completion_time.is_some()));
+        (later && complete.count() == 1).then_some(())
+    })
+    .await;
+    let suspend = Patch::Merge(json!({ "spec": { "suspend": true } }));
+    cluster
+        .api::<CronJob>("default")
+        .patch("tick", &PatchParams::default(), &suspend)
+        .await
+        .expect("suspended");
 }
