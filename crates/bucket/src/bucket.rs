@@ -206,13 +206,15 @@ impl Bucket {
             };
             let mut input = tokio::fs::File::open(&file).await.map_err(generic)?;
             let mut output = BufWriter::with_capacity(store, path, part_bytes);
-            let copied = tokio::io::copy(&mut input, &mut output).await;
-            if let Err(error) = copied {
-                let _ = output.abort().await;
-                return Err(generic(error));
-            }
+            let bytes = match tokio::io::copy(&mut input, &mut output).await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    let _ = output.abort().await;
+                    return Err(generic(error));
+                }
+            };
             output.shutdown().await.map_err(generic)?;
-            copied.map_err(generic)
+            Ok(bytes)
         })
     }
 

@@ -25,8 +25,8 @@ pub mod storeapi;
 pub use bucket::{Bucket, BucketError};
 pub use cache::RangeCache;
 pub use config::{ConfigError, ObjectStorage};
-pub use fetch::{BlockView, Fetcher, FetcherOptions};
-pub use grpc::{GrpcStore, GrpcStoreOptions, service};
+pub use fetch::{BlockView, Fetcher, FetcherOptions, Found};
+pub use grpc::{GrpcStore, GrpcStoreOptions, StoreService, service};
 pub use local::LocalStore;
 pub use meta::{
     BlockFile, DeletionMark, Downsample, IndexStats, MarkError, NoCompactMark, Source, ThanosMeta,
@@ -36,4 +36,4 @@ pub use proxy::{Endpoint, Proxy};
 pub use queryable::{FanOut, FanOutOptions};
 pub use remote_read::RemoteRead;
 pub use shipper::{Shipped, Shipper, ShipperOptions};
-pub use store::{BucketStore, BucketStoreOptions};
+pub use store::{BucketStore, BucketStoreOptions, Synced};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gantry_prom_model::SampleBuffer;
+use gantry_prom_model::{SampleBuffer, is_stale_nan};
 use gantry_tsdb::block::{Block, BlockError, BlockMeta, BlockWriter, ChunkSeriesSet};
 use gantry_tsdb::chunks::xor::XorAppender;
 use gantry_tsdb::chunks::{self, encoding};
@@ -77,7 +77,7 @@ fn windows(samples: &[Sample], resolution_ms: i64, mut add: impl FnMut(i64, &Win
     let mut window = Window::new();
     let mut end: Option<i64> = None;
     for (t, value) in samples {
-        if value.is_nan() {
+        if is_stale_nan(*value) {
             continue;
         }
         if end.is_none_or(|end| *t > end) {
@@ -96,9 +96,8 @@ fn windows(samples: &[Sample], resolution_ms: i64, mut add: impl FnMut(i64, &Win
 /// Into how many chunks samples go.
 fn chunk_count(min_t: i64, max_t: i64, from_ms: i64, to_ms: i64, count: usize) -> usize {
     let most = ((max_t - min_t) / to_ms) as f64;
-    let fullness = count as f64 / ((max_t - min_t) as f64 / from_ms as f64);
-    let product = most * fullness;
-    let expected = if product.is_finite() { product as usize } else { 0 } + 1;
+    let fullness = (count as f64 / ((max_t - min_t) as f64 / from_ms as f64)).min(1.0);
+    let expected = (most * fullness) as usize + 1;
     (1..).find(|parts| expected / parts <= TARGET_WINDOWS).unwrap_or(1)
 }
 
@@ -138,9 +137,11 @@ pub fn downsample_raw(samples: &[Sample], resolution_ms: i64) -> Vec<AggrChunk> 
         }
         let (batch, after) = rest.split_at(end);
         rest = after;
+        let batch: Vec<Sample> = batch.iter().copied().filter(|(_, value)| !value.is_nan()).collect();
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { continue };
         let mut builder = Builder::default();
-        builder.append(Aggregate::Counter, batch[0].0, batch[0].1);
-        let last_end = windows(batch, resolution_ms, |t, window| {
+        builder.append(Aggregate::Counter, first.0, first.1);
+        let last_end = windows(&batch, resolution_ms, |t, window| {
             builder.append(Aggregate::Count, t, window.count as f64);
             builder.append(Aggregate::Sum, t, window.sum);
             builder.append(Aggregate::Min, t, window.min);
@@ -148,7 +149,7 @@ pub fn downsample_raw(samples: &[Sample], resolution_ms: i64) -> Vec<AggrChunk> 
             builder.append(Aggregate::Counter, t, window.counter);
         });
         if let Some(last_end) = last_end {
-            builder.append(Aggregate::Counter, last_end, batch[batch.len() - 1].1);
+            builder.append(Aggregate::Counter, last_end, last.1);
             made.extend(builder.finish());
         }
     }
@@ -166,8 +167,10 @@ pub fn downsample_aggregates(
 ) -> Result<Vec<AggrChunk>, String> {
     let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(Vec::new()) };
     let count = |chunk: &AggrChunk| {
-        let part = chunk.get(Aggregate::Count).or(chunk.parts().next());
-        part.and_then(|part| part.data.first_chunk::<2>()).map_or(0, |n| usize::from(u16::from_be_bytes(*n)))
+        chunk
+            .get(Aggregate::Count)
+            .and_then(|part| part.data.first_chunk::<2>())
+            .map_or(0, |n| usize::from(u16::from_be_bytes(*n)))
     };
     let samples = chunks.iter().map(count).sum();
     let parts = chunk_count(first.min_t, last.max_t, from_ms, to_ms, samples);
@@ -218,11 +221,11 @@ fn decode(part: &EncodedChunk) -> Result<SampleBuffer, String> {
     Ok(samples)
 }
 
-/// Appends the samples that are numbers and not older than one before them.
+/// Appends the samples that are neither stale nor older than one before them.
 pub fn expand(samples: &SampleBuffer, into: &mut Vec<Sample>) {
     let mut last_t = into.last().map_or(i64::MIN, |(t, _)| *t);
     for (t, value) in samples.timestamps.iter().zip(&samples.values) {
-        if !value.is_nan() && *t >= last_t {
+        if !is_stale_nan(*value) && *t >= last_t {
             into.push((*t, *value));
             last_t = *t;
         }

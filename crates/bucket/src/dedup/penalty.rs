@@ -21,7 +21,7 @@ pub trait Replica {
     /// Goes to the next sample; `false` at the end.
     fn advance(&mut self) -> bool;
 
-    /// Goes to the first sample at or after `t`, which may be the current one.
+    /// Goes to the first sample at or after `t`, wherever it stands; `t` is later than all that was taken.
     fn seek(&mut self, t: i64) -> bool;
 
     /// The time it stands on.
@@ -70,12 +70,8 @@ impl Replica for Samples {
     }
 
     fn seek(&mut self, t: i64) -> bool {
-        if self.current().is_none() && !self.advance() {
-            return false;
-        }
-        while self.current().is_some_and(|(time, _)| *time < t) {
-            self.advance();
-        }
+        // A penalty holds for one step: the next one may go back to what this one passes over.
+        self.next = self.samples.partition_point(|(time, _)| *time < t) + 1;
         self.current().is_some()
     }
 

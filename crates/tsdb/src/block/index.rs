@@ -70,6 +70,9 @@ struct NameTable {
     count: usize,
 }
 
+/// Values and places of the postings of each name, by value.
+type UnsortedTable = BTreeMap<Box<str>, BTreeMap<Box<str>, u64>>;
+
 #[derive(Debug, Default)]
 struct KeptSymbols {
     strong: Option<Arc<Symbols>>,
@@ -83,6 +86,8 @@ pub struct IndexReader {
     version: u8,
     toc: Toc,
     names: BTreeMap<Box<str>, NameTable>,
+    /// Version 1 does not sort its table: all of it is held.
+    unsorted: UnsortedTable,
     all_postings_at: u64,
     symbols: Mutex<KeptSymbols>,
 }
@@ -129,11 +134,33 @@ impl IndexReader {
             version,
             toc,
             names: BTreeMap::new(),
+            unsorted: BTreeMap::new(),
             all_postings_at: 0,
             symbols: Mutex::default(),
         };
-        reader.read_table()?;
+        if reader.version == VERSION_1 {
+            reader.read_unsorted_table()?
+        } else {
+            reader.read_table()?
+        }
         Ok(reader)
+    }
+
+    fn read_unsorted_table(&mut self) -> Result<(), BlockError> {
+        let content = self.section(self.toc.postings_table)?;
+        let mut input = Get::new(content.get(4..).unwrap_or_default());
+        while !input.is_empty() {
+            let Some(entry) = table_entry(&mut input) else {
+                return Err(self.wrong(self.toc.postings_table, "the postings table is damaged"));
+            };
+            if entry.name.is_empty() {
+                self.all_postings_at = entry.postings_at;
+                continue;
+            }
+            let values = self.unsorted.entry(entry.name.into()).or_default();
+            values.insert(entry.value.into(), entry.postings_at);
+        }
+        Ok(())
     }
 
     fn wrong(&self, offset: u64, reason: impl Into<String>) -> BlockError {
@@ -237,7 +264,20 @@ impl IndexReader {
 
     /// All label names, sorted.
     pub fn label_names(&self) -> impl Iterator<Item = &str> {
-        self.names.keys().map(AsRef::as_ref)
+        // One of the two is empty.
+        self.names.keys().chain(self.unsorted.keys()).map(AsRef::as_ref)
+    }
+
+    /// Calls `visit` with each value of a name and the place of its postings, in order.
+    fn each_value(&self, name: &str, mut visit: impl FnMut(&str, u64)) -> Result<(), BlockError> {
+        for (value, at) in self.unsorted.get(name).into_iter().flatten() {
+            visit(value, *at);
+        }
+        let Some(table) = self.names.get(name) else { return Ok(()) };
+        self.scan(table, 0, table.sampled.len(), |value, at| {
+            visit(value, at);
+            true
+        })
     }
 
     /// Calls `visit` with each value of a name and the place of its postings, in order, until it says `false`.
@@ -270,16 +310,14 @@ impl IndexReader {
     /// When they cannot be read.
     pub fn label_values(&self, name: &str) -> Result<Vec<String>, BlockError> {
         let mut values = Vec::new();
-        if let Some(table) = self.names.get(name) {
-            self.scan(table, 0, table.sampled.len(), |value, _| {
-                values.push(value.to_owned());
-                true
-            })?;
-        }
+        self.each_value(name, |value, _| values.push(value.to_owned()))?;
         Ok(values)
     }
 
     fn place_of(&self, name: &str, wanted: &str) -> Result<Option<u64>, BlockError> {
+        if let Some(values) = self.unsorted.get(name) {
+            return Ok(values.get(wanted).copied());
+        }
         let Some(table) = self.names.get(name) else { return Ok(None) };
         let after = table.sampled.partition_point(|sampled| &*sampled.value <= wanted);
         let Some(from) = after.checked_sub(1) else { return Ok(None) };
@@ -295,14 +333,11 @@ impl IndexReader {
 
     fn places_where(&self, name: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<u64>, BlockError> {
         let mut places = Vec::new();
-        if let Some(table) = self.names.get(name) {
-            self.scan(table, 0, table.sampled.len(), |value, at| {
-                if wanted(value) {
-                    places.push(at);
-                }
-                true
-            })?;
-        }
+        self.each_value(name, |value, at| {
+            if wanted(value) {
+                places.push(at);
+            }
+        })?;
         Ok(places)
     }
 
@@ -420,12 +455,7 @@ impl IndexReader {
         let ids = self.select(matchers)?;
         let mut found = Vec::new();
         let mut candidates = Vec::new();
-        if let Some(table) = self.names.get(name) {
-            self.scan(table, 0, table.sampled.len(), |value, at| {
-                candidates.push((value.to_owned(), at));
-                true
-            })?;
-        }
+        self.each_value(name, |value, at| candidates.push((value.to_owned(), at)))?;
         for (value, at) in candidates {
             if !self.union(&[at])?.is_disjoint(&ids) {
                 found.push(value);
