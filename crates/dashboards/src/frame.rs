@@ -224,7 +224,7 @@ fn table(query: &PlannedQuery, answer: &Answer, tables: usize) -> Frame {
 
 /// Cumulative buckets taken apart: one frame per bucket, named by its bound, smallest first.
 fn buckets(query: &PlannedQuery, answer: &Answer) -> Vec<Frame> {
-    let bound = |labels: &Labels| labels.get("le").and_then(|le| gantry_prom_model::parse_float(le));
+    let bound = |labels: &Labels| labels.get("le").and_then(gantry_prom_model::parse_float);
     let mut list: Vec<(f64, &crate::source::Series)> =
         answer.series.iter().map(|series| (bound(&series.labels).unwrap_or(f64::INFINITY), series)).collect();
     let is_cumulative = answer.series.iter().any(|series| series.labels.has("le"));

@@ -43,10 +43,10 @@ pub(crate) fn reduce(cells: &[Cell], calc: &str) -> Cell {
             });
             Cell::Number(rises.sum())
         }
-        "diff" => or_null(finite().last().zip(finite().next()).map(|(last, first)| last - first)),
+        "diff" => or_null(finite().next_back().zip(finite().next()).map(|(last, first)| last - first)),
         "diffperc" => or_null(
             finite()
-                .last()
+                .next_back()
                 .zip(finite().next())
                 .map(|(last, first)| if first == 0.0 { 0.0 } else { (last - first) / first }),
         ),

@@ -59,7 +59,7 @@ pub enum Body {
     Row {
         open: bool,
     },
-    Chart(Chart),
+    Chart(Box<Chart>),
     Stat(Stats),
     Gauge(Stats),
     BarGauge(Stats),
@@ -143,7 +143,7 @@ pub(crate) fn body(panel: &Panel, frames: &[Frame], plan: &Plan, scope: &Scope, 
     let names = display_names(frames);
     let input = Input { panel, frames, names, styles: Styles::new(panel, look.theme), scope, plan, look };
     match panel.kind.as_str() {
-        "timeseries" => Body::Chart(chart::chart(&input)),
+        "timeseries" => Body::Chart(Box::new(chart::chart(&input))),
         "stat" => Body::Stat(stats::stats(&input)),
         "gauge" => Body::Gauge(stats::stats(&input)),
         "bargauge" => Body::BarGauge(stats::stats(&input)),

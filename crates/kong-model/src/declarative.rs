@@ -332,10 +332,10 @@ impl<'m> Declarative<'m> {
     /// Validates, gives ids, fills in and resolves references.
     pub fn flatten(&self, input: Value, generate: &mut dyn Generate) -> Result<Parsed, Faults> {
         let mut input = input;
-        if let Some(fields) = input.as_object_mut() {
-            if fields.get("_transform").is_none_or(Value::is_null) {
-                fields.insert("_transform".to_owned(), Value::Bool(true));
-            }
+        if let Some(fields) = input.as_object_mut()
+            && fields.get("_transform").is_none_or(Value::is_null)
+        {
+            fields.insert("_transform".to_owned(), Value::Bool(true));
         }
         if let Err(found) = self.check(&input, References::Named) {
             // Some rules look into the entity referred to; they are judged again with keys in place of names.

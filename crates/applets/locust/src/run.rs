@@ -246,10 +246,10 @@ async fn wait_for_workers(cli: &Cli, master: &MasterHandle) -> Result<(), String
 async fn workers_ended(workers: &mut Option<LocalWorkers>, master: &MasterHandle) -> End {
     let Some(workers) = workers else { return std::future::pending().await };
     loop {
-        if let Some(code) = workers.ended() {
-            if master.lock().worker_count() == 0 {
-                return End::Failed(format!("the worker process ended with exit code {code}"));
-            }
+        if let Some(code) = workers.ended()
+            && master.lock().worker_count() == 0
+        {
+            return End::Failed(format!("the worker process ended with exit code {code}"));
         }
         tokio::time::sleep(POLL).await;
     }

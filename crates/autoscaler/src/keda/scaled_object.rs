@@ -249,10 +249,8 @@ impl Inner {
         if let Some(queue) = self.object_queue.get() {
             entry.subscribe(key, queue, &self.clock);
         }
-        let external = |entry: &Entry| {
-            entry.specs().iter().filter_map(|s| s.external_name().map(str::to_owned)).collect()
-        };
-        status.external_metric_names = external(&entry);
+        status.external_metric_names =
+            entry.specs().iter().filter_map(|s| s.external_name().map(str::to_owned)).collect();
         status.resource_metric_names = entry
             .specs()
             .iter()

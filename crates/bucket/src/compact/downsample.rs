@@ -184,7 +184,8 @@ pub fn downsample_aggregates(
 
 fn merge_batch(batch: &[AggrChunk], resolution_ms: i64) -> Result<Option<AggrChunk>, String> {
     let mut builder = Builder::default();
-    let simple: [(Aggregate, fn(&Window) -> f64); 4] = [
+    type Value = fn(&Window) -> f64;
+    let simple: [(Aggregate, Value); 4] = [
         (Aggregate::Count, |window| window.sum),
         (Aggregate::Sum, |window| window.sum),
         (Aggregate::Min, |window| window.min),

@@ -4,7 +4,7 @@ mod client;
 mod server;
 
 pub use client::{GrpcStore, GrpcStoreOptions};
-pub use server::service;
+pub use server::{StoreService, service};
 
 const INFO: &str = "/thanos.info.Info/Info";
 const SERIES: &str = "/thanos.Store/Series";

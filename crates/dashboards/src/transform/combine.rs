@@ -55,9 +55,9 @@ pub(super) fn merge(frames: Vec<Frame>) -> Vec<Frame> {
                 }
                 None => continue,
             };
-            for column in 0..columns.len() {
+            for (column, (_, field)) in columns.iter_mut().enumerate() {
                 if let Some(cell) = cell(column) {
-                    columns[column].1.cells[at] = cell.clone();
+                    field.cells[at] = cell.clone();
                 }
             }
         }
@@ -225,16 +225,19 @@ pub(super) fn labels_to_fields(frames: Vec<Frame>, options: &Value) -> Vec<Frame
     merge(frames.into_iter().map(one).collect())
 }
 
+/// Labels, by name.
+type LabelPairs = Vec<(String, String)>;
+
 /// One row per set of labels, one column per value of the label named.
 pub(super) fn join_by_labels(frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
     let value_label = str_at(options, "/value").unwrap_or("__name__");
     let join = strings(options, "/join");
-    let mut rows: Vec<(Vec<(String, String)>, HashMap<String, Cell>)> = Vec::new();
+    let mut rows: Vec<(LabelPairs, HashMap<String, Cell>)> = Vec::new();
     let (mut names, mut columns): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for field in frames.iter().flat_map(|frame| &frame.fields).filter(|field| field.kind == FieldType::Number)
     {
         let Some(column) = field.labels.get(value_label) else { continue };
-        let key: Vec<(String, String)> = field
+        let key: LabelPairs = field
             .labels
             .iter()
             .filter(|(name, _)| {

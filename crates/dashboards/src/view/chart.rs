@@ -298,9 +298,9 @@ fn bridge(values: &mut [Option<f64>], own: &[usize], times: &[Cell], index: &Has
         let (from, to) = (pair[0], pair[1]);
         let (Some(a), Some(b)) = (values[from], values[to]) else { continue };
         if to - from > 1 && to - from <= usual + usual / 2 {
-            for place in from + 1..to {
-                let share = (place - from) as f64 / (to - from) as f64;
-                values[place] = Some(a + (b - a) * share);
+            for (step, value) in values[from + 1..to].iter_mut().enumerate() {
+                let share = (step + 1) as f64 / (to - from) as f64;
+                *value = Some(a + (b - a) * share);
             }
         }
     }

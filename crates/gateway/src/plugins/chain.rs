@@ -57,10 +57,13 @@ impl Chain {
     }
 }
 
+/// A plugin and the entity that it was made from.
+type Made<'s> = (&'s Entity, Arc<dyn Plugin>);
+
 /// The plugins of a configuration, made once each.
 pub(crate) struct Plugins<'s> {
     /// By PRIORITY.
-    named: Vec<(&'s str, Vec<(&'s Entity, Arc<dyn Plugin>)>)>,
+    named: Vec<(&'s str, Vec<Made<'s>>)>,
 }
 
 fn priority(name: &str) -> i32 {
@@ -69,7 +72,7 @@ fn priority(name: &str) -> i32 {
 
 impl<'s> Plugins<'s> {
     pub(crate) fn new(snapshot: &'s Snapshot) -> Result<Plugins<'s>, ConfigError> {
-        let mut named: Vec<(&str, Vec<(&Entity, Arc<dyn Plugin>)>)> = Vec::new();
+        let mut named: Vec<(&str, Vec<Made>)> = Vec::new();
         for entity in snapshot.plugins.iter().filter(|entity| entity.enabled) {
             let plugin = build(&entity.name, &entity.id, &entity.config).map_err(|reason| ConfigError {
                 entity: "plugin",

@@ -19,7 +19,7 @@ use crate::scaler::{Hear, Reading, Scaler, ScalerError, Subscription};
 use crate::spec::{Amount, MetricSpec, MetricType, metric_name};
 
 enum Store {
-    Server { address: String, auth: Auth, client: Arc<HttpClient> },
+    Server { address: String, auth: Box<Auth>, client: Arc<HttpClient> },
     Local(Arc<dyn LocalMetrics>),
 }
 
@@ -66,7 +66,7 @@ impl Prometheus {
                 let client = clients
                     .client(&auth.tls)
                     .map_err(|message| ScalerError::Metadata { kind: config.kind.clone(), message })?;
-                Store::Server { address, auth, client }
+                Store::Server { address, auth: Box::new(auth), client }
             }
         };
         Ok(Prometheus {
