@@ -7,9 +7,10 @@ import kopf
 
 @kopf.on.create("example.com", "v1", "boxes")
 @kopf.on.update("example.com", "v1", "boxes")
-def fill(spec, patch, logger, **_):
+def fill(spec, body, patch, logger, **_):
     size = spec.get("size", 0)
     if size < 0:
+        kopf.warn(body, reason="TooSmall", message="smaller than nothing")
         raise kopf.PermanentError("a box cannot be smaller than nothing")
     patch.status["volume"] = size ** 3
     logger.info("filled")
@@ -53,6 +54,6 @@ YAML
   step "see what its handler wrote now" eventually 60 volume one 64
   step "see the result in the status" eventually 30 says '4' kubectl get box one -o 'jsonpath={.status.fill.size}'
   step "make a mistake" box two -1
-  step "read the handler's error" eventually 60 says 'smaller than nothing' kubectl describe box two
+  step "read the event about it" eventually 60 says 'TooSmall.*smaller than nothing' kubectl describe box two
   step "delete it, with its handler's leave" kubectl delete box one --timeout 60s
 fi

@@ -21,9 +21,9 @@ PY
   background "$GANTRY" locust -f "$work/locustfile.py" --master --master-bind-port "$bind" --web-host 127.0.0.1 --web-port "$web" -H "http://127.0.0.1:$port" >"$work/master.log" 2>&1
   mkdir -p "$work/worker"
   background env TMPDIR="$work/worker" "$PYTHON" -m locust -f - --worker --master-host 127.0.0.1 --master-port "$bind" >"$work/worker.log" 2>&1
-  step "see a stock worker join" eventually 30 says '"state": *"ready"' curl -fsS "http://127.0.0.1:$web/stats/requests"
+  step "see a stock worker join" eventually 30 says '"worker_count": *1' curl -fsS "http://127.0.0.1:$web/stats/requests"
   step "start a swarm" says '"success": *true' curl -fsS -d user_count=5 -d spawn_rate=5 "http://127.0.0.1:$web/swarm"
   step "see requests counted" eventually 30 says '"num_requests": *[1-9][0-9]' curl -fsS "http://127.0.0.1:$web/stats/requests"
-  step "stop it" says '"success": *true' curl -fsS "http://127.0.0.1:$web/stop"
+  step "stop it" says '"success": *true' curl -fsS -X POST "http://127.0.0.1:$web/stop"
   step "download the statistics" says '^GET,/products,' curl -fsS "http://127.0.0.1:$web/stats/requests/csv"
 fi

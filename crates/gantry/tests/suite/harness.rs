@@ -215,11 +215,10 @@ impl Drop for Up {
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
-        if std::thread::panicking() {
-            for pid in processes_below(&self.data_dir) {
-                if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-                    let _ = kill_process(pid, Signal::KILL);
-                }
+        // Pods outlive a killed `up` so that the next one may adopt them; here there is none.
+        for pid in processes_below(&self.data_dir) {
+            if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+                let _ = kill_process(pid, Signal::KILL);
             }
         }
     }
