@@ -2,7 +2,7 @@
 locust_files() { test -s "$work/run_stats.csv" && test -s "$work/run_stats_history.csv" && grep -q '^GET,/products,' "$work/run_stats.csv"; }
 needs curl "$PYTHON" && if ! "$PYTHON" -c 'import locust' 2>/dev/null; then missing="locust (set GANTRY_TEST_PYTHON)"; else
   port=$(free_port)
-  background "$GANTRY" sample-service catalog --address=127.0.0.1 --port="$port" 2>"$work/catalog.log"
+  background "$GANTRY" sample-service catalog --address=127.0.0.1 --port="$port" >"$work/catalog.log" 2>&1
   cat >"$work/locustfile.py" <<'PY'
 from locust import HttpUser, between, task
 

@@ -2,7 +2,7 @@
 needs curl && {
   status() { curl -sS -o /dev/null -w '%{http_code}' "${@:2}" | grep -qx "$1"; }
   upstream=$(free_port)
-  background "$GANTRY" sample-service catalog --address=127.0.0.1 --port="$upstream" 2>"$work/upstream.log"
+  background "$GANTRY" sample-service catalog --address=127.0.0.1 --port="$upstream" >"$work/upstream.log" 2>&1
   cat >"$work/kong.yml" <<YAML
 _format_version: "3.0"
 services:
