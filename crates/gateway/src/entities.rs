@@ -147,6 +147,10 @@ pub struct Route {
     pub created_at: Option<i64>,
     /// The service's id or name; a route without one answers only what plugins answer.
     pub service: Option<String>,
+    /// Where set, the place among the routes in Kong's stead: the higher goes first. For rules whose order is not Kong's,
+    /// such as the Gateway API's; comparable with the 64 bits of `traditional_compatible`.
+    #[serde(skip)]
+    pub priority: Option<u64>,
     pub tags: Vec<String>,
 }
 
@@ -172,6 +176,7 @@ impl Default for Route {
             response_buffering: true,
             created_at: None,
             service: None,
+            priority: None,
             tags: Vec::new(),
         }
     }
@@ -252,6 +257,8 @@ pub struct Plugin {
     pub consumer: Option<String>,
     pub enabled: bool,
     pub protocols: Vec<Protocol>,
+    /// A name of the user's for this instance; nothing depends on it here.
+    pub instance_name: Option<String>,
     pub tags: Vec<String>,
 }
 
@@ -266,6 +273,7 @@ impl Default for Plugin {
             consumer: None,
             enabled: true,
             protocols: vec![Protocol::Grpc, Protocol::Grpcs, Protocol::Http, Protocol::Https],
+            instance_name: None,
             tags: Vec::new(),
         }
     }

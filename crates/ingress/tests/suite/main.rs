@@ -1,5 +1,7 @@
 //! The controller against the embedded API server and a running gateway: objects in, requests through.
 
+mod translation;
+
 use gantry_apiserver::{ApiServer, UserInfo};
 use gantry_clock::SystemClock;
 use gantry_gateway::Gateway;
