@@ -119,6 +119,15 @@ pub struct Endpoint {
     pub port: Option<u16>,
 }
 
+/// A query parameter and the value that its first occurrence has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryMatch {
+    pub name: String,
+    /// Decoded; a regular expression where `is_pattern`.
+    pub value: String,
+    pub is_pattern: bool,
+}
+
 /// Which requests a service gets. A field that is absent matches everything; at least one must be present.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -151,6 +160,9 @@ pub struct Route {
     /// such as the Gateway API's; comparable with the 64 bits of `traditional_compatible`.
     #[serde(skip)]
     pub priority: Option<u64>,
+    /// Query parameters that must be there; Kong's routes have none.
+    #[serde(skip)]
+    pub queries: Vec<QueryMatch>,
     pub tags: Vec<String>,
 }
 
@@ -177,6 +189,7 @@ impl Default for Route {
             created_at: None,
             service: None,
             priority: None,
+            queries: Vec::new(),
             tags: Vec::new(),
         }
     }
@@ -296,6 +309,7 @@ pub struct KeyCredential {
     pub id: String,
     pub consumer: String,
     pub key: String,
+    pub tags: Vec<String>,
 }
 
 /// A name and the hash of a password (`basic-auth`).
@@ -307,6 +321,7 @@ pub struct BasicCredential {
     pub username: String,
     /// As Kong stores it: SHA-1 over the password and the consumer's id, in hexadecimal.
     pub password: String,
+    pub tags: Vec<String>,
 }
 
 /// What signs a consumer's tokens (`jwt`).
@@ -319,6 +334,7 @@ pub struct JwtCredential {
     pub secret: Option<String>,
     pub algorithm: Option<String>,
     pub rsa_public_key: Option<String>,
+    pub tags: Vec<String>,
 }
 
 /// A group a consumer is in (`acl`).
@@ -328,6 +344,7 @@ pub struct Group {
     pub id: String,
     pub consumer: String,
     pub group: String,
+    pub tags: Vec<String>,
 }
 
 /// A certificate and the names it is presented for.

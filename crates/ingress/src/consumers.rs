@@ -82,6 +82,7 @@ impl Known {
         let name = secret.metadata.name.as_deref().unwrap_or_default();
         let id = entity_id("credentials", &format!("{consumer}/{kind}/{name}"));
         let consumer = consumer.to_owned();
+        let tags = tags(&secret.metadata, "Secret", "");
         match kind.as_str() {
             "key-auth" => {
                 let key = fields.required("key-auth", "key")?;
@@ -89,24 +90,24 @@ impl Known {
                     return Err("ttl: not supported, delete the Secret when the key is to end".to_owned());
                 }
                 self.claim("key-auth", "key", &key)?;
-                self.keys.push(KeyCredential { id, consumer, key });
+                self.keys.push(KeyCredential { id, consumer, key, tags });
             }
             "basic-auth" => {
                 let username = fields.required("basic-auth", "username")?;
                 let password = fields.required("basic-auth", "password")?;
                 self.claim("basic-auth", "username", &username)?;
                 let password = hash_basic_password(&consumer, &password);
-                self.basic.push(BasicCredential { id, consumer, username, password });
+                self.basic.push(BasicCredential { id, consumer, username, password, tags });
             }
             "jwt" => {
-                let credential = jwt(id, consumer, &fields)?;
+                let credential = JwtCredential { tags, ..jwt(id, consumer, &fields)? };
                 self.claim("jwt", "key", &credential.key)?;
                 self.jwt.push(credential);
             }
             "acl" => {
                 let group = fields.required("acl", "group")?;
                 if self.taken.insert(("acl", format!("{consumer}/{group}"))) {
-                    self.groups.push(Group { id, consumer, group });
+                    self.groups.push(Group { id, consumer, group, tags });
                 }
             }
             "hmac-auth" | "oauth2" | "mtls-auth" => {
@@ -136,6 +137,7 @@ fn jwt(id: String, consumer: String, fields: &Fields) -> Result<JwtCredential, S
         secret: fields.optional("secret"),
         algorithm: Some(algorithm),
         rsa_public_key,
+        tags: Vec::new(),
     })
 }
 

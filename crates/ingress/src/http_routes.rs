@@ -6,16 +6,17 @@ use crate::annotations::Annotations;
 use crate::attach::{Attachment, Verdict, attach};
 use crate::filters::{captures_rest, needs_prefix, plugins_of};
 use crate::grants::Reference;
-use crate::kinds::{GATEWAY_GROUP, HttpBackendRef, HttpRoute, HttpRouteMatch, HttpRouteRule, PathMatch};
+use crate::kinds::{GATEWAY_GROUP, HttpBackendRef, HttpRoute, HttpRouteMatch, HttpRouteRule};
+use crate::matches::{Matched, MatchedPath, in_order, kind_of, match_key, matched_path, queries, servable};
 use crate::plugins::{Asked, Scope};
 use crate::services::{known_ports, tcp_ports};
 use crate::subject::{Kind, Subject, tags};
 use crate::translate::Building;
 use gantry_gateway::entities::{Plugin, Route, Service as GatewayService, Target, Upstream};
+use gantry_gateway::router::{Flavour, Router};
 use gantry_kong_model::entity_id;
 use gantry_operator::Key;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -25,21 +26,6 @@ struct Backend<'a> {
     service: &'a Service,
     port: &'a ServicePort,
     weight: u64,
-}
-
-/// One match of one rule.
-struct Matched<'r> {
-    rule: usize,
-    number: usize,
-    of: &'r HttpRouteMatch,
-}
-
-/// A route's path as one match has it.
-struct MatchedPath {
-    /// As Kong writes it.
-    paths: Vec<String>,
-    rank: u64,
-    length: usize,
 }
 
 /// What is known of the route that is being translated.
@@ -155,10 +141,10 @@ impl<'a> Building<'a> {
     fn add_http_route(&mut self, parent: &Parent<'_>) -> BTreeMap<usize, String> {
         let mut faults = BTreeMap::new();
         let rules = &parent.object.spec.rules;
-        // Rules with the same backends share a service, named after the first.
+        // Rules with the same backends and timeouts share a service, named after the first.
         let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
         for (number, rule) in rules.iter().enumerate() {
-            let key = serde_json::to_string(&rule.backend_refs).unwrap_or_default();
+            let key = serde_json::to_string(&(&rule.backend_refs, &rule.timeouts)).unwrap_or_default();
             match groups.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, members)) => members.push(number),
                 None => groups.push((key, vec![number])),
@@ -322,6 +308,7 @@ impl<'a> Building<'a> {
             preserve_host: true,
             created_at: created.map(|time| time.0.as_second()),
             service: is_served.then(|| service.to_owned()),
+            queries: queries(first.of),
             tags: parent.tags.clone(),
             ..Route::default()
         };
@@ -343,7 +330,10 @@ impl<'a> Building<'a> {
         for fault in warnings {
             self.problem(&parent.subject, fault.message);
         }
-        self.ordered.insert(name.clone(), in_order(&route, parent, matches, &paths));
+        // A pattern that is none matches nothing.
+        Router::new(std::slice::from_ref(&route), Flavour::default())
+            .map_err(|error| format!("{}: {}", error.field, error.reason))?;
+        self.ordered.insert(name.clone(), in_order(&route, parent.position, matches, &paths));
         self.routes.insert(name.clone(), route);
         if closes {
             self.close_route(&name, 503, crate::translate::INCOMPLETE);
@@ -402,112 +392,6 @@ fn judge(attachment: &mut Attachment, faults: &BTreeMap<usize, String>, rules: u
     } else {
         attachment.partially_invalid = Some(Verdict { holds: true, ..verdict });
     }
-}
-
-fn kind_of(path: Option<&PathMatch>) -> &str {
-    path.and_then(|path| path.kind.as_deref()).unwrap_or("PathPrefix")
-}
-
-/// Whether all that a match asks for can be told apart here.
-fn servable(of: &HttpRouteMatch) -> Result<(), String> {
-    if !of.query_params.is_empty() {
-        return Err("queryParams: not supported, match paths, headers or methods".to_owned());
-    }
-    let kind = kind_of(of.path.as_ref());
-    if !["Exact", "PathPrefix", "RegularExpression"].contains(&kind) {
-        return Err(format!("path: type: found {kind:?}, expected Exact, PathPrefix or RegularExpression"));
-    }
-    for header in &of.headers {
-        let kind = header.kind.as_deref().unwrap_or("Exact");
-        if !["Exact", "RegularExpression"].contains(&kind) {
-            return Err(format!("headers: type: found {kind:?}, expected Exact or RegularExpression"));
-        }
-    }
-    Ok(())
-}
-
-/// Matches with the same key differ in their path at most.
-fn match_key(of: &HttpRouteMatch) -> String {
-    let mut headers: Vec<(String, &str, &str)> = Vec::new();
-    for header in &of.headers {
-        let name = header.name.to_ascii_lowercase();
-        if !headers.iter().any(|(known, ..)| *known == name) {
-            headers.push((name, header.kind.as_deref().unwrap_or("Exact"), &header.value));
-        }
-    }
-    headers.sort();
-    Value::from(format!("{:?}{headers:?}", of.method)).to_string()
-}
-
-fn matched_path(of: &HttpRouteMatch, captures: bool) -> MatchedPath {
-    let value = of.path.as_ref().and_then(|path| path.value.as_deref()).unwrap_or("/");
-    let made = |paths, rank| MatchedPath { paths, rank, length: value.len() };
-    match kind_of(of.path.as_ref()) {
-        "Exact" => made(vec![format!("~{}$", quoted(value))], 3),
-        "RegularExpression" => made(vec![format!("~{value}")], 2),
-        _ => {
-            let base = value.trim_end_matches('/');
-            let paths = match (captures, base.is_empty()) {
-                (true, true) => vec!["~/$".to_owned(), "~/(.*)".to_owned()],
-                (true, false) => vec![format!("~{}$", quoted(base)), format!("~{}(/.*)", quoted(base))],
-                (false, true) => vec!["~/$".to_owned(), "/".to_owned()],
-                (false, false) => vec![format!("~{}$", quoted(base)), format!("{base}/")],
-            };
-            MatchedPath { length: base.len().max(1), ..made(paths, 1) }
-        }
-    }
-}
-
-/// A path in which nothing means anything to a pattern.
-fn quoted(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for c in path.chars() {
-        if r"\.+*?()|[]{}^$".contains(c) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// A route for each host and path, so that each has the place which the Gateway API gives it: the longest host, an exact
-/// path, the longest prefix, a method, most headers, the oldest object, the first rule and match.
-fn in_order(
-    route: &Route,
-    parent: &Parent<'_>,
-    matches: &[Matched<'_>],
-    paths: &[MatchedPath],
-) -> Vec<Route> {
-    const LAST: u64 = (1 << 28) - 1;
-    let hosts: Vec<Option<&String>> = match &route.hosts {
-        Some(hosts) if !hosts.is_empty() => hosts.iter().map(Some).collect(),
-        _ => vec![None],
-    };
-    let name = route.name.as_deref().unwrap_or_default();
-    let mut out = Vec::new();
-    for host in hosts {
-        for (matched, path) in matches.iter().zip(paths) {
-            let place = (parent.position << 14) | ((matched.rule as u64) << 7) | matched.number as u64;
-            let is_plain = host.is_some_and(|host| !host.contains('*'));
-            let priority = (if host.is_some() { 2 } else { 1 }) << 61
-                | u64::from(is_plain) << 60
-                | (host.map_or(0, |host| host.len()).min(255) as u64) << 52
-                | path.rank << 50
-                | (path.length.min(2_047) as u64) << 39
-                | u64::from(matched.of.method.is_some()) << 38
-                | (matched.of.headers.len().min(31) as u64) << 33
-                | (LAST - place.min(LAST));
-            let label = host.map_or("*", String::as_str);
-            out.push(Route {
-                id: entity_id("routes", &format!("{name}#{label}#{}.{}", matched.rule, matched.number)),
-                hosts: host.map(|host| vec![host.clone()]),
-                paths: Some(path.paths.clone()),
-                priority: Some(priority),
-                ..route.clone()
-            });
-        }
-    }
-    out
 }
 
 /// Targets of several backends, so that each backend gets its share however many targets it has.
@@ -570,17 +454,5 @@ mod tests {
             .collect();
         assert_eq!(weights.len(), 4);
         assert_eq!(weights[0], weights[3]);
-    }
-
-    #[test]
-    fn paths_match_whole_segments() {
-        let path = |kind: &str, value: &str| {
-            let path = PathMatch { kind: Some(kind.into()), value: Some(value.into()) };
-            matched_path(&HttpRouteMatch { path: Some(path), ..HttpRouteMatch::default() }, false).paths
-        };
-        assert_eq!(path("PathPrefix", "/a/"), ["~/a$", "/a/"]);
-        assert_eq!(path("PathPrefix", "/"), ["~/$", "/"]);
-        assert_eq!(path("Exact", "/a.b"), ["~/a\\.b$"]);
-        assert_eq!(path("RegularExpression", "/a[0-9]"), ["~/a[0-9]"]);
     }
 }

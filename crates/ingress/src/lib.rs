@@ -17,6 +17,7 @@ mod grants;
 mod http_routes;
 mod ingresses;
 pub mod kinds;
+mod matches;
 mod paths;
 mod plugins;
 mod policies;

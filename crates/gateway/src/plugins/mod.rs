@@ -12,7 +12,7 @@ mod cors;
 mod ip_restriction;
 mod jwt;
 mod key_auth;
-mod query;
+pub(crate) mod query;
 mod rate_limiting;
 mod redirect;
 mod request_termination;

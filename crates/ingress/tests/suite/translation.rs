@@ -357,12 +357,23 @@ fn a_filter_that_is_not_supported_closes_its_rule_only() {
 }
 
 #[test]
-fn query_parameters_are_refused_and_never_widened() {
-    let rules =
-        json!([{"backendRefs": backend(), "matches": [{"queryParams": [{"name": "a", "value": "1"}]}]}]);
-    let found = with_route(http_listener(), json!({"rules": rules}));
+fn what_a_match_cannot_say_is_refused_and_never_widened() {
+    let with = |kind: &str| {
+        let parameter = json!({"type": kind, "name": "a", "value": "1"});
+        let rules = json!([{"backendRefs": backend(), "matches": [{"queryParams": [parameter]}]}]);
+        with_route(http_listener(), json!({"rules": rules}))
+    };
+    let found = with("Near");
     assert_eq!(reasons(&found).0, "UnsupportedValue");
     assert!(found.snapshot.routes.is_empty());
+    let pattern = json!([{"path": {"type": "RegularExpression", "value": "/a("}}]);
+    let found =
+        with_route(http_listener(), json!({"rules": [{"backendRefs": backend(), "matches": pattern}]}));
+    assert_eq!(reasons(&found).0, "UnsupportedValue");
+    assert!(found.snapshot.routes.is_empty());
+    let found = with("Exact");
+    assert_eq!(reasons(&found).0, "Accepted");
+    assert_eq!(found.snapshot.routes[0].queries[0].name, "a");
 }
 
 #[test]
