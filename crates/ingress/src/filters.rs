@@ -1,6 +1,8 @@
 //! The filters of an HTTPRoute's rule as plugins of its routes.
 
-use crate::kinds::{HeaderModifier, HttpRouteFilter, KONG_GROUP, PathModifier, RequestRedirect, UrlRewrite};
+use crate::kinds::{
+    Cors, HeaderModifier, HttpRouteFilter, KONG_GROUP, PathModifier, RequestRedirect, UrlRewrite,
+};
 use gantry_gateway::HTTP_ROUTE_REDIRECT;
 use serde_json::{Map, Value, json};
 
@@ -91,6 +93,7 @@ pub(crate) fn plugins_of(filters: &[HttpRouteFilter], prefix: &str) -> Result<Fi
                 out.redirects = true;
             }
             "URLRewrite" => rewrite(filter.url_rewrite.as_ref().ok_or_else(missing)?, prefix, &mut request)?,
+            "CORS" => out.plugins.push(("cors", cors_config(filter.cors.as_ref().ok_or_else(missing)?))),
             "ExtensionRef" => {
                 let reference = filter.extension_ref.as_ref().ok_or_else(missing)?;
                 if reference.group != KONG_GROUP || reference.kind != "KongPlugin" {
@@ -103,7 +106,7 @@ pub(crate) fn plugins_of(filters: &[HttpRouteFilter], prefix: &str) -> Result<Fi
             }
             other => {
                 return Err(format!(
-                    "filter {other}: not supported, use RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite or ExtensionRef"
+                    "filter {other}: not supported, use RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite, CORS or ExtensionRef"
                 ));
             }
         }
@@ -115,6 +118,31 @@ pub(crate) fn plugins_of(filters: &[HttpRouteFilter], prefix: &str) -> Result<Fi
         out.plugins.push(("response-transformer", Value::Object(response.0)));
     }
     Ok(out)
+}
+
+/// Origins and lists as the plugin `cors` takes them; `*` in the host of an origin stands for one or more labels.
+fn cors_config(cors: &Cors) -> Value {
+    let origins = cors.allow_origins.iter().map(|origin| match origin.as_str() {
+        "*" => origin.clone(),
+        text if text.contains('*') => text.replace('.', "\\.").replace('*', "[^/]+"),
+        text => text.to_owned(),
+    });
+    let mut config = json!({
+        "origins": origins.collect::<Vec<_>>(),
+        "credentials": cors.allow_credentials.unwrap_or(false),
+        "max_age": cors.max_age.unwrap_or(5),
+    });
+    for (field, list) in [
+        ("methods", &cors.allow_methods),
+        ("headers", &cors.allow_headers),
+        ("exposed_headers", &cors.expose_headers),
+    ] {
+        // A wildcard is what the plugin does when it is given no list.
+        if !list.is_empty() && !list.iter().any(|entry| entry == "*") {
+            config[field] = json!(list);
+        }
+    }
+    config
 }
 
 fn redirect_config(redirect: &RequestRedirect, prefix: &str) -> Value {

@@ -95,7 +95,12 @@ impl Building<'_> {
             return Err(format!("there is no service {:?} in namespace {namespace:?}", reference.name));
         };
         let label = port_label(reference);
-        let Some(port) = tcp_ports(service).find(|port| is_named(port, reference)) else {
+        let number = reference.port.as_ref().and_then(|port| port.number);
+        // A Service may list no ports, as those that stand for an external name: then the backend's number is meant.
+        let own = number.filter(|_| tcp_ports(service).next().is_none());
+        let own = own.map(|port| ServicePort { port, ..ServicePort::default() });
+        let listed = tcp_ports(service).find(|port| is_named(port, reference));
+        let Some(port) = listed.or(own.as_ref()) else {
             let known = known_ports(service);
             return Err(format!("service {:?} has no port {label:?}, it has: {known}", reference.name));
         };
