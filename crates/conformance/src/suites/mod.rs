@@ -4,6 +4,7 @@ pub(crate) mod autoscaling;
 pub(crate) mod dashboards;
 pub(crate) mod gateway_api;
 pub(crate) mod kic_golden;
+pub(crate) mod keda;
 pub(crate) mod kong;
 pub(crate) mod kong_model;
 pub(crate) mod kopf;
@@ -40,6 +41,8 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
     Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
     Suite { name: "dashboards", run: dashboards::cases },
+    Suite { name: "keda-core", run: keda::core },
+    Suite { name: "keda-scalers", run: keda::scalers },
     Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
     Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kubernetes-objects", run: kubernetes::objects },
@@ -67,7 +70,6 @@ pub(crate) const SUITES: &[Suite] = &[
 
 /// Suites of the data folder whose rooms are not built yet.
 pub(crate) const NOT_RUN: &[&str] = &[
-    "autoscaling-keda",
     "autoscaling-vpa",
     "kong-admin",
     "kopf",
