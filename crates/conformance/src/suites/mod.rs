@@ -3,8 +3,8 @@
 pub(crate) mod autoscaling;
 pub(crate) mod dashboards;
 pub(crate) mod gateway_api;
-pub(crate) mod kic_golden;
 pub(crate) mod keda;
+pub(crate) mod kic_golden;
 pub(crate) mod kong;
 pub(crate) mod kong_model;
 pub(crate) mod kopf;
