@@ -2,7 +2,9 @@
 
 pub(crate) mod autoscaling;
 pub(crate) mod dashboards;
+pub(crate) mod gateway_api;
 pub(crate) mod keda;
+pub(crate) mod kic_golden;
 pub(crate) mod kong;
 pub(crate) mod kong_model;
 pub(crate) mod kopf;
@@ -62,13 +64,13 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "kong-plugin-configs", run: kong_model::plugin_configs },
     Suite { name: "kong-declarative", run: kong_model::declarative },
     Suite { name: "kong-flatten-errors", run: kong_model::flatten_errors },
+    Suite { name: "kic-golden", run: kic_golden::cases },
+    Suite { name: "gateway-api", run: gateway_api::cases },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
 pub(crate) const NOT_RUN: &[&str] = &[
     "autoscaling-vpa",
-    "gateway-api",
-    "kic-golden",
     "kong-admin",
     "kopf",
     "promql/compliance",

@@ -129,9 +129,14 @@ impl Stack {
 
         let (waker, wakening) = Waker::pair(&operator);
         let gateway = start_gateway(&sockets, waker)?;
-        tokio::spawn(wakening.run());
-        let ingress = gantry_ingress::Config { claims_classless: true, ..gantry_ingress::Config::default() };
+        gantry_ingress::install(&client).await?;
+        let ingress = gantry_ingress::Config {
+            claims_classless: true,
+            published_ips: vec![sockets.gateway.ip().to_string()],
+            ..gantry_ingress::Config::default()
+        };
         let services = gantry_ingress::register(&operator, gateway.clone(), ingress);
+        tokio::spawn(wakening.run(services.clone()));
         gantry_workloads::Controllers::register(
             &operator,
             gantry_workloads::Config { root_ca: Some(root_ca), ..gantry_workloads::Config::default() },
