@@ -1,9 +1,10 @@
-//! HorizontalPodAutoscaler, ScaledObject and ScaledJob, metrics.k8s.io and external.metrics.k8s.io.
+//! HorizontalPodAutoscaler, ScaledObject and ScaledJob, and the APIs metrics, custom.metrics and external.metrics.k8s.io.
 //!
 //! Invariant: everything that decides is a pure function over values ([`hpa::calculator`], [`hpa::behavior`],
 //! [`hpa::decide`]); the controller only reads, calls them and writes.
 #![forbid(unsafe_code)]
 
+pub mod custom;
 mod decisions;
 mod external;
 pub mod hpa;

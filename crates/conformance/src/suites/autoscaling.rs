@@ -580,6 +580,7 @@ async fn reconcile(case: &Value) -> Result<(), String> {
         now_ms: NOW_MS,
         resources: &fixed,
         external: None,
+        objects: None,
         queries: Some(&fixed),
     };
     let mut computed = Vec::new();

@@ -2,6 +2,7 @@
 
 mod applied;
 pub(crate) mod control;
+mod custom_metrics;
 pub(crate) mod detach;
 mod doors;
 pub(crate) mod logs;

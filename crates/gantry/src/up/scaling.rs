@@ -15,6 +15,7 @@ use gantry_operator::Operator;
 use http::{Method, Request, Response, header};
 use tokio_util::sync::CancellationToken;
 
+use super::custom_metrics::CustomMetricsPart;
 use super::metrics::Metrics;
 
 /// Upstream syncs every 15 seconds; here someone watches.
@@ -38,6 +39,7 @@ impl Scaling {
         operator: &Operator,
         node: Node,
         metrics: Metrics,
+        objects: &CustomMetricsPart,
     ) -> (Scaling, Arc<dyn AggregatedApi>) {
         let settings = StoreSettings {
             least_window_ms: RATE_WINDOW_MS,
@@ -50,8 +52,10 @@ impl Scaling {
             on_push: Some(ON_PUSH),
             ..gantry_autoscaler::Config::default()
         };
-        let autoscaler = Autoscaler::new(config, operator, store.clone(), Some(Arc::new(metrics)));
-        let api = Arc::new(ServedMetrics(MetricsApi::new(operator, store.clone())));
+        let usage = objects.usage().unwrap_or_else(|| store.clone());
+        let autoscaler = Autoscaler::new(config, operator, usage.clone(), Some(Arc::new(metrics)));
+        autoscaler.read_objects_from(objects.source());
+        let api = Arc::new(ServedMetrics(MetricsApi::new(operator, usage)));
         (Scaling { autoscaler, store, node }, api)
     }
 

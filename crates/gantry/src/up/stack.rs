@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
+use super::custom_metrics::CustomMetricsPart;
 use super::doors::{DrainFirst, PodDoor};
 use super::metrics::Metrics;
 use super::network::{self, Network};
@@ -55,6 +56,7 @@ pub(crate) struct StackConfig {
     ports: Ports,
     state_dir: StateDir,
     sharing: Sharing,
+    metric_rules: gantry_autoscaler::custom::Rules,
 }
 
 /// Everything that runs. Ended by [`Stack::end`]; dropped, its tasks are aborted with the runtime.
@@ -98,7 +100,8 @@ impl StackConfig {
         node.backoff_initial = FIRST_RESTART;
         node.eager_probe_interval = Some(Duration::from_millis(50));
         let sharing = Sharing::of(&project.project, state_dir.root());
-        Ok(StackConfig { node, name, network, ports, state_dir: state_dir.clone(), sharing })
+        let metric_rules = super::custom_metrics::rules(project)?;
+        Ok(StackConfig { node, name, network, ports, state_dir: state_dir.clone(), sharing, metric_rules })
     }
 }
 
@@ -140,8 +143,10 @@ impl Stack {
 
         let metrics = Metrics::open(config.state_dir.metrics(), clock.clone(), &config.sharing)?;
         metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node))?;
-        let (scaling, metrics_api) = Scaling::new(&operator, node.clone(), metrics.clone());
+        let objects = CustomMetricsPart::new(&operator, config.metric_rules.clone(), metrics.clone());
+        let (scaling, metrics_api) = Scaling::new(&operator, node.clone(), metrics.clone(), &objects);
         server.add_api(metrics_api);
+        objects.serve(&server);
         let decisions = scaling.decisions().clone();
         let addresses = Addresses {
             api_server,
@@ -194,6 +199,8 @@ impl Stack {
         spawn("console", cancel.clone(), Box::pin(listener.serve(console, cancel)));
         let cancel = CancellationToken::new();
         spawn("autoscaler", cancel.clone(), Box::pin(scaling.run(cancel)));
+        let cancel = CancellationToken::new();
+        spawn("custom metrics", cancel.clone(), Box::pin(objects.run(server.clone(), cancel)));
         steps.done("control plane", &format!("https://{api_server}"));
         Ok(Stack { client, operator, gateway, addresses, decisions, drain, metrics, parts })
     }
