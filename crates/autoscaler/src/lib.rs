@@ -13,7 +13,7 @@ mod metrics;
 mod query;
 
 pub use decisions::{Decision, Decisions};
-pub use external::ExternalMetrics;
+pub use external::{ExternalMetrics, FirstThatKnows};
 pub use hpa::{Autoscaler, Config, QUERY_ANNOTATION};
 pub use metrics::{
     Answer, ContainerPoint, Cumulative, GROUP, MetricsApi, MetricsStore, NodeMetrics, PodMetrics, PodPoint,

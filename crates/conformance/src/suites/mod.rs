@@ -2,6 +2,7 @@
 
 pub(crate) mod autoscaling;
 pub(crate) mod dashboards;
+pub(crate) mod keda;
 pub(crate) mod kong;
 pub(crate) mod kong_model;
 pub(crate) mod kopf;
@@ -38,6 +39,8 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
     Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
     Suite { name: "dashboards", run: dashboards::cases },
+    Suite { name: "keda-core", run: keda::core },
+    Suite { name: "keda-scalers", run: keda::scalers },
     Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
     Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kubernetes-objects", run: kubernetes::objects },
@@ -63,7 +66,6 @@ pub(crate) const SUITES: &[Suite] = &[
 
 /// Suites of the data folder whose rooms are not built yet.
 pub(crate) const NOT_RUN: &[&str] = &[
-    "autoscaling-keda",
     "autoscaling-vpa",
     "gateway-api",
     "kic-golden",

@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_apimachinery::value::SmolStr;
 use gantry_apiserver::{AggregatedApi, ApiServer, Resource, ResponseBody, Verbs};
-use gantry_autoscaler::ResourceMetrics;
 use gantry_autoscaler::custom::{
     CUSTOM_METRICS_VERSIONS, CustomMetrics, CustomMetricsApi, ObjectMetrics, QueriedResources, Rules,
 };
+use gantry_autoscaler::keda::Keda;
+use gantry_autoscaler::{ExternalMetrics, FirstThatKnows, ResourceMetrics};
 use gantry_operator::Operator;
 use http::{Method, Request, Response};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,11 @@ impl CustomMetricsPart {
 
     pub(super) fn source(&self) -> Arc<dyn ObjectMetrics> {
         Arc::new(self.metrics.clone())
+    }
+
+    /// External metrics: those of ScaledObjects, then those of the rules.
+    pub(super) fn external_after(&self, keda: Keda) -> Arc<dyn ExternalMetrics> {
+        Arc::new(FirstThatKnows(vec![Arc::new(keda), Arc::new(self.metrics.clone())]))
     }
 
     /// Usage of pods and nodes, where it is not to be what the node measures.

@@ -5,6 +5,8 @@ pub(crate) mod control;
 mod custom_metrics;
 pub(crate) mod detach;
 mod doors;
+mod keda;
+pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 mod network;

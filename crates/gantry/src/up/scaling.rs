@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_apiserver::{AggregatedApi, Resource, ResponseBody, UserInfo, Verbs};
+use gantry_autoscaler::keda::Keda;
 use gantry_autoscaler::{
-    Autoscaler, ContainerPoint, Cumulative, Decision, GROUP, MetricsApi, MetricsStore, PodPoint, RESOURCES,
-    StoreSettings, UsagePoint, VERSION,
+    Autoscaler, ContainerPoint, Cumulative, Decision, Decisions, ExternalMetrics, GROUP, MetricsApi,
+    MetricsStore, PodPoint, RESOURCES, StoreSettings, UsagePoint, VERSION,
 };
 use gantry_node::{Node, Usage, UsageSnapshot};
 use gantry_operator::Operator;
@@ -40,6 +41,9 @@ impl Scaling {
         node: Node,
         metrics: Metrics,
         objects: &CustomMetricsPart,
+        keda: &Keda,
+        external: Arc<dyn ExternalMetrics>,
+        decisions: Decisions,
     ) -> (Scaling, Arc<dyn AggregatedApi>) {
         let settings = StoreSettings {
             least_window_ms: RATE_WINDOW_MS,
@@ -53,14 +57,18 @@ impl Scaling {
             ..gantry_autoscaler::Config::default()
         };
         let usage = objects.usage().unwrap_or_else(|| store.clone());
-        let autoscaler = Autoscaler::new(config, operator, usage.clone(), Some(Arc::new(metrics)));
+        let autoscaler = Autoscaler::with_external(
+            config,
+            operator,
+            usage.clone(),
+            Some(Arc::new(metrics)),
+            Some(external),
+            decisions,
+        );
         autoscaler.read_objects_from(objects.source());
+        keda.wakes(autoscaler.trigger());
         let api = Arc::new(ServedMetrics(MetricsApi::new(operator, usage)));
         (Scaling { autoscaler, store, node }, api)
-    }
-
-    pub(super) fn decisions(&self) -> &gantry_autoscaler::Decisions {
-        self.autoscaler.decisions()
     }
 
     /// Feeds readings and computes until `cancel`.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_apiserver::{AddressRange, ApiServer, Authenticator, UserInfo};
 use gantry_applet_grafana::{Grafana, Local, LocalStore};
+use gantry_autoscaler::keda::Keda;
 use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
 use gantry_console::Console;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use super::custom_metrics::CustomMetricsPart;
 use super::doors::{DrainFirst, PodDoor};
+use super::load::LoadFromPage;
 use super::metrics::Metrics;
 use super::network::{self, Network};
 use super::page::{Page, PageConfig};
@@ -52,6 +54,8 @@ const WATCH_DRAIN: Duration = Duration::from_millis(300);
 pub(crate) struct StackConfig {
     pub node: gantry_node::Config,
     name: String,
+    /// The kustomization's folder.
+    dir: PathBuf,
     network: Network,
     ports: Ports,
     state_dir: StateDir,
@@ -86,6 +90,7 @@ impl StackConfig {
         ports: Ports,
     ) -> Result<StackConfig, Error> {
         let name = dir.display().to_string();
+        let absolute = std::path::absolute(dir)?;
         let network = Network::of(state_dir.root());
         let mut node = gantry_node::Config::new(NODE_NAME, state_dir.node());
         node.pod_cidr = gantry_node::Cidr { network: network.pods, prefix: network::PREFIX };
@@ -101,7 +106,8 @@ impl StackConfig {
         node.eager_probe_interval = Some(Duration::from_millis(50));
         let sharing = Sharing::of(&project.project, state_dir.root());
         let metric_rules = super::custom_metrics::rules(project)?;
-        Ok(StackConfig { node, name, network, ports, state_dir: state_dir.clone(), sharing, metric_rules })
+        let state_dir = state_dir.clone();
+        Ok(StackConfig { node, name, dir: absolute, network, ports, state_dir, sharing, metric_rules })
     }
 }
 
@@ -120,6 +126,7 @@ impl Stack {
 
         let server = open_api_server(&config, &clock).await?;
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
+        gantry_autoscaler::keda::install(&client).await?;
         let operator = Operator::with_settings(client.clone(), clock.clone(), operator_settings());
         let api_server = sockets.api_server.local_addr();
         let root_ca = write_kubeconfig(&config, &sockets.credentials, api_server)?;
@@ -142,12 +149,24 @@ impl Stack {
         server.set_node_proxy(Arc::new(PodDoor::new(node.clone())));
 
         let metrics = Metrics::open(config.state_dir.metrics(), clock.clone(), &config.sharing)?;
-        metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node))?;
+        let decisions = Decisions::default();
+        let metrics_at = sockets.metrics.local_addr();
+        let keda = super::keda::controllers(&operator, metrics.clone(), metrics_at, decisions.clone());
         let objects = CustomMetricsPart::new(&operator, config.metric_rules.clone(), metrics.clone());
-        let (scaling, metrics_api) = Scaling::new(&operator, node.clone(), metrics.clone(), &objects);
+        let external = objects.external_after(keda.clone());
+        server.add_api(super::keda::served(external.clone(), &operator));
+        metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node, &keda))?;
+        let (scaling, metrics_api) = Scaling::new(
+            &operator,
+            node.clone(),
+            metrics.clone(),
+            &objects,
+            &keda,
+            external,
+            decisions.clone(),
+        );
         server.add_api(metrics_api);
         objects.serve(&server);
-        let decisions = scaling.decisions().clone();
         let addresses = Addresses {
             api_server,
             gateway: sockets.gateway,
@@ -194,7 +213,14 @@ impl Stack {
             cancel,
             Box::pin(async move { running.run(token, Shutdown::StopPods { grace: DRAIN }).await }),
         );
-        let console = grafana.router().fallback_service(Console::new(page));
+        let load = LoadFromPage::new(
+            &config.dir,
+            &std::path::absolute(&config.node.base_dir)?,
+            sockets.gateway,
+            metrics.registry(),
+            clock.clone(),
+        );
+        let console = grafana.router().fallback_service(Console::new(page).with_load(load));
         let (listener, cancel) = (sockets.console, CancellationToken::new());
         spawn("console", cancel.clone(), Box::pin(listener.serve(console, cancel)));
         let cancel = CancellationToken::new();
@@ -380,8 +406,10 @@ fn in_process_targets(
     operator: &Operator,
     gateway: &Gateway,
     node: &Node,
+    keda: &Keda,
 ) -> Vec<(String, Arc<dyn gantry_prom_model::Gather>)> {
     vec![
+        ("keda".to_owned(), Arc::new(keda.registry())),
         ("controllers".to_owned(), Arc::new(operator.clone())),
         ("gateway".to_owned(), Arc::new(gateway.registry())),
         ("objects".to_owned(), Arc::new(StateMetrics::new(operator))),

@@ -19,9 +19,11 @@ pub(crate) fn gantry() -> Command {
     command
 }
 
-/// A copy of `examples/shop` that a test may change.
+/// A copy of `examples/shop`, or of another example, that a test may change.
 pub(crate) struct Shop {
     folder: tempfile::TempDir,
+    example: &'static str,
+    overlay: &'static str,
 }
 
 /// A `gantry up` that is ready. Dropping it kills it and what it left.
@@ -37,18 +39,23 @@ pub(crate) struct Up {
 
 impl Shop {
     pub(crate) fn copy() -> Shop {
+        Shop::example("shop", "overlays/dev")
+    }
+
+    /// A copy of `examples/<example>`, of which `overlay` is brought up.
+    pub(crate) fn example(example: &'static str, overlay: &'static str) -> Shop {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop");
-        copy_tree(&source, &folder.path().join("shop"));
-        Shop { folder }
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(example);
+        copy_tree(&source, &folder.path().join(example));
+        Shop { folder, example, overlay }
     }
 
     pub(crate) fn file(&self, path: &str) -> PathBuf {
-        self.folder.path().join("shop").join(path)
+        self.folder.path().join(self.example).join(path)
     }
 
     pub(crate) fn overlay(&self) -> PathBuf {
-        self.file("overlays/dev")
+        self.file(self.overlay)
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
