@@ -1,4 +1,4 @@
-//! HorizontalPodAutoscaler, ScaledObject and ScaledJob, and the APIs metrics, custom.metrics and external.metrics.k8s.io.
+//! HorizontalPodAutoscaler, VerticalPodAutoscaler, ScaledObject and ScaledJob, and the APIs metrics, custom.metrics and external.metrics.k8s.io.
 //!
 //! Invariant: everything that decides is a pure function over values ([`hpa::calculator`], [`hpa::behavior`],
 //! [`hpa::decide`]); the controller only reads, calls them and writes.
@@ -11,6 +11,7 @@ pub mod hpa;
 pub mod keda;
 mod metrics;
 mod query;
+pub mod vpa;
 
 pub use decisions::{Decision, Decisions};
 pub use external::{ExternalMetrics, FirstThatKnows};

@@ -16,6 +16,7 @@ use super::calculator::{
     self, CalculationError, Patience, PodFacts, PodPhase, Proposal, Reading, Readings, Tolerance,
 };
 use super::decide::{Asked, Failed};
+use super::target;
 use crate::custom::ObjectMetrics;
 use crate::external::ExternalMetrics;
 use crate::metrics::{PodMetrics, ResourceMetrics};
@@ -503,16 +504,5 @@ fn selector_text(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Labe
 
 /// The metric's selector as a request has it.
 fn selector_query(metric: &MetricIdentifier) -> String {
-    let Some(selector) = &metric.selector else { return String::new() };
-    let labels = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
-    let expressions = selector.match_expressions.iter().flatten().map(|expression| {
-        let (key, values) = (&expression.key, expression.values.as_deref().unwrap_or_default().join(","));
-        match expression.operator.as_str() {
-            "In" => format!("{key} in ({values})"),
-            "NotIn" => format!("{key} notin ({values})"),
-            "Exists" => key.clone(),
-            _ => format!("!{key}"),
-        }
-    });
-    labels.chain(expressions).collect::<Vec<_>>().join(",")
+    metric.selector.as_ref().map(target::selector_text).unwrap_or_default()
 }

@@ -24,6 +24,7 @@ mod state_metrics;
 pub(crate) mod status;
 pub(crate) mod steps;
 mod type_docs;
+mod vpa;
 mod wake;
 
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use gantry_apiserver::{AggregatedApi, Resource, ResponseBody, UserInfo, Verbs};
 use gantry_autoscaler::keda::Keda;
 use gantry_autoscaler::{
     Autoscaler, ContainerPoint, Cumulative, Decision, Decisions, ExternalMetrics, GROUP, MetricsApi,
-    MetricsStore, PodPoint, RESOURCES, StoreSettings, UsagePoint, VERSION,
+    MetricsStore, PodPoint, RESOURCES, ResourceMetrics, StoreSettings, UsagePoint, VERSION,
 };
 use gantry_node::{Node, Usage, UsageSnapshot};
 use gantry_operator::Operator;
@@ -31,6 +31,7 @@ const FRESH_FROM_MS: i64 = 1_000;
 pub(super) struct Scaling {
     autoscaler: Autoscaler,
     store: Arc<MetricsStore>,
+    usage: Arc<dyn ResourceMetrics>,
     node: Node,
 }
 
@@ -56,7 +57,7 @@ impl Scaling {
             on_push: Some(ON_PUSH),
             ..gantry_autoscaler::Config::default()
         };
-        let usage = objects.usage().unwrap_or_else(|| store.clone());
+        let usage: Arc<dyn ResourceMetrics> = objects.usage().unwrap_or_else(|| store.clone());
         let autoscaler = Autoscaler::with_external(
             config,
             operator,
@@ -67,8 +68,13 @@ impl Scaling {
         );
         autoscaler.read_objects_from(objects.source());
         keda.wakes(autoscaler.trigger());
-        let api = Arc::new(ServedMetrics(MetricsApi::new(operator, usage)));
-        (Scaling { autoscaler, store, node }, api)
+        let api = Arc::new(ServedMetrics(MetricsApi::new(operator, usage.clone())));
+        (Scaling { autoscaler, store, usage, node }, api)
+    }
+
+    /// What pods and nodes use.
+    pub(super) fn usage(&self) -> Arc<dyn ResourceMetrics> {
+        self.usage.clone()
     }
 
     /// Feeds readings and computes until `cancel`.

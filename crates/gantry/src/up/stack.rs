@@ -127,6 +127,7 @@ impl Stack {
         let server = open_api_server(&config, &clock).await?;
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
         gantry_autoscaler::keda::install(&client).await?;
+        gantry_autoscaler::vpa::install(&client).await?;
         let operator = Operator::with_settings(client.clone(), clock.clone(), operator_settings());
         let api_server = sockets.api_server.local_addr();
         let root_ca = write_kubeconfig(&config, &sockets.credentials, api_server)?;
@@ -167,6 +168,7 @@ impl Stack {
         );
         server.add_api(metrics_api);
         objects.serve(&server);
+        let recommender = super::vpa::recommender(&operator, scaling.usage());
         let addresses = Addresses {
             api_server,
             gateway: sockets.gateway,
@@ -225,6 +227,8 @@ impl Stack {
         spawn("console", cancel.clone(), Box::pin(listener.serve(console, cancel)));
         let cancel = CancellationToken::new();
         spawn("autoscaler", cancel.clone(), Box::pin(scaling.run(cancel)));
+        let cancel = CancellationToken::new();
+        spawn("vertical autoscaler", cancel.clone(), Box::pin(recommender.run(cancel)));
         let cancel = CancellationToken::new();
         spawn("custom metrics", cancel.clone(), Box::pin(objects.run(server.clone(), cancel)));
         steps.done("control plane", &format!("https://{api_server}"));

@@ -6,6 +6,7 @@ mod harness;
 mod hostile;
 mod kopf;
 mod load_page;
+mod object_metrics;
 mod prove;
 mod queue;
 mod reload;
