@@ -264,6 +264,8 @@ impl Histogram {
                 self.weights[bucket] += weight * ratio;
             }
             self.total += checkpoint.total_weight;
+            // Rounding may have left the outermost buckets with less than counts.
+            self.narrow();
         }
         if self.half_life_ms.is_some() {
             let reference = checkpoint.reference_timestamp.as_ref();

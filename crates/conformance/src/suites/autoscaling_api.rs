@@ -44,6 +44,14 @@ fn written(value: &Value) -> Value {
             match call.rsplit('.').next().unwrap_or_default() {
                 "NewMilliQuantity" => json!(format!("{}m", args[0])),
                 "NewQuantity" => json!(args[0].to_string()),
+                "ParseToLabelSelector" => {
+                    let pairs = args[0].as_str().unwrap_or_default().split(',');
+                    let labels: serde_json::Map<String, Value> = pairs
+                        .filter_map(|pair| pair.split_once('='))
+                        .map(|(name, value)| (name.trim().to_owned(), json!(value.trim())))
+                        .collect();
+                    json!({"matchLabels": labels})
+                }
                 _ => written(&args[0]),
             }
         }
