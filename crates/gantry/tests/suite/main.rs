@@ -7,6 +7,7 @@ mod hostile;
 mod kong;
 mod kopf;
 mod load_page;
+mod object_metrics;
 mod prove;
 mod queue;
 mod reload;
