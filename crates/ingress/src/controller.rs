@@ -3,8 +3,8 @@
 use crate::addresses::AddressTable;
 use crate::class::is_default;
 use crate::translate::{Input, Problem, Translation, translate};
-use gantry_gateway::Gateway;
 use gantry_gateway::entities::Snapshot;
+use gantry_gateway::{Gateway, Network};
 use gantry_operator::{Action, EventType, Informer, Key, Operator, ReconcileError, Recorder};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -22,7 +22,7 @@ const COALESCE: Duration = Duration::from_millis(3);
 const RETRY_ADDRESSES: Duration = Duration::from_secs(5);
 
 /// How Ingresses are served.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The class whose Ingresses are ours.
     pub class: String,
@@ -32,6 +32,8 @@ pub struct Config {
     pub listens_on_services: bool,
     /// Written to `status.loadBalancer` of the Ingresses served.
     pub published_ips: Vec<String>,
+    /// A network beside this machine's own, whose addresses the gateway also listens on.
+    pub network: Option<Arc<dyn Network>>,
 }
 
 impl Default for Config {
@@ -41,6 +43,7 @@ impl Default for Config {
             claims_classless: false,
             listens_on_services: true,
             published_ips: Vec::new(),
+            network: None,
         }
     }
 }
@@ -127,7 +130,8 @@ impl Controller {
         if !self.config.listens_on_services {
             return Ok(Action::await_change());
         }
-        let unserved = self.addresses.reconcile(&self.gateway, &services);
+        let is_ours = |ip| self.config.network.as_ref().is_some_and(|network| network.owns(ip));
+        let unserved = self.addresses.reconcile(&self.gateway, &services, &is_ours);
         let all: HashSet<(Key, String)> =
             unserved.into_iter().map(|unserved| (unserved.service, unserved.message)).collect();
         let before = std::mem::replace(&mut self.told.lock().unserved, all.clone());

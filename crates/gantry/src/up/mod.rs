@@ -8,6 +8,7 @@ pub(crate) mod logs;
 pub(crate) mod metrics;
 mod network;
 mod page;
+mod pod_network;
 pub(crate) mod ports;
 mod preflight;
 mod project;

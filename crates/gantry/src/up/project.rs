@@ -22,6 +22,22 @@ pub(crate) struct Project {
     /// Labels that tell this store apart from others in the same object storage.
     #[serde(default)]
     pub external_labels: BTreeMap<String, String>,
+    /// Whose network pods are in.
+    #[serde(default)]
+    pub pod_network: PodNetwork,
+}
+
+/// Whose network pods are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PodNetwork {
+    /// Their own where this machine allows it, else this machine's.
+    Auto,
+    /// Their own, or nothing starts.
+    Isolated,
+    /// This machine's: each pod has a loopback address.
+    #[default]
+    Host,
 }
 
 /// A project and the folder that its relative commands start from.

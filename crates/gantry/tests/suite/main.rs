@@ -4,6 +4,7 @@ mod dashboards;
 mod errors;
 mod harness;
 mod hostile;
+mod isolation;
 mod kopf;
 mod prove;
 mod reload;

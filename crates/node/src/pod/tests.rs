@@ -110,7 +110,7 @@ impl Rig {
         config.pod_cidr = "127.98.0.0/17".parse().unwrap();
         let limits = Limits { max_bytes: 1 << 20, max_files: 2 };
         let shared = Arc::new(Shared {
-            ips: Mutex::new(IpPool::new(config.pod_cidr)),
+            ips: Mutex::new(IpPool::new(config.pod_cidr, true)),
             config,
             runtime: Arc::new(ProcessRuntime::new(limits)),
             cluster: cluster.clone(),
