@@ -51,6 +51,11 @@ impl Network {
         Network { pods: slice(second), services: Ipv4Addr::new(10, second, half + 64, 0) }
     }
 
+    /// Of the Service `kubernetes`, which the API server gives the first one.
+    pub(super) fn kubernetes(self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.services) + 1)
+    }
+
     pub(super) fn holds(&self, address: Ipv4Addr) -> bool {
         (u32::from(address) ^ u32::from(self.pods)) >> (32 - u32::from(BOTH_PREFIX)) == 0
     }

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use gantry_node::{Cidr, NetworksConfig, PodNetworks};
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Error;
@@ -26,8 +28,7 @@ pub(super) async fn decide(
     if wanted == PodNetwork::Host {
         return Ok((None, host));
     }
-    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let isolated = Network::isolated(config.state_dir.root(), &routes);
+    let isolated = isolated(config.state_dir.root());
     let networks = NetworksConfig {
         state_dir: config.state_dir.node(),
         launcher: std::env::current_exe()?,
@@ -46,6 +47,35 @@ pub(super) async fn decide(
             Ok((None, host))
         }
     }
+}
+
+fn isolated(state_dir: &Path) -> Network {
+    Network::isolated(state_dir, &std::fs::read_to_string("/proc/net/route").unwrap_or_default())
+}
+
+/// By which pods may reach the API server, whichever network they are in.
+pub(super) fn kubernetes_addresses(state_dir: &Path) -> [String; 2] {
+    [Network::of(state_dir), isolated(state_dir)].map(|network| network.kubernetes().to_string())
+}
+
+/// Makes the API server the endpoint of the Service `kubernetes`, as an API server of a cluster does.
+pub(super) async fn publish_api_server(
+    client: &kube::Client,
+    address: SocketAddr,
+) -> Result<(), kube::Error> {
+    let slice = serde_json::json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
+    });
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    let applied = PatchParams::apply("gantry").force();
+    slices.patch("kubernetes", &applied, &Patch::Apply(slice)).await.map(drop)
 }
 
 /// Gives Services whose address is of another network, from a start with another `podNetwork`, one of this network.
@@ -68,7 +98,7 @@ pub(super) async fn move_services(client: &kube::Client, network: Network) -> Re
         let is_kubernetes =
             name.as_deref() == Some("kubernetes") && metadata.namespace.as_deref() == Some("default");
         if is_kubernetes && let Some(spec) = service.spec.as_mut() {
-            spec.cluster_ip = Some(std::net::Ipv4Addr::from(u32::from(network.services) + 1).to_string());
+            spec.cluster_ip = Some(network.kubernetes().to_string());
         }
         api.delete(&name.unwrap_or_default(), &DeleteParams::default()).await?;
         api.create(&PostParams::default(), &service).await?;

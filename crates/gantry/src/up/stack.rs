@@ -135,6 +135,7 @@ impl Stack {
         pod_network::move_services(&client, network).await?;
         let operator = Operator::with_settings(client.clone(), clock.clone(), operator_settings());
         let api_server = sockets.api_server.local_addr();
+        pod_network::publish_api_server(&client, api_server).await?;
         let root_ca = write_kubeconfig(&config, &sockets.credentials, api_server)?;
 
         let (waker, wakening) = Waker::pair(&operator);
@@ -303,7 +304,16 @@ struct Sockets {
 
 impl Sockets {
     async fn bind(config: &StackConfig) -> Result<Sockets, Error> {
-        let hosts = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default.svc"];
+        let kubernetes = pod_network::kubernetes_addresses(config.state_dir.root());
+        let mut hosts = vec![
+            "127.0.0.1",
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ];
+        hosts.extend(kubernetes.iter().map(String::as_str));
         let now_ms = SystemClock::new().now_ms();
         let credentials =
             gantry_apiserver::pki::credentials(&config.state_dir.root().join("pki"), &hosts, now_ms)?;

@@ -140,7 +140,8 @@ impl Project {
 
 /// Whether this machine lets us make namespaces; says so when not.
 fn namespaces_are_allowed() -> bool {
-    let tried = Command::new("unshare").args(["--user", "--map-root-user", "--net", "--mount", "true"]).output();
+    let tried =
+        Command::new("unshare").args(["--user", "--map-root-user", "--net", "--mount", "true"]).output();
     let allowed = tried.is_ok_and(|output| output.status.success());
     if !allowed {
         eprintln!("skipped: user namespaces are not allowed here");
@@ -149,7 +150,8 @@ fn namespaces_are_allowed() -> bool {
 }
 
 fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let found =
+        Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
         eprintln!("skipped: {program} not found");
     }
@@ -219,9 +221,11 @@ fn pods_find_one_another_by_name_and_have_their_ports_to_themselves() {
     }
     let (name, ip) = &replicas[0];
     assert_eq!(&python(&up, &fetch(&format!("http://{ip}:8080/index.html"))), name, "pod to pod");
-    let all = python(&up, "import socket; print(sorted(a[4][0] for a in socket.getaddrinfo('each', 80, 2, 1)))");
+    let all =
+        python(&up, "import socket; print(sorted(a[4][0] for a in socket.getaddrinfo('each', 80, 2, 1)))");
     assert!(replicas.iter().all(|(_, ip)| all.contains(ip.as_str())), "{all}");
-    let unknown = "import socket\ntry: socket.getaddrinfo('nobody', 80)\nexcept socket.gaierror as e: print(e.errno)";
+    let unknown =
+        "import socket\ntry: socket.getaddrinfo('nobody', 80)\nexcept socket.gaierror as e: print(e.errno)";
     assert_eq!(python(&up, unknown), "-2");
     let own = visit(&up, "hostname; cat /etc/hostname; getent hosts visitor-0");
     assert!(own.starts_with("visitor-0\nvisitor-0\n10."), "{own}");
@@ -332,7 +336,8 @@ fn killed_it_finds_its_pods_again_and_another_network_ends_them() {
     assert_eq!(pods(&up), before);
     assert!(python(&up, &fetch("http://catalog:8080/index.html")).starts_with("catalog-"));
     assert_eq!(up.get("gateway", "shop.localhost", "/index.html").0, 200);
-    let restarts = up.kubectl(&["get", "pods", "-n", "shop", "-o", "jsonpath={..restartCount}"]).expect("kubectl");
+    let restarts =
+        up.kubectl(&["get", "pods", "-n", "shop", "-o", "jsonpath={..restartCount}"]).expect("kubectl");
     assert_eq!(String::from_utf8_lossy(&restarts.stdout), "0 0 0");
     up.kill_9();
 
@@ -375,7 +380,8 @@ spec:
 "#;
 
 fn service_address(up: &Up) -> Option<String> {
-    let output = up.kubectl(&["get", "service", "catalog", "-n", "default", "-o", "jsonpath={.spec.clusterIP}"])?;
+    let output =
+        up.kubectl(&["get", "service", "catalog", "-n", "default", "-o", "jsonpath={.spec.clusterIP}"])?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -3,6 +3,7 @@
 //! Every change goes through [`Worker::advance`], which looks at the slots and does the next thing; every status
 //! goes through [`Worker::publish`], which writes it only when it differs from what was shown.
 
+mod account;
 mod recover;
 mod slot;
 mod start;
@@ -91,6 +92,7 @@ struct Worker {
     ip: Option<Ipv4Addr>,
     /// What its containers share, unless that is this machine's.
     sandbox: Option<Arc<Sandbox>>,
+    token_written: Option<Instant>,
     start_time: Timestamp,
     events: mpsc::Sender<Event>,
     decisions: mpsc::Sender<ProbeDecision>,
@@ -123,6 +125,7 @@ pub(crate) async fn run(shared: Arc<Shared>, input: watch::Receiver<Input>) {
         slots: slots(&pod),
         ip: None,
         sandbox: None,
+        token_written: None,
         start_time: previous_start(&pod).unwrap_or_else(Timestamp::now),
         shown: pod.status.clone().unwrap_or_default(),
         stop: None,

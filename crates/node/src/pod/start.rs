@@ -33,6 +33,7 @@ pub(super) const CONFIG_ERROR: &str = "CreateContainerConfigError";
 const PORT_RETRY: Duration = Duration::from_secs(1);
 /// A command that cannot be found is looked for again after this time.
 const COMMAND_RETRY: Duration = Duration::from_secs(5);
+const ACCOUNT_RETRY: Duration = Duration::from_millis(100);
 const HOOK_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a container was not started.
@@ -76,7 +77,14 @@ impl Worker {
         if Instant::now() < self.volumes_due {
             return self.volumes_generation.is_some();
         }
-        match self.write_volumes().await {
+        let stamp = Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%9f").to_string();
+        if let Err(message) = self.write_account(&stamp).await {
+            self.warn_once(None, "FailedMount", message);
+            // It is made right after its namespace.
+            self.volumes_due = Instant::now() + ACCOUNT_RETRY;
+            return self.volumes_generation.is_some();
+        }
+        match self.write_volumes(&stamp).await {
             Ok(generation) => {
                 self.volumes_generation = Some(generation);
                 self.volumes_due = Instant::now() + self.shared.config.volume_sync_interval;
@@ -101,7 +109,7 @@ impl Worker {
         attaching.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
     }
 
-    async fn write_volumes(&self) -> Result<u64, String> {
+    async fn write_volumes(&self, stamp: &str) -> Result<u64, String> {
         let generation = self.input.borrow().references_generation;
         let volumes = self.pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default();
         if volumes.is_empty() {
@@ -111,9 +119,8 @@ impl Worker {
         let references = self.shared.cluster.references(&self.name.namespace, &maps, &secrets).await;
         let references = references.map_err(|e| e.to_string())?;
         let (pod_ip, host_ip) = (self.ip.unwrap_or(HOST_IP).to_string(), self.host_ip().to_string());
-        let stamp = Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%9f").to_string();
         let facts = self.facts(&pod_ip, &host_ip);
-        volumes::materialise(volumes, &facts, &references, &self.dir.join("volumes"), &stamp)
+        volumes::materialise(volumes, &facts, &references, &self.dir.join("volumes"), stamp)
             .map_err(|e| e.to_string())?;
         Ok(generation)
     }
@@ -242,6 +249,7 @@ impl Worker {
         let Some(sandbox) = self.sandbox.clone() else { return Ok(None) };
         let address = self.ip.unwrap_or(HOST_IP);
         let mut mounts = isolation::files::write(&self.pod, address, &self.dir.join("network"))?;
+        mounts.extend(self.account_mount());
         mounts.retain(|mount| !volumes.iter().any(|volume| volume.target == mount.target));
         mounts.extend(volumes);
         let working_dir = container.working_dir.as_deref().filter(|dir| dir.starts_with('/'));

@@ -40,6 +40,10 @@ impl Cluster for FakeCluster {
         Vec::new()
     }
 
+    async fn token(&self, _: &PodRef, account: &str, _: i64) -> Result<String, ClusterError> {
+        Ok(format!("token of {account}"))
+    }
+
     async fn write_status(&self, _: &PodRef, status: Value) -> Result<(), ClusterError> {
         self.history.lock().push(status.clone());
         *self.status.lock() = status;

@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 
-pub(crate) use atomic::{File, Payload};
+pub(crate) use atomic::{File, Payload, write};
 pub(crate) use payload::PayloadError;
 
 use crate::downward::Facts;
