@@ -22,6 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A listener without connections goes after this time.
 const LISTENER_IDLE: Duration = Duration::from_secs(60);
+/// A pod may take this long for what is left when the other side has closed.
+const LINGER: Duration = Duration::from_secs(60);
 const BUFFER_BYTES: usize = 32 * 1024;
 
 pub(super) struct Connections {
@@ -95,7 +97,7 @@ impl Shared {
         let _ = outside.set_nodelay(true);
         tokio::io::copy_bidirectional_with_sizes(&mut inside, &mut outside, BUFFER_BYTES, BUFFER_BYTES)
             .await?;
-        Ok(())
+        delivered(inside).await
     }
 
     /// Gets the connection of `flow` once it is accepted; there is a listener for it then.
@@ -134,6 +136,14 @@ impl Shared {
             }
         }
     }
+}
+
+/// Returns when the pod has got all that was written, or does not take it: until then its answers must find the socket.
+async fn delivered(inside: TcpStream) -> io::Result<()> {
+    let inside = inside.into_std()?;
+    socket2::SockRef::from(&inside).set_linger(Some(LINGER))?;
+    // Closing waits.
+    tokio::task::spawn_blocking(move || drop(inside)).await.map_err(io::Error::other)
 }
 
 /// Takes back what was arranged for a connection, at its end.
