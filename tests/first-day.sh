@@ -26,15 +26,15 @@ end_all() {
 }
 trap 'end_all; rm -rf "$work"' EXIT
 
-# step WHAT COMMAND…: one thing the user does. Its output is shown when it fails.
+# step WHAT COMMAND…: one thing the user does. Its output is shown when it fails; what it sets stays set.
 step() {
-  local what=$1 output
+  local what=$1
   shift
   steps=$((steps + 1))
-  if output=$("$@" 2>&1); then
+  if "$@" >"$work/step.log" 2>&1; then
     passed=$((passed + 1))
   else
-    printf '  failed: %s: %s\n%s\n' "$job" "$what" "$(printf '%s\n' "$output" | tail -n 15 | sed 's/^/    /')"
+    printf '  failed: %s: %s\n%s\n' "$job" "$what" "$(tail -n 15 "$work/step.log" | sed 's/^/    /')"
   fi
 }
 

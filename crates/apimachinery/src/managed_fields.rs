@@ -253,7 +253,9 @@ impl ManagedFields {
                 Manager { name: BEFORE_FIRST_APPLY.into(), operation: Operation::Update, ..manager.clone() };
             self.update(all, before, Some(apply.now.clone()));
         }
-        let wanted = strip((apply.writable)(set_of(config, *node)?));
+        // With the name that the configuration gives, so that pruning leaves the object its metadata.
+        let named = (apply.writable)(set_of(config, *node)?);
+        let wanted = strip(named.clone());
         let merged = fields::merge(live, config, *node)?;
         let last =
             self.entries.iter().find(|entry| entry.manager.is(manager)).map(|entry| entry.fields.clone());
@@ -261,7 +263,7 @@ impl ManagedFields {
         owners.entries.retain(|entry| !entry.manager.is(manager));
         let last_entry = self.entries.iter().find(|entry| entry.manager.is(manager)).cloned();
         let object = match &last {
-            Some(last) if !last.is_empty() => owners.prune(merged, last, &wanted, *node)?,
+            Some(last) if !last.is_empty() => owners.prune(merged, last, &named, *node)?,
             _ => merged,
         };
         let comparison = compare(live, &object, *node).map(apply.writable);
@@ -416,6 +418,15 @@ mod tests {
         assert_eq!(object.owned(), ["three .data.a", "four .data.a"]);
         object.apply("four", "{}", false).unwrap();
         assert_eq!(object.text(), r#"{"data":{"a":"9"}}"#);
+    }
+
+    #[test]
+    fn an_applier_that_gives_up_its_only_metadata_leaves_the_object_its_name() {
+        let mut object = Object { live: Value::object(), owners: ManagedFields::default() };
+        object.apply("one", r#"{"metadata":{"name":"n","annotations":{"a":"1"}}}"#, false).unwrap();
+        assert_eq!(object.owned(), ["one .metadata.annotations.a"]);
+        object.apply("one", r#"{"metadata":{"name":"n"},"data":{"b":"1"}}"#, false).unwrap();
+        assert_eq!(object.text(), r#"{"metadata":{"name":"n"},"data":{"b":"1"}}"#);
     }
 
     #[test]

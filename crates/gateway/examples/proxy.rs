@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             id: "k".into(),
             consumer: "c".into(),
             key: "secret".into(),
+            ..KeyCredential::default()
         }],
         services: vec![Service {
             id: "target".into(),

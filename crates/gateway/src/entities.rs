@@ -119,6 +119,15 @@ pub struct Endpoint {
     pub port: Option<u16>,
 }
 
+/// A query parameter and the value that its first occurrence has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryMatch {
+    pub name: String,
+    /// Decoded; a regular expression where `is_pattern`.
+    pub value: String,
+    pub is_pattern: bool,
+}
+
 /// Which requests a service gets. A field that is absent matches everything; at least one must be present.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -147,6 +156,13 @@ pub struct Route {
     pub created_at: Option<i64>,
     /// The service's id or name; a route without one answers only what plugins answer.
     pub service: Option<String>,
+    /// Where set, the place among the routes in Kong's stead: the higher goes first. For rules whose order is not Kong's,
+    /// such as the Gateway API's; comparable with the 64 bits of `traditional_compatible`.
+    #[serde(skip)]
+    pub priority: Option<u64>,
+    /// Query parameters that must be there; Kong's routes have none.
+    #[serde(skip)]
+    pub queries: Vec<QueryMatch>,
     pub tags: Vec<String>,
 }
 
@@ -172,6 +188,8 @@ impl Default for Route {
             response_buffering: true,
             created_at: None,
             service: None,
+            priority: None,
+            queries: Vec::new(),
             tags: Vec::new(),
         }
     }
@@ -252,6 +270,8 @@ pub struct Plugin {
     pub consumer: Option<String>,
     pub enabled: bool,
     pub protocols: Vec<Protocol>,
+    /// A name of the user's for this instance; nothing depends on it here.
+    pub instance_name: Option<String>,
     pub tags: Vec<String>,
 }
 
@@ -266,6 +286,7 @@ impl Default for Plugin {
             consumer: None,
             enabled: true,
             protocols: vec![Protocol::Grpc, Protocol::Grpcs, Protocol::Http, Protocol::Https],
+            instance_name: None,
             tags: Vec::new(),
         }
     }
@@ -288,6 +309,7 @@ pub struct KeyCredential {
     pub id: String,
     pub consumer: String,
     pub key: String,
+    pub tags: Vec<String>,
 }
 
 /// A name and the hash of a password (`basic-auth`).
@@ -299,6 +321,7 @@ pub struct BasicCredential {
     pub username: String,
     /// As Kong stores it: SHA-1 over the password and the consumer's id, in hexadecimal.
     pub password: String,
+    pub tags: Vec<String>,
 }
 
 /// What signs a consumer's tokens (`jwt`).
@@ -311,6 +334,7 @@ pub struct JwtCredential {
     pub secret: Option<String>,
     pub algorithm: Option<String>,
     pub rsa_public_key: Option<String>,
+    pub tags: Vec<String>,
 }
 
 /// A group a consumer is in (`acl`).
@@ -320,6 +344,7 @@ pub struct Group {
     pub id: String,
     pub consumer: String,
     pub group: String,
+    pub tags: Vec<String>,
 }
 
 /// A certificate and the names it is presented for.

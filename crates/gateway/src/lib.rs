@@ -31,7 +31,7 @@ pub use http1::head::HeadLimits;
 pub use listen::{ListenError, Listener};
 pub use network::Network;
 pub use node::{Activator, Config, Limits, Mode, ScaleFromZero};
-pub use plugins::{SUPPORTED as SUPPORTED_PLUGINS, check as check_plugin};
+pub use plugins::{HTTP_ROUTE_REDIRECT, SUPPORTED as SUPPORTED_PLUGINS, check as check_plugin};
 pub use pool::KeepAlive;
 pub use snapshot::ConfigError;
 

@@ -1,6 +1,6 @@
 //! Cluster addresses of Services as listeners of the gateway.
 
-use crate::translate::{service_name, tcp_ports};
+use crate::services::{service_name, service_of_upstream, tcp_ports};
 use gantry_gateway::{Gateway, ListenError, Listener, Mode};
 use gantry_operator::Key;
 use k8s_openapi::api::core::v1::{Service, ServicePort as PortSpec};
@@ -23,6 +23,8 @@ pub struct ServicePort {
 #[derive(Clone, Default)]
 pub struct AddressTable {
     open: Arc<Mutex<BTreeMap<ServicePort, Open>>>,
+    /// The Services behind upstreams that are not called after one.
+    behind: Arc<Mutex<BTreeMap<String, Vec<Key>>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +53,18 @@ impl AddressTable {
     /// Every Service port that is served, with its address.
     pub fn all(&self) -> Vec<(ServicePort, SocketAddr)> {
         self.open.lock().iter().map(|(key, open)| (key.clone(), open.bound)).collect()
+    }
+
+    /// The Services whose endpoints are an upstream's targets: what to scale when a request waits there.
+    pub fn services_behind(&self, upstream: &str) -> Vec<Key> {
+        match service_of_upstream(upstream) {
+            Some(service) => vec![service],
+            None => self.behind.lock().get(upstream).cloned().unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn set_behind(&self, behind: BTreeMap<String, Vec<Key>>) {
+        *self.behind.lock() = behind;
     }
 
     /// Opens and closes listeners until they are those of `services`. A listener that stays is not touched.

@@ -4,6 +4,7 @@
 //! was meant to be protected must not be open by mistake.
 
 use gantry_gateway::entities::{PathHandling, Plugin, Protocol, Route, Service};
+use gantry_kong_model::entity_id;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 const PREFIX: &str = "konghq.com/";
 /// Annotations whose effect is not built: what they ask for changes who may pass or how the service is reached.
 const CLOSING: [&str; 4] =
-    ["plugins", "client-cert", "ca-certificates-secrets", "ca-certificates-configmaps"];
+    ["override", "client-cert", "ca-certificates-secrets", "ca-certificates-configmaps"];
 
 pub(crate) struct Annotations<'a>(Option<&'a BTreeMap<String, String>>);
 
@@ -26,7 +27,7 @@ fn list(value: &str) -> Vec<String> {
     value.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
-fn protocol(text: &str) -> Option<Protocol> {
+pub(crate) fn protocol(text: &str) -> Option<Protocol> {
     Some(match text {
         "http" => Protocol::Http,
         "https" => Protocol::Https,
@@ -80,11 +81,26 @@ impl<'a> Annotations<'a> {
     fn closing(&self, faults: &mut Vec<Fault>) {
         for name in CLOSING {
             if let Some(value) = self.get(name) {
-                let message =
-                    format!("annotation {PREFIX}{name}: {value:?} is not supported; its routes answer 503");
+                let instead = match name {
+                    "override" => ": KongIngress is deprecated, use annotations and a KongUpstreamPolicy",
+                    _ => "",
+                };
+                let message = format!(
+                    "annotation {PREFIX}{name}: {value:?} is not supported{instead}; its routes answer 503"
+                );
                 faults.push(Fault { message, closes: true });
             }
         }
+    }
+
+    /// References to plugins, `name` or `namespace:name`.
+    pub(crate) fn plugins(&self) -> Vec<String> {
+        self.get("plugins").map(list).unwrap_or_default()
+    }
+
+    /// The name of the KongUpstreamPolicy of a Service.
+    pub(crate) fn upstream_policy(&self) -> Option<&'a str> {
+        self.get("upstream-policy")
     }
 
     fn tags(&self) -> Vec<String> {
@@ -214,24 +230,12 @@ impl<'a> Annotations<'a> {
         }
         uri.push_str(rest);
         Some(Plugin {
-            id: format!("{route}.rewrite"),
+            id: entity_id("plugins", &format!("request-transformer:route/{route}")),
             name: "request-transformer".to_owned(),
             config: json!({"replace": {"uri": uri}}),
             route: Some(route.to_owned()),
             ..Plugin::default()
         })
-    }
-}
-
-/// The plugin that answers in the place of what cannot be served as it was asked for.
-pub(crate) fn closed(scope: &str, is_route: bool) -> Plugin {
-    Plugin {
-        id: format!("{scope}.closed"),
-        name: "request-termination".to_owned(),
-        config: json!({"status_code": 503, "message": "the route is not configured completely"}),
-        route: is_route.then(|| scope.to_owned()),
-        service: (!is_route).then(|| scope.to_owned()),
-        ..Plugin::default()
     }
 }
 
@@ -277,8 +281,8 @@ mod tests {
         let (_, faults, closes) = changed(&[("strip-path", "maybe")]);
         assert_eq!(faults, ["annotation konghq.com/strip-path: found \"maybe\", expected true or false"]);
         assert!(!closes);
-        let (_, faults, closes) = changed(&[("plugins", "auth")]);
-        assert!(closes && faults[0].contains("konghq.com/plugins"), "{faults:?}");
+        let (_, faults, closes) = changed(&[("client-cert", "auth")]);
+        assert!(closes && faults[0].contains("konghq.com/client-cert"), "{faults:?}");
     }
 
     #[test]

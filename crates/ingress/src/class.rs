@@ -1,6 +1,7 @@
-//! Which Ingresses are ours.
+//! Which objects are ours.
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
@@ -9,19 +10,27 @@ const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 #[derive(Clone, Debug)]
 pub(crate) struct Class<'a> {
     pub(crate) name: &'a str,
-    /// Whether Ingresses that name no class are ours too.
+    /// Whether objects that name no class are ours too.
     pub(crate) is_default: bool,
+}
+
+fn annotated(meta: &ObjectMeta) -> Option<&str> {
+    meta.annotations.as_ref()?.get(CLASS_ANNOTATION).map(String::as_str)
 }
 
 impl Class<'_> {
     pub(crate) fn claims(&self, ingress: &Ingress) -> bool {
-        let annotations = ingress.metadata.annotations.as_ref();
-        let annotated = annotations.and_then(|all| all.get(CLASS_ANNOTATION)).map(String::as_str);
         let named = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
-        match annotated.or(named) {
-            Some(class) => class == self.name,
-            None => self.is_default,
-        }
+        self.is(annotated(&ingress.metadata).or(named))
+    }
+
+    /// Whether an object that can name its class in an annotation only is ours.
+    pub(crate) fn claims_annotated(&self, meta: &ObjectMeta) -> bool {
+        self.is(annotated(meta))
+    }
+
+    fn is(&self, class: Option<&str>) -> bool {
+        class.map_or(self.is_default, |class| class == self.name)
     }
 }
 

@@ -2,13 +2,15 @@
 
 use crate::addresses::AddressTable;
 use crate::class::is_default;
-use crate::translate::{Input, Problem, Translation, translate};
-use gantry_gateway::entities::Snapshot;
+use crate::sources::Sources;
+use crate::subject::{Kind, Problem, Subject};
+use crate::translate::{Input, Translation, Translator};
+use gantry_gateway::entities::{Plugin, Snapshot};
 use gantry_gateway::{Gateway, Network};
-use gantry_operator::{Action, EventType, Informer, Key, Operator, ReconcileError, Recorder};
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use gantry_operator::{
+    Action, Clock, EventType, Key, Operator, ReconcileError, Recorder, Trigger, time_from_ms,
+};
+use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, Patch, PatchParams};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -30,7 +32,7 @@ pub struct Config {
     pub claims_classless: bool,
     /// Whether the gateway listens on the cluster addresses of Services.
     pub listens_on_services: bool,
-    /// Written to `status.loadBalancer` of the Ingresses served.
+    /// Written to `status.loadBalancer` of the Ingresses served, and to the status of Gateways.
     pub published_ips: Vec<String>,
     /// A network beside this machine's own, whose addresses the gateway also listens on.
     pub network: Option<Arc<dyn Network>>,
@@ -51,13 +53,12 @@ impl Default for Config {
 struct Controller {
     config: Config,
     gateway: Gateway,
-    ingresses: Informer<Ingress>,
-    classes: Informer<IngressClass>,
-    services: Informer<Service>,
-    slices: Informer<EndpointSlice>,
+    translator: Translator,
+    sources: Sources,
     recorder: Recorder,
     addresses: AddressTable,
     client: kube::Client,
+    clock: Arc<dyn Clock>,
     /// What has been told already, so that it is told once.
     told: Mutex<Told>,
 }
@@ -66,13 +67,13 @@ struct Controller {
 struct Told {
     problems: HashSet<Problem>,
     unserved: HashSet<(Key, String)>,
-    config_error: Option<String>,
+    config_errors: HashSet<String>,
     /// What was translated last; the same again is not applied again.
     applied: Option<Snapshot>,
 }
 
 /// The key under which everything is reconciled.
-fn everything() -> Key {
+pub(crate) fn everything() -> Key {
     Key::cluster("configuration")
 }
 
@@ -82,24 +83,25 @@ pub fn register(operator: &Operator, gateway: Gateway, config: Config) -> Addres
     let controller = Arc::new(Controller {
         config,
         gateway,
-        ingresses: operator.informer(),
-        classes: operator.informer(),
-        services: operator.informer(),
-        slices: operator.informer(),
+        translator: Translator::new(),
+        sources: Sources::new(operator),
         recorder: operator.recorder("ingress"),
         addresses: addresses.clone(),
         client: operator.client().clone(),
+        clock: operator.clock().clone(),
         told: Mutex::default(),
     });
-    let ingresses = controller.ingresses.clone();
+    let sources = &controller.sources;
     let engine = operator
         .controller::<Ingress>("ingress")
         .concurrency(1)
-        .watches_informer(&ingresses, |_| vec![everything()])
-        .watches_informer(&controller.classes.clone(), |_| vec![everything()])
-        .watches_informer(&controller.services.clone(), |_| vec![everything()])
-        .watches_informer(&controller.slices.clone(), |_| vec![everything()]);
-    engine.trigger().now(everything());
+        .watches_informer(&sources.ingresses, |_| vec![everything()])
+        .watches_informer(&sources.classes, |_| vec![everything()])
+        .watches_informer(&sources.services, |_| vec![everything()])
+        .watches_informer(&sources.slices, |_| vec![everything()])
+        .watches_informer(&sources.secrets, |_| vec![everything()])
+        .watches_informer(&sources.namespaces, |_| vec![everything()]);
+    follow_kinds(operator, &controller, engine.trigger());
     engine.reconcile(move |key| {
         let controller = Arc::clone(&controller);
         async move {
@@ -109,111 +111,155 @@ pub fn register(operator: &Operator, gateway: Gateway, config: Config) -> Addres
     addresses
 }
 
+fn follow_kinds(operator: &Operator, controller: &Arc<Controller>, changed: Trigger) {
+    let (controller, inner) = (Arc::clone(controller), operator.clone());
+    operator.task("kinds of Kong and the Gateway API", move |cancel| async move {
+        controller.sources.follow(&inner, &changed, cancel).await;
+    });
+}
+
 impl Controller {
     fn claims_classless(&self) -> bool {
-        let class = self.classes.get(&Key::cluster(&self.config.class));
+        let class = self.sources.classes.get(&Key::cluster(&self.config.class));
         self.config.claims_classless || class.is_some_and(|class| is_default(&class))
     }
 
-    async fn configure(&self) -> Result<Action, ReconcileError> {
-        tokio::time::sleep(COALESCE).await;
-        let services = self.services.list();
-        let translation = translate(&Input {
+    fn input(&self) -> Input<'_> {
+        let sources = &self.sources;
+        Input {
             class: &self.config.class,
             claims_classless: self.claims_classless(),
-            ingresses: self.ingresses.list(),
-            services: services.clone(),
-            endpoint_slices: self.slices.list(),
-        });
-        self.apply(&translation);
-        self.tell(&translation.problems);
-        if !self.config.listens_on_services {
+            ingresses: sources.ingresses.list(),
+            services: sources.services.list(),
+            endpoint_slices: sources.slices.list(),
+            secrets: sources.secrets.list(),
+            namespaces: sources.namespaces.list(),
+            plugins: sources.plugins.list(),
+            cluster_plugins: sources.cluster_plugins.list(),
+            consumers: sources.consumers.list(),
+            upstream_policies: sources.policies.list(),
+            gateway_classes: sources.gateway_classes.list(),
+            gateways: sources.gateways.list(),
+            http_routes: sources.http_routes.list(),
+            reference_grants: sources.grants.list(),
+        }
+    }
+
+    async fn configure(&self) -> Result<Action, ReconcileError> {
+        if !self.sources.are_known() {
             return Ok(Action::await_change());
         }
+        tokio::time::sleep(COALESCE).await;
+        let input = self.input();
+        let translation = self.translator.translate(&input);
+        self.addresses.set_behind(translation.behind.clone());
+        self.apply(&translation);
+        self.tell(&translation.problems);
+        let again =
+            if self.config.listens_on_services { self.listen(&input) } else { Action::await_change() };
+        let now = serde_json::to_value(time_from_ms(self.clock.now_ms()))?;
+        crate::status::publish(
+            &self.client,
+            &input,
+            &translation.attachments,
+            &self.config.published_ips,
+            now.as_str().unwrap_or_default(),
+        )
+        .await?;
+        Ok(again)
+    }
+
+    /// Opens the addresses of Services.
+    fn listen(&self, input: &Input<'_>) -> Action {
         let is_ours = |ip| self.config.network.as_ref().is_some_and(|network| network.owns(ip));
-        let unserved = self.addresses.reconcile(&self.gateway, &services, &is_ours);
+        let unserved = self.addresses.reconcile(&self.gateway, &input.services, &is_ours);
         let all: HashSet<(Key, String)> =
             unserved.into_iter().map(|unserved| (unserved.service, unserved.message)).collect();
         let before = std::mem::replace(&mut self.told.lock().unserved, all.clone());
         for (key, message) in all.difference(&before) {
-            if let Some(service) = self.services.get(key) {
+            if let Some(service) = self.sources.services.get(key) {
                 let message = format!("the gateway cannot serve this service: {message}");
                 self.recorder.event(&*service, EventType::Warning, "GatewayListenFailed", message);
             }
         }
-        Ok(if all.is_empty() { Action::await_change() } else { Action::requeue_after(RETRY_ADDRESSES) })
+        if all.is_empty() { Action::await_change() } else { Action::requeue_after(RETRY_ADDRESSES) }
     }
 
     /// Applies what was translated. Only an object of a user's can make the gateway refuse it, so the culprit is left
     /// out and told; the rest is served.
     fn apply(&self, translation: &Translation) {
+        let wanted = translation.for_gateway();
         let mut told = self.told.lock();
-        if told.applied.as_ref() == Some(&translation.snapshot) {
+        if told.applied.as_ref() == Some(&wanted) {
             return;
         }
-        let mut snapshot = translation.snapshot.clone();
-        told.applied = Some(snapshot.clone());
-        let mut closed_plugins = 0;
-        loop {
+        let mut snapshot = wanted.clone();
+        told.applied = Some(wanted);
+        let mut errors = HashSet::new();
+        // Each round takes something out, so there are no more rounds than things.
+        let most = snapshot.routes.len() + snapshot.services.len() + snapshot.plugins.len() + 1;
+        for _ in 0..most {
             let error = match self.gateway.apply(snapshot.clone()) {
                 Ok(generation) => {
                     tracing::debug!(generation, routes = snapshot.routes.len(), "gateway configured");
-                    return;
+                    break;
                 }
                 Err(error) => error,
             };
-            // A plugin that cannot be run takes the routes it stands on with it: they must not be open without it.
-            if error.entity == "plugin" {
-                closed_plugins += 1;
-                for plugin in snapshot.plugins.iter_mut() {
-                    let is_culprit = error.name == format!("{} {}", plugin.name, plugin.id);
-                    if is_culprit && plugin.name != "request-termination" {
-                        plugin.name = "request-termination".to_owned();
-                        plugin.config = json!({"status_code": 503});
-                    }
-                }
-            }
-            let (routes, services) = (snapshot.routes.len(), snapshot.services.len());
-            snapshot.routes.retain(|route| error.entity != "route" || route.label() != error.name);
-            snapshot.services.retain(|service| error.entity != "service" || service.label() != error.name);
             let message = error.to_string();
-            if told.config_error.as_ref() != Some(&message) {
+            let culprit = self.culprit(&snapshot, error.entity, &error.name);
+            if !leave_out(&mut snapshot, error.entity, &error.name) {
+                tracing::error!(%error, "the gateway keeps the configuration it has");
+                break;
+            }
+            if !told.config_errors.contains(&message) {
                 tracing::warn!(%error, "left out of the gateway's configuration");
-                if let Some(ingress) = self.owner(translation, error.entity, &error.name) {
+                if let Some(subject) = culprit {
                     let reason = "KongConfigurationApplyFailed";
-                    self.recorder.event(&*ingress, EventType::Warning, reason, message.clone());
+                    let reference = subject.reference();
+                    self.recorder.event_about(reference, EventType::Warning, reason, message.clone());
                 }
-                told.config_error = Some(message);
             }
-            let is_smaller = routes != snapshot.routes.len() || services != snapshot.services.len();
-            if !is_smaller && (error.entity != "plugin" || closed_plugins > snapshot.plugins.len()) {
-                return;
-            }
+            errors.insert(message);
         }
+        told.config_errors = errors;
     }
 
-    fn owner(&self, translation: &Translation, entity: &str, name: &str) -> Option<Arc<Ingress>> {
-        let route =
-            translation.snapshot.routes.iter().find(|route| entity == "route" && route.label() == name)?;
-        let tag =
-            |prefix: &str| route.tags.iter().find_map(|tag| tag.strip_prefix(prefix)).unwrap_or_default();
-        self.ingresses.get(&Key::new(tag("k8s-namespace:"), tag("k8s-name:")))
+    /// The object that an entity was made from, as its tags name it.
+    fn culprit(&self, snapshot: &Snapshot, entity: &str, name: &str) -> Option<Subject> {
+        let tags = match entity {
+            "route" => &snapshot.routes.iter().find(|route| route.label() == name)?.tags,
+            "service" => &snapshot.services.iter().find(|service| service.label() == name)?.tags,
+            "plugin" => &snapshot.plugins.iter().find(|plugin| plugin_label(plugin) == name)?.tags,
+            _ => return None,
+        };
+        let tag = |prefix: &str| tags.iter().find_map(|tag| tag.strip_prefix(prefix)).unwrap_or_default();
+        let kinds = [
+            Kind::Ingress,
+            Kind::Service,
+            Kind::HttpRoute,
+            Kind::KongPlugin,
+            Kind::KongClusterPlugin,
+            Kind::KongConsumer,
+        ];
+        let kind = kinds.into_iter().find(|kind| kind.name() == tag("k8s-kind:"))?;
+        let key = Key::new(tag("k8s-namespace:"), tag("k8s-name:"));
+        Some(Subject { kind, key, uid: tag("k8s-uid:").to_owned() })
     }
 
     fn tell(&self, problems: &[Problem]) {
         let all: HashSet<Problem> = problems.iter().cloned().collect();
-        let before = std::mem::replace(&mut self.told.lock().problems, all.clone());
-        for problem in all.difference(&before) {
-            if let Some(ingress) = self.ingresses.get(&problem.ingress) {
-                let reason = "KongConfigurationTranslationFailed";
-                self.recorder.event(&*ingress, EventType::Warning, reason, problem.message.clone());
-            }
+        let before = std::mem::replace(&mut self.told.lock().problems, all);
+        for problem in problems.iter().filter(|problem| !before.contains(*problem)) {
+            let reason = "KongConfigurationTranslationFailed";
+            let message = problem.message.clone();
+            self.recorder.event_about(problem.subject.reference(), EventType::Warning, reason, message);
         }
     }
 
     /// Writes where an Ingress is served, if it is ours and does not say so yet.
     async fn publish(&self, key: &Key) -> Result<Action, ReconcileError> {
-        let Some(ingress) = self.ingresses.get(key) else { return Ok(Action::await_change()) };
+        let Some(ingress) = self.sources.ingresses.get(key) else { return Ok(Action::await_change()) };
         let class = crate::class::Class { name: &self.config.class, is_default: self.claims_classless() };
         if self.config.published_ips.is_empty() || !class.claims(&ingress) {
             return Ok(Action::await_change());
@@ -239,4 +285,44 @@ impl Drop for Controller {
     fn drop(&mut self) {
         self.addresses.close(&self.gateway);
     }
+}
+
+/// How the gateway's errors speak of a plugin.
+fn plugin_label(plugin: &Plugin) -> String {
+    format!("{} {}", plugin.name, plugin.id)
+}
+
+/// Takes what the gateway refused out; a plugin is replaced by one that refuses everything in its place. False when there
+/// is nothing to take out.
+fn leave_out(snapshot: &mut Snapshot, entity: &str, name: &str) -> bool {
+    let mut has_changed = false;
+    match entity {
+        "plugin" => {
+            for plugin in &mut snapshot.plugins {
+                if plugin_label(plugin) == name && plugin.name != "request-termination" {
+                    plugin.name = "request-termination".to_owned();
+                    plugin.config = json!({"status_code": 503});
+                    has_changed = true;
+                }
+            }
+        }
+        "route" => {
+            let before = snapshot.routes.len();
+            snapshot.routes.retain(|route| route.label() != name);
+            has_changed = before != snapshot.routes.len();
+        }
+        "service" => {
+            let before = snapshot.services.len();
+            snapshot.services.retain(|service| service.label() != name);
+            // Their routes stay, so that requests for them do not go to another's.
+            for route in &mut snapshot.routes {
+                if route.service.as_deref() == Some(name) {
+                    route.service = None;
+                }
+            }
+            has_changed = before != snapshot.services.len();
+        }
+        _ => {}
+    }
+    has_changed
 }

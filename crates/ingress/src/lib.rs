@@ -1,17 +1,35 @@
-//! Ingress and Service objects into gateway entities, and Services onto addresses of their own.
+//! Ingresses, HTTPRoutes, Services and Kong's own objects into gateway entities, and Services onto addresses of their own.
 //!
-//! Routes and services carry the names and tags that Kong's ingress controller gives them. Invariant: what the gateway
-//! serves follows from the shared stores alone; it is translated as a whole and swapped as a whole, and an endpoint that
-//! is not ready or is being terminated is in none of it.
+//! Entities carry the names, ids and tags that Kong's ingress controller gives them. Invariants: what the gateway serves
+//! follows from the shared stores alone; it is translated as a whole and swapped as a whole; an endpoint that is not ready
+//! or is being terminated is in none of it; what was meant to stand before a route and cannot be had closes the route.
 #![forbid(unsafe_code)]
 
 mod addresses;
 mod annotations;
+mod attach;
 mod class;
+mod consumers;
 mod controller;
+mod crds;
+mod filters;
+mod grants;
+mod http_routes;
+mod ingresses;
+pub mod kinds;
+mod matches;
 mod paths;
+mod plugins;
+mod policies;
+mod services;
+mod sources;
+mod status;
+mod subject;
 mod translate;
 
 pub use addresses::{AddressTable, ServicePort};
+pub use attach::{Attachment, CONTROLLER_NAME, Verdict};
 pub use controller::{Config, register};
-pub use translate::{Input, Problem, Translation, service_of_upstream, translate};
+pub use crds::{InstallError, install};
+pub use subject::{Kind, Problem, Subject};
+pub use translate::{Input, Translation, Translator};

@@ -1,384 +1,248 @@
 //! From objects to entities: one pure function over what the stores hold.
 
-use crate::annotations::{Annotations, closed};
 use crate::class::Class;
-use crate::paths::route_paths;
-use gantry_gateway::entities::{Plugin, Route, Service as GatewayService, Snapshot, Target, Upstream};
+use crate::consumers::Known;
+use crate::kinds::{
+    Gateway, GatewayClass, HttpRoute, KongClusterPlugin, KongConsumer, KongPlugin, KongUpstreamPolicy,
+    ReferenceGrant,
+};
+use crate::plugins::Asked;
+use crate::subject::{Problem, Subject};
+use gantry_gateway::entities::{Plugin, Route, Service as GatewayService, Snapshot, Upstream};
+use gantry_kong_model::{Model, entity_id};
 use gantry_operator::Key;
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressServiceBackend};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::collections::{BTreeMap, HashMap};
+use k8s_openapi::api::networking::v1::Ingress;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// What is translated.
+#[derive(Default)]
 pub struct Input<'a> {
     pub class: &'a str,
-    /// Whether Ingresses without a class are taken.
+    /// Whether objects without a class are taken.
     pub claims_classless: bool,
     pub ingresses: Vec<Arc<Ingress>>,
     pub services: Vec<Arc<Service>>,
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
-}
-
-/// Something an object asks for that cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Problem {
-    pub ingress: Key,
-    pub message: String,
+    pub secrets: Vec<Arc<Secret>>,
+    pub namespaces: Vec<Arc<Namespace>>,
+    pub plugins: Vec<Arc<KongPlugin>>,
+    pub cluster_plugins: Vec<Arc<KongClusterPlugin>>,
+    pub consumers: Vec<Arc<KongConsumer>>,
+    pub upstream_policies: Vec<Arc<KongUpstreamPolicy>>,
+    pub gateway_classes: Vec<Arc<GatewayClass>>,
+    pub gateways: Vec<Arc<Gateway>>,
+    pub http_routes: Vec<Arc<HttpRoute>>,
+    pub reference_grants: Vec<Arc<ReferenceGrant>>,
 }
 
 /// The outcome: entities, and what could not be made into one.
 #[derive(Debug, Default)]
 pub struct Translation {
+    /// As Kong's controller would write it.
     pub snapshot: Snapshot,
+    /// Routes that stand in the place of those of a name: one for each host and path, in the Gateway API's order.
+    pub ordered: BTreeMap<String, Vec<Route>>,
     pub problems: Vec<Problem>,
     /// Ingresses of our class.
     pub claimed: Vec<Key>,
+    /// The Services behind the upstreams of HTTPRoutes.
+    pub behind: BTreeMap<String, Vec<Key>>,
+    /// What became of each HTTPRoute at each of its parents that is ours.
+    pub attachments: BTreeMap<Key, Vec<crate::attach::Attachment>>,
 }
 
-/// The gateway's name of the upstream behind a Service's port.
-pub(crate) fn upstream_name(key: &Key, port: &str) -> String {
-    format!("{}.{}.{port}.svc", key.name(), key.namespace())
-}
-
-pub(crate) fn service_name(key: &Key, port: &str) -> String {
-    format!("{}.{}.{port}", key.namespace(), key.name())
-}
-
-/// The Service behind an upstream of ours: what to scale when a request waits there.
-pub fn service_of_upstream(upstream: &str) -> Option<Key> {
-    let mut parts = upstream.split('.');
-    let (name, namespace) = (parts.next()?, parts.next()?);
-    let (_port, end) = (parts.next()?, parts.next()?);
-    (end == "svc" && parts.next().is_none()).then(|| Key::new(namespace, name))
-}
-
-/// Tags as Kong's ingress controller writes them.
-fn tags(meta: &ObjectMeta, kind: &str, group: &str) -> Vec<String> {
-    let mut tags = vec![
-        format!("k8s-name:{}", meta.name.as_deref().unwrap_or_default()),
-        format!("k8s-namespace:{}", meta.namespace.as_deref().unwrap_or_default()),
-        format!("k8s-kind:{kind}"),
-    ];
-    tags.extend(meta.uid.as_ref().map(|uid| format!("k8s-uid:{uid}")));
-    if !group.is_empty() {
-        tags.push(format!("k8s-group:{group}"));
+impl Translation {
+    /// What the gateway is given.
+    pub fn for_gateway(&self) -> Snapshot {
+        let mut snapshot = self.snapshot.clone();
+        if self.ordered.is_empty() {
+            return snapshot;
+        }
+        let routes = std::mem::take(&mut snapshot.routes);
+        for route in routes {
+            match route.name.as_ref().and_then(|name| self.ordered.get(name)) {
+                None => snapshot.routes.push(route),
+                Some(parts) => snapshot.routes.extend(
+                    parts.iter().map(|part| Route { service: route.service.clone(), ..part.clone() }),
+                ),
+            }
+        }
+        snapshot
     }
-    tags.push("k8s-version:v1".to_owned());
-    tags
 }
 
-/// The ports of a Service that carry TCP.
-pub(crate) fn tcp_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
-    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-    ports.iter().filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+/// Translates; holds Kong's schemas, which are read once.
+pub struct Translator {
+    model: Model,
 }
 
-struct Building<'a> {
-    services: HashMap<Key, &'a Service>,
-    slices: HashMap<Key, Vec<&'a EndpointSlice>>,
+impl Default for Translator {
+    fn default() -> Translator {
+        Translator::new()
+    }
+}
+
+/// What is being put together.
+pub(crate) struct Building<'a> {
+    pub(crate) input: &'a Input<'a>,
+    pub(crate) model: &'a Model,
+    pub(crate) services: HashMap<Key, &'a Service>,
+    pub(crate) slices: HashMap<Key, Vec<&'a EndpointSlice>>,
+    pub(crate) secrets: HashMap<Key, &'a Secret>,
     /// By name, so that what several Ingresses share is there once.
-    gateway_services: BTreeMap<String, GatewayService>,
-    upstreams: BTreeMap<String, Upstream>,
-    routes: BTreeMap<String, Route>,
-    plugins: BTreeMap<String, Plugin>,
+    pub(crate) gateway_services: BTreeMap<String, GatewayService>,
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+    pub(crate) routes: BTreeMap<String, Route>,
+    pub(crate) ordered: BTreeMap<String, Vec<Route>>,
+    /// By id.
+    pub(crate) plugins: BTreeMap<String, Plugin>,
+    pub(crate) behind: BTreeMap<String, Vec<Key>>,
+    pub(crate) consumers: Known,
     /// Annotations of Services that were not understood, by the gateway's name of the service.
-    service_faults: BTreeMap<String, Vec<String>>,
-    problems: Vec<Problem>,
+    pub(crate) service_faults: BTreeMap<String, Vec<String>>,
+    /// Services that no route may lead to.
+    pub(crate) closed_services: BTreeSet<String>,
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) problems: BTreeSet<Problem>,
 }
 
-/// Translates everything.
-pub fn translate(input: &Input<'_>) -> Translation {
-    let mut slices: HashMap<Key, Vec<&EndpointSlice>> = HashMap::new();
-    for slice in &input.endpoint_slices {
-        let meta = &slice.metadata;
-        let Some(service) = meta.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL)) else {
-            continue;
-        };
-        let key = Key::new(meta.namespace.as_deref().unwrap_or_default(), service);
-        slices.entry(key).or_default().push(slice);
+impl Translator {
+    pub fn new() -> Translator {
+        Translator { model: Model::load() }
     }
-    let mut building = Building {
-        services: input.services.iter().map(|service| (Key::of(&**service), &**service)).collect(),
-        slices,
-        gateway_services: BTreeMap::new(),
-        upstreams: BTreeMap::new(),
-        routes: BTreeMap::new(),
-        plugins: BTreeMap::new(),
-        service_faults: BTreeMap::new(),
-        problems: Vec::new(),
-    };
-    for service in &input.services {
-        for port in tcp_ports(service) {
-            building.add_service(&Key::of(&**service), service, port, &port.port.to_string());
+
+    /// Translates everything.
+    pub fn translate(&self, input: &Input<'_>) -> Translation {
+        let mut building = Building::new(input, &self.model);
+        for service in &input.services {
+            building.add_service_ports(service);
         }
+        let class = Class { name: input.class, is_default: input.claims_classless };
+        let mut claimed = Vec::new();
+        for ingress in input.ingresses.iter().filter(|ingress| class.claims(ingress)) {
+            claimed.push(Key::of(&**ingress));
+            building.add_ingress(ingress);
+        }
+        let attachments = building.add_http_routes();
+        building.add_consumers(&class);
+        building.attach_plugins(&class);
+        building.close_routes_of_closed_services();
+        let mut translation = building.finish();
+        translation.claimed = claimed;
+        translation.attachments = attachments;
+        translation
     }
-    let class = Class { name: input.class, is_default: input.claims_classless };
-    let mut claimed = Vec::new();
-    for ingress in input.ingresses.iter().filter(|ingress| class.claims(ingress)) {
-        claimed.push(Key::of(&**ingress));
-        building.add_ingress(ingress);
-    }
-    let Building { gateway_services, upstreams, routes, plugins, mut problems, .. } = building;
-    problems.sort();
-    problems.dedup();
-    let snapshot = Snapshot {
-        services: gateway_services.into_values().collect(),
-        routes: routes.into_values().collect(),
-        upstreams: upstreams.into_values().collect(),
-        plugins: plugins.into_values().collect(),
-        ..Snapshot::default()
-    };
-    Translation { snapshot, problems, claimed }
 }
 
-impl Building<'_> {
-    fn add_service(&mut self, key: &Key, service: &Service, port: &ServicePort, label: &str) -> String {
-        let name = service_name(key, label);
-        if self.gateway_services.contains_key(&name) {
-            return name;
+impl<'a> Building<'a> {
+    fn new(input: &'a Input<'a>, model: &'a Model) -> Building<'a> {
+        let mut slices: HashMap<Key, Vec<&EndpointSlice>> = HashMap::new();
+        for slice in &input.endpoint_slices {
+            let meta = &slice.metadata;
+            let Some(service) = crate::kinds::label(meta, SERVICE_NAME_LABEL) else { continue };
+            let key = Key::new(meta.namespace.as_deref().unwrap_or_default(), service);
+            slices.entry(key).or_default().push(slice);
         }
-        let upstream = upstream_name(key, label);
-        let tags = tags(&service.metadata, "Service", "");
-        let mut gateway_service = GatewayService {
-            id: name.clone(),
-            name: Some(name.clone()),
-            host: upstream.clone(),
-            port: u16::try_from(port.port).unwrap_or(80),
-            path: Some("/".to_owned()),
-            tags: tags.clone(),
-            ..GatewayService::default()
-        };
-        let targets = self.targets(key, service, port);
-        let mut faults = Vec::new();
-        let annotations = Annotations::of(&service.metadata);
-        let host_header = annotations.change_service(&mut gateway_service, &mut faults);
-        if faults.iter().any(|fault| fault.closes) {
-            let plugin = closed(&name, false);
-            self.plugins.insert(plugin.id.clone(), plugin);
-        }
-        if !faults.is_empty() {
-            let messages =
-                faults.into_iter().map(|fault| format!("service {:?}: {}", key.name(), fault.message));
-            self.service_faults.insert(name.clone(), messages.collect());
-        }
-        let entity = Upstream {
-            id: upstream.clone(),
-            name: upstream.clone(),
-            targets,
-            tags,
-            host_header,
-            ..Upstream::default()
-        };
-        self.gateway_services.insert(name.clone(), gateway_service);
-        self.upstreams.insert(upstream, entity);
-        name
-    }
-
-    /// The ready endpoints; those that are terminating are not among them, whatever else they are.
-    fn targets(&self, key: &Key, service: &Service, port: &ServicePort) -> Vec<Target> {
-        let spec = service.spec.as_ref();
-        if let Some(name) =
-            spec.and_then(|spec| spec.external_name.as_deref()).filter(|name| !name.is_empty())
-        {
-            return vec![target(name, port.port)];
-        }
-        let mut targets = Vec::new();
-        for slice in self.slices.get(key).into_iter().flatten() {
-            let named =
-                |other: Option<&str>| other.unwrap_or_default() == port.name.as_deref().unwrap_or_default();
-            let ports = slice.ports.as_deref().unwrap_or_default();
-            let Some(number) =
-                ports.iter().find(|port| named(port.name.as_deref())).and_then(|port| port.port)
-            else {
-                continue;
-            };
-            for endpoint in slice.endpoints.iter().flatten() {
-                let conditions = endpoint.conditions.as_ref();
-                let is_ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
-                let is_leaving = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
-                if is_ready && !is_leaving {
-                    targets.extend(endpoint.addresses.iter().map(|address| target(address, number)));
-                }
-            }
-        }
-        targets.sort_by(|a, b| a.target.cmp(&b.target));
-        targets.dedup_by(|a, b| a.target == b.target);
-        targets
-    }
-
-    /// The gateway service behind an Ingress backend.
-    fn backend(
-        &mut self,
-        backend: &IngressBackend,
-        ingress: &Key,
-    ) -> Result<(String, String, String), String> {
-        let Some(reference) = &backend.service else {
-            return Err("a backend without a service is not supported".to_owned());
-        };
-        let namespace = ingress.namespace();
-        let key = Key::new(namespace, &reference.name);
-        let Some(service) = self.services.get(&key).copied() else {
-            return Err(format!("there is no service {:?} in namespace {namespace:?}", reference.name));
-        };
-        let label = port_label(reference);
-        let Some(port) = tcp_ports(service).find(|port| is_named(port, reference)) else {
-            let known: Vec<String> = tcp_ports(service)
-                .map(|port| {
-                    port.name
-                        .clone()
-                        .map_or_else(|| port.port.to_string(), |name| format!("{} ({name})", port.port))
-                })
-                .collect();
-            return Err(format!(
-                "service {:?} has no port {label:?}, it has: {}",
-                reference.name,
-                known.join(", ")
-            ));
-        };
-        let name = self.add_service(&key, service, port, &label);
-        for message in self.service_faults.get(&name).into_iter().flatten() {
-            self.problems.push(Problem { ingress: ingress.clone(), message: message.clone() });
-        }
-        Ok((name, reference.name.clone(), label))
-    }
-
-    fn add_ingress(&mut self, ingress: &Ingress) {
-        let key = Key::of(ingress);
-        let Some(spec) = &ingress.spec else { return };
-        let default = spec.default_backend.as_ref();
-        for rule in spec.rules.iter().flatten() {
-            let host = rule.host.as_deref().unwrap_or_default();
-            match &rule.http {
-                Some(http) => {
-                    for path in &http.paths {
-                        self.add_path(ingress, &key, host, path);
-                    }
-                }
-                // A rule without paths sends its host to the default backend.
-                None => {
-                    if let Some(backend) = default {
-                        self.add_default(ingress, &key, host, backend);
-                    }
-                }
-            }
-        }
-        if let Some(backend) = default {
-            self.add_default(ingress, &key, "", backend);
+        Building {
+            input,
+            model,
+            services: input.services.iter().map(|service| (Key::of(&**service), &**service)).collect(),
+            slices,
+            secrets: input.secrets.iter().map(|secret| (Key::of(&**secret), &**secret)).collect(),
+            gateway_services: BTreeMap::new(),
+            upstreams: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            ordered: BTreeMap::new(),
+            plugins: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            consumers: Known::default(),
+            service_faults: BTreeMap::new(),
+            closed_services: BTreeSet::new(),
+            asked: Vec::new(),
+            problems: BTreeSet::new(),
         }
     }
 
-    fn add_path(&mut self, ingress: &Ingress, key: &Key, host: &str, path: &HTTPIngressPath) {
-        let paths = route_paths(path.path.as_deref().unwrap_or_default(), &path.path_type);
-        let (service, backend_name, port) = match self.backend(&path.backend, key) {
-            Ok((service, name, port)) => (Some(service), name, port),
-            Err(message) => {
-                self.problems.push(Problem { ingress: key.clone(), message });
-                let reference = path.backend.service.as_ref();
-                let name = reference.map(|reference| reference.name.clone()).unwrap_or_default();
-                (None, name, reference.map(port_label).unwrap_or_default())
-            }
-        };
-        let name =
-            format!("{}.{}.{backend_name}.{}.{port}", key.namespace(), key.name(), host.replace('*', "_"));
-        let route =
-            self.routes.entry(name.clone()).or_insert_with(|| route(ingress, name.clone(), host, service));
-        let known = route.paths.get_or_insert_default();
-        for path in paths {
-            if !known.contains(&path) {
-                known.push(path);
-            }
-        }
-        self.annotate(ingress, key, &name);
+    pub(crate) fn problem(&mut self, subject: &Subject, message: impl Into<String>) {
+        self.problems.insert(Problem { subject: subject.clone(), message: message.into() });
     }
 
-    fn add_default(&mut self, ingress: &Ingress, key: &Key, host: &str, backend: &IngressBackend) {
-        let service = match self.backend(backend, key) {
-            Ok((service, _, _)) => service,
-            Err(message) => {
-                self.problems.push(Problem { ingress: key.clone(), message });
-                return;
-            }
-        };
-        let mut name = format!("{}.{}", key.namespace(), key.name());
-        if !host.is_empty() {
-            name = format!("{name}.{}", host.replace('*', "_"));
-        }
-        let mut route = route(ingress, name.clone(), host, Some(service));
-        route.paths = Some(vec!["/".to_owned()]);
-        self.routes.insert(name.clone(), route);
-        self.annotate(ingress, key, &name);
-    }
-
-    /// Lets the annotations of the Ingress change its route.
-    fn annotate(&mut self, ingress: &Ingress, key: &Key, name: &str) {
-        let annotations = Annotations::of(&ingress.metadata);
-        let mut faults = Vec::new();
+    /// Nothing but an error is answered on the route: it is cut off from its service, whatever its plugins do.
+    pub(crate) fn close_route(&mut self, name: &str, status: u16, message: &str) {
         if let Some(route) = self.routes.get_mut(name) {
-            // The tags of annotations are added once, however many paths the route has.
-            route.tags = tags(&ingress.metadata, "Ingress", "networking.k8s.io");
-            annotations.change_route(route, &mut faults);
+            route.service = None;
+            let plugin = termination(&format!("route/{name}"), status, message);
+            self.put(Plugin { route: Some(name.to_owned()), ..plugin });
         }
-        let closes = faults.iter().any(|fault| fault.closes).then(|| closed(name, true));
-        for plugin in annotations.rewrite(name).into_iter().chain(closes) {
-            self.plugins.insert(plugin.id.clone(), plugin);
+    }
+
+    /// The same for everything a consumer asks for.
+    pub(crate) fn close_consumer(&mut self, id: &str) {
+        let plugin = termination(&format!("consumer/{id}"), 503, INCOMPLETE);
+        self.put(Plugin { consumer: Some(id.to_owned()), ..plugin });
+    }
+
+    pub(crate) fn put(&mut self, plugin: Plugin) {
+        self.plugins.insert(plugin.id.clone(), plugin);
+    }
+
+    fn close_routes_of_closed_services(&mut self) {
+        let is_closed = |route: &&Route| {
+            route.service.as_ref().is_some_and(|service| self.closed_services.contains(service))
+        };
+        let names: Vec<String> =
+            self.routes.values().filter(is_closed).filter_map(|route| route.name.clone()).collect();
+        for name in names {
+            self.close_route(&name, 503, INCOMPLETE);
         }
-        for fault in faults {
-            self.problems.push(Problem { ingress: key.clone(), message: fault.message });
+    }
+
+    fn finish(self) -> Translation {
+        let snapshot = Snapshot {
+            services: self.gateway_services.into_values().collect(),
+            routes: self.routes.into_values().collect(),
+            upstreams: self.upstreams.into_values().collect(),
+            plugins: self.plugins.into_values().collect(),
+            consumers: self.consumers.consumers,
+            keyauth_credentials: self.consumers.keys,
+            basicauth_credentials: self.consumers.basic,
+            jwt_secrets: self.consumers.jwt,
+            acls: self.consumers.groups,
+            ..Snapshot::default()
+        };
+        Translation {
+            snapshot,
+            ordered: self.ordered,
+            behind: self.behind,
+            problems: self.problems.into_iter().collect(),
+            ..Translation::default()
         }
     }
 }
 
-fn target(host: &str, port: i32) -> Target {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    Target { target: format!("{host}:{port}"), ..Target::default() }
-}
+/// What a client reads where something was left out that may protect a route.
+pub(crate) const INCOMPLETE: &str = "the route is not configured completely";
 
-fn port_label(reference: &IngressServiceBackend) -> String {
-    match &reference.port {
-        Some(port) => match (&port.name, port.number) {
-            (Some(name), _) if !name.is_empty() => name.clone(),
-            (_, Some(number)) => number.to_string(),
-            _ => String::new(),
-        },
-        None => String::new(),
-    }
-}
-
-fn is_named(port: &ServicePort, reference: &IngressServiceBackend) -> bool {
-    match &reference.port {
-        Some(wanted) => match (&wanted.name, wanted.number) {
-            (Some(name), _) if !name.is_empty() => port.name.as_deref() == Some(name),
-            (_, Some(number)) => port.port == number,
-            _ => false,
-        },
-        None => false,
-    }
-}
-
-/// A route as the annotations' defaults make it.
-fn route(ingress: &Ingress, name: String, host: &str, service: Option<String>) -> Route {
-    let created = ingress.metadata.creation_timestamp.as_ref();
-    Route {
-        id: name.clone(),
-        name: Some(name),
-        hosts: (!host.is_empty()).then(|| vec![host.to_owned()]),
-        strip_path: false,
-        preserve_host: true,
-        created_at: created.map(|time| time.0.as_second()),
-        service,
-        tags: tags(&ingress.metadata, "Ingress", "networking.k8s.io"),
-        ..Route::default()
+/// The plugin that answers in the place of what cannot be served as it was asked for.
+fn termination(scope: &str, status: u16, message: &str) -> Plugin {
+    Plugin {
+        id: entity_id("plugins", &format!("closed:{scope}")),
+        name: "request-termination".to_owned(),
+        config: json!({"status_code": status, "message": message}),
+        ..Plugin::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::service_of_upstream;
     use serde_json::{Value, json};
 
     fn object<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
@@ -411,12 +275,12 @@ mod tests {
     }
 
     fn translated(ingresses: Vec<Arc<Ingress>>, slices: Vec<Arc<EndpointSlice>>) -> Translation {
-        translate(&Input {
+        Translator::new().translate(&Input {
             class: "kong",
-            claims_classless: false,
             ingresses,
             services: vec![service()],
             endpoint_slices: slices,
+            ..Input::default()
         })
     }
 

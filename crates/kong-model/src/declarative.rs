@@ -685,6 +685,12 @@ fn migrate(input: &mut Value) {
     input["_format_version"] = Value::from("3.0");
 }
 
+/// The first document of a YAML text as JSON; `None` when it is not YAML.
+pub fn read_yaml(text: &str) -> Option<Value> {
+    let documents = gantry_yaml::parse_documents(FileId(0), text).ok()?;
+    documents.first().map(to_json)
+}
+
 fn to_json(node: &Node) -> Value {
     match &node.data {
         Data::Scalar(scalar) => match scalar.resolve() {

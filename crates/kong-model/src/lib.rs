@@ -20,7 +20,7 @@ mod pem;
 mod schema;
 mod validate;
 
-pub use declarative::{Declarative, Entities, ParseError, Parsed};
+pub use declarative::{Declarative, Entities, ParseError, Parsed, read_yaml};
 pub use fault::{Fault, Faults, Key, summary};
 pub use field::{Field, Kind};
 pub use fill::{Context, Generate, Seeded};

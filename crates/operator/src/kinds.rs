@@ -44,6 +44,16 @@ pub async fn served_kinds(client: &Client) -> Result<Vec<ServedKind>, kube::Erro
     Ok(kinds)
 }
 
+/// The plural names of the kinds that the server has in one version of a group, such as `apps/v1`; none where it does
+/// not know the group.
+pub async fn served_plurals(client: &Client, group_version: &str) -> Result<Vec<String>, kube::Error> {
+    match client.list_api_group_resources(group_version).await {
+        Ok(list) => Ok(list.resources.into_iter().map(|resource| resource.name).collect()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 fn collect(
     kinds: &mut Vec<ServedKind>,
     group: &str,

@@ -373,11 +373,11 @@ fn has_format(text: &str, format: &str) -> bool {
     match format {
         "date-time" | "datetime" => time::parse_time(text).is_some(),
         "date" => time::parse_time(&format!("{text}T00:00:00Z")).is_some(),
-        "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
-        "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
-        "ip" => text.parse::<std::net::IpAddr>().is_ok(),
+        "ipv4" => text.parse::<core::net::Ipv4Addr>().is_ok(),
+        "ipv6" => text.parse::<core::net::Ipv6Addr>().is_ok(),
+        "ip" => text.parse::<core::net::IpAddr>().is_ok(),
         "cidr" => text.split_once('/').is_some_and(|(address, prefix)| {
-            match (address.parse::<std::net::IpAddr>(), prefix.parse::<u8>()) {
+            match (address.parse::<core::net::IpAddr>(), prefix.parse::<u8>()) {
                 (Ok(address), Ok(prefix)) => prefix <= if address.is_ipv4() { 32 } else { 128 },
                 _ => false,
             }

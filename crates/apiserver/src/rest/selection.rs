@@ -26,7 +26,7 @@ impl Selection {
         for requirement in &fields.requirements {
             let key = requirement.key.as_str();
             if !matches!(key, "metadata.name" | "metadata.namespace") && !known.contains(&key) {
-                return Err(unknown_field(resource, query, key, known));
+                return Err(unknown_field(key, known));
             }
         }
         let needs_value = fields
@@ -115,16 +115,11 @@ fn selectable_fields(id: &str) -> &'static [&'static str] {
     }
 }
 
-fn unknown_field(resource: &Resource, query: &Query, key: &str, known: &[&str]) -> Failure {
-    let labels = query.get("labelSelector").unwrap_or_default();
-    let fields = query.get("fieldSelector").unwrap_or_default();
+fn unknown_field(key: &str, known: &[&str]) -> Failure {
     if known.is_empty() {
         return Failure::bad_request(format!(
             "\"{key}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
         ));
     }
-    Failure::bad_request(format!(
-        "Unable to find \"{}/{}, Resource={}\" that match label selector \"{labels}\", field selector \"{fields}\": field label not supported: {key}",
-        resource.group, resource.version, resource.plural
-    ))
+    Failure::bad_request(format!("field label not supported: {key}"))
 }

@@ -254,6 +254,8 @@ pub(crate) async fn read<T: serde::de::DeserializeOwned, R: AsyncRead + Unpin>(
     }
     let mut data = vec![0; size];
     match reader.read_exact(&mut data).await {
+        // A structure would be read from a list as well.
+        Ok(_) if data.first() != Some(&b'{') => Err(io::Error::other("a frame must be a JSON object")),
         Ok(_) => Ok(Some(serde_json::from_slice(&data)?)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),

@@ -1,4 +1,4 @@
-//! The services of the example shop: `gantry sample-service catalog|checkout`.
+//! The services of the examples: `gantry sample-service catalog|checkout` of the shop, `worker` of the queue.
 //!
 //! They stand in for a team's own programs: configured by environment variables, instrumented, probed, ended by
 //! SIGTERM without cutting a request. `catalog` spends a known amount of CPU per request, so that load is felt.
@@ -10,6 +10,7 @@ mod checkout;
 mod instruments;
 mod service;
 mod work;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,11 @@ enum Which {
         common: Common,
         #[command(flatten)]
         checkout: checkout::Options,
+    },
+    /// A worker: takes entries from a Redis list and spends a known time on each.
+    Worker {
+        #[command(flatten)]
+        worker: worker::Options,
     },
 }
 
@@ -105,6 +111,7 @@ async fn serve(which: Which) -> Result<(), RunError> {
             let handler = catalog::Catalog::new(catalog, server.workers())?;
             server.run(handler).await
         }
+        Which::Worker { worker } => worker::run(worker).await,
         Which::Checkout { common, checkout } => {
             let server = Server::new("checkout", &common.server_options())?;
             let handler = checkout::Checkout::new(checkout, server.workers())?;

@@ -34,6 +34,8 @@ pub(crate) enum RunError {
     Thread(std::io::Error),
     #[error("{0}")]
     Config(String),
+    #[error("the address of the queue: {0}")]
+    Queue(redis::RedisError),
 }
 
 pub(crate) type Reply = Response<Full<Bytes>>;

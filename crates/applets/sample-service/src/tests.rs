@@ -31,6 +31,7 @@ async fn start(arguments: &[&str], stop: CancellationToken) -> (SocketAddr, toki
             let listener = server.listen().await.unwrap();
             (listener.local_addr(), tokio::spawn(service::serve(listener, handler, stopped)))
         }
+        Which::Worker { .. } => panic!("a worker listens nowhere"),
     }
 }
 

@@ -88,7 +88,7 @@ mod tests {
             ("count([a, b],{#>1}) > 1 ? 5 : 0", 5.0),
             ("b > 2 && a > 1 ? 5 : 1", 5.0),
             ("a ** 3", 8.0),
-            ("b % 3", 2.0),
+            ("int(b) % 3", 2.0),
             ("ceil(b / a)", 3.0),
             ("-a", -2.0),
             ("2", 2.0),
@@ -108,6 +108,8 @@ mod tests {
             "a +",
             "unknown + 1",
             "a > b",
+            // Values are floats, and `%` is for whole numbers.
+            "b % 3",
             "\"text\"",
             "a.b.c",
             &"(".repeat(5000),

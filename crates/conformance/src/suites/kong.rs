@@ -98,6 +98,7 @@ fn matched(case: &Value, set: &Value) -> Result<(), String> {
         src_port: number("src_port"),
         dst_ip: address("dst_ip"),
         dst_port: number("dst_port"),
+        query: b"",
         headers: &headers,
     };
     let expected = &case["expected"];
@@ -217,6 +218,7 @@ fn path_row(row: &Value) -> Result<(), String> {
         src_port: None,
         dst_ip: None,
         dst_port: None,
+        query: b"",
         headers: &headers,
     };
     let found = router.select(&request, &mut Scratch::default()).ok_or("nothing matched")?;

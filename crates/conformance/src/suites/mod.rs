@@ -2,6 +2,9 @@
 
 pub(crate) mod autoscaling;
 pub(crate) mod dashboards;
+pub(crate) mod gateway_api;
+pub(crate) mod keda;
+pub(crate) mod kic_golden;
 pub(crate) mod kong;
 pub(crate) mod kong_model;
 pub(crate) mod kopf;
@@ -38,6 +41,8 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
     Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
     Suite { name: "dashboards", run: dashboards::cases },
+    Suite { name: "keda-core", run: keda::core },
+    Suite { name: "keda-scalers", run: keda::scalers },
     Suite { name: "kopf-annotation-keys", run: kopf::annotation_keys },
     Suite { name: "kopf-diffs", run: kopf::diffs },
     Suite { name: "kubernetes-objects", run: kubernetes::objects },
@@ -59,14 +64,13 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "kong-plugin-configs", run: kong_model::plugin_configs },
     Suite { name: "kong-declarative", run: kong_model::declarative },
     Suite { name: "kong-flatten-errors", run: kong_model::flatten_errors },
+    Suite { name: "kic-golden", run: kic_golden::cases },
+    Suite { name: "gateway-api", run: gateway_api::cases },
 ];
 
 /// Suites of the data folder whose rooms are not built yet.
 pub(crate) const NOT_RUN: &[&str] = &[
-    "autoscaling-keda",
     "autoscaling-vpa",
-    "gateway-api",
-    "kic-golden",
     "kong-admin",
     "kopf",
     "promql/compliance",

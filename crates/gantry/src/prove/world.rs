@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, ProveOptions};
+use crate::up::load::through_the_gateway;
 use crate::up::ports::Ports;
 use crate::up::steps::Steps;
 use crate::up::{RunningUp, UpOptions};
@@ -121,14 +122,7 @@ impl World {
                 .clone()
                 .ok_or_else(|| "the scenario needs a target: the cluster's gateway".into());
         };
-        let names_host = scenario.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
-        if let Some(target) = scenario.target.as_ref().filter(|_| !names_host) {
-            let text = target.to_string();
-            let authority = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
-            let host = authority.split(['/', ':']).next().unwrap_or_default();
-            scenario.headers.push(("Host".to_owned(), host.to_owned()));
-        }
-        Ok(Target::parse(&format!("http://{}", up.addresses.gateway))?)
+        Ok(through_the_gateway(scenario, up.addresses.gateway)?)
     }
 
     /// The values of an instant query.

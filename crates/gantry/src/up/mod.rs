@@ -4,6 +4,8 @@ mod applied;
 pub(crate) mod control;
 pub(crate) mod detach;
 mod doors;
+mod keda;
+pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 mod network;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_apiserver::{AggregatedApi, Resource, ResponseBody, UserInfo, Verbs};
+use gantry_autoscaler::keda::Keda;
 use gantry_autoscaler::{
-    Autoscaler, ContainerPoint, Cumulative, Decision, GROUP, MetricsApi, MetricsStore, PodPoint, RESOURCES,
-    StoreSettings, UsagePoint, VERSION,
+    Autoscaler, ContainerPoint, Cumulative, Decision, Decisions, GROUP, MetricsApi, MetricsStore, PodPoint,
+    RESOURCES, StoreSettings, UsagePoint, VERSION,
 };
 use gantry_node::{Node, Usage, UsageSnapshot};
 use gantry_operator::Operator;
@@ -38,6 +39,8 @@ impl Scaling {
         operator: &Operator,
         node: Node,
         metrics: Metrics,
+        keda: &Keda,
+        decisions: Decisions,
     ) -> (Scaling, Arc<dyn AggregatedApi>) {
         let settings = StoreSettings {
             least_window_ms: RATE_WINDOW_MS,
@@ -50,13 +53,17 @@ impl Scaling {
             on_push: Some(ON_PUSH),
             ..gantry_autoscaler::Config::default()
         };
-        let autoscaler = Autoscaler::new(config, operator, store.clone(), Some(Arc::new(metrics)));
+        let autoscaler = Autoscaler::with_external(
+            config,
+            operator,
+            store.clone(),
+            Some(Arc::new(metrics)),
+            Some(Arc::new(keda.clone())),
+            decisions,
+        );
+        keda.wakes(autoscaler.trigger());
         let api = Arc::new(ServedMetrics(MetricsApi::new(operator, store.clone())));
         (Scaling { autoscaler, store, node }, api)
-    }
-
-    pub(super) fn decisions(&self) -> &gantry_autoscaler::Decisions {
-        self.autoscaler.decisions()
     }
 
     /// Feeds readings and computes until `cancel`.

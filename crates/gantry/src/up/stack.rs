@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_apiserver::{AddressRange, ApiServer, Authenticator, UserInfo};
 use gantry_applet_grafana::{Grafana, Local, LocalStore};
+use gantry_autoscaler::keda::Keda;
 use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
 use gantry_console::Console;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use super::doors::{DrainFirst, PodDoor};
+use super::load::LoadFromPage;
 use super::metrics::Metrics;
 use super::network::{self, Network};
 use super::page::{Page, PageConfig};
@@ -53,6 +55,8 @@ pub(crate) struct StackConfig {
     pub node: gantry_node::Config,
     name: String,
     pod_network: PodNetwork,
+    /// The kustomization's folder.
+    dir: PathBuf,
     ports: Ports,
     pub(super) state_dir: StateDir,
     sharing: Sharing,
@@ -85,6 +89,7 @@ impl StackConfig {
         ports: Ports,
     ) -> Result<StackConfig, Error> {
         let name = dir.display().to_string();
+        let absolute = std::path::absolute(dir)?;
         let mut node = gantry_node::Config::new(NODE_NAME, state_dir.node());
         node.images = project.project.images.clone();
         node.base_dir = project.folder();
@@ -98,7 +103,15 @@ impl StackConfig {
         node.eager_probe_interval = Some(Duration::from_millis(50));
         let sharing = Sharing::of(&project.project, state_dir.root());
         let pod_network = project.project.pod_network;
-        Ok(StackConfig { node, name, pod_network, ports, state_dir: state_dir.clone(), sharing })
+        Ok(StackConfig {
+            node,
+            name,
+            pod_network,
+            dir: absolute,
+            ports,
+            state_dir: state_dir.clone(),
+            sharing,
+        })
     }
 }
 
@@ -133,6 +146,7 @@ impl Stack {
         let server = open_api_server(&config, network, &clock).await?;
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
         pod_network::move_services(&client, network).await?;
+        gantry_autoscaler::keda::install(&client).await?;
         let operator = Operator::with_settings(client.clone(), clock.clone(), operator_settings());
         let api_server = sockets.api_server.local_addr();
         pod_network::publish_api_server(&client, api_server).await?;
@@ -140,13 +154,15 @@ impl Stack {
 
         let (waker, wakening) = Waker::pair(&operator);
         let gateway = start_gateway(&sockets, waker, joined.clone().map(|joined| joined as _))?;
-        tokio::spawn(wakening.run());
+        gantry_ingress::install(&client).await?;
         let ingress = gantry_ingress::Config {
             claims_classless: true,
+            published_ips: vec![sockets.gateway.ip().to_string()],
             network: joined.clone().map(|joined| joined as _),
             ..gantry_ingress::Config::default()
         };
         let services = gantry_ingress::register(&operator, gateway.clone(), ingress);
+        tokio::spawn(wakening.run(services.clone()));
         gantry_workloads::Controllers::register(
             &operator,
             gantry_workloads::Config { root_ca: Some(root_ca), ..gantry_workloads::Config::default() },
@@ -170,10 +186,14 @@ impl Stack {
             &config.sharing,
             joined.map(|joined| joined as _),
         )?;
-        metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node))?;
-        let (scaling, metrics_api) = Scaling::new(&operator, node.clone(), metrics.clone());
+        let decisions = Decisions::default();
+        let metrics_at = sockets.metrics.local_addr();
+        let keda = super::keda::controllers(&operator, metrics.clone(), metrics_at, decisions.clone());
+        server.add_api(super::keda::served(keda.clone(), &operator));
+        metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node, &keda))?;
+        let (scaling, metrics_api) =
+            Scaling::new(&operator, node.clone(), metrics.clone(), &keda, decisions.clone());
         server.add_api(metrics_api);
-        let decisions = scaling.decisions().clone();
         let addresses = Addresses {
             api_server,
             gateway: sockets.gateway,
@@ -220,7 +240,14 @@ impl Stack {
             cancel,
             Box::pin(async move { running.run(token, Shutdown::StopPods { grace: DRAIN }).await }),
         );
-        let console = grafana.router().fallback_service(Console::new(page));
+        let load = LoadFromPage::new(
+            &config.dir,
+            &std::path::absolute(&config.node.base_dir)?,
+            sockets.gateway,
+            metrics.registry(),
+            clock.clone(),
+        );
+        let console = grafana.router().fallback_service(Console::new(page).with_load(load));
         let (listener, cancel) = (sockets.console, CancellationToken::new());
         spawn("console", cancel.clone(), Box::pin(listener.serve(console, cancel)));
         let cancel = CancellationToken::new();
@@ -422,8 +449,10 @@ fn in_process_targets(
     operator: &Operator,
     gateway: &Gateway,
     node: &Node,
+    keda: &Keda,
 ) -> Vec<(String, Arc<dyn gantry_prom_model::Gather>)> {
     vec![
+        ("keda".to_owned(), Arc::new(keda.registry())),
         ("controllers".to_owned(), Arc::new(operator.clone())),
         ("gateway".to_owned(), Arc::new(gateway.registry())),
         ("objects".to_owned(), Arc::new(StateMetrics::new(operator))),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gantry_gateway::Activator;
-use gantry_ingress::service_of_upstream;
+use gantry_ingress::AddressTable;
 use gantry_operator::{EventType, Informer, Key, Operator, Recorder};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
@@ -12,17 +12,17 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-/// Services that wait to be looked at; the gateway asks again with the next request.
+/// Upstreams that wait to be looked at; the gateway asks again with the next request.
 const WAITING: usize = 256;
 
 /// The gateway's side: only passes on who waits.
 pub(super) struct Waker {
-    waiting: mpsc::Sender<Key>,
+    waiting: mpsc::Sender<String>,
 }
 
 /// The cluster's side: finds the Deployment behind a Service and gives it its first replica.
 pub(super) struct Wakening {
-    waiting: mpsc::Receiver<Key>,
+    waiting: mpsc::Receiver<String>,
     client: Client,
     services: Informer<Service>,
     deployments: Informer<Deployment>,
@@ -46,29 +46,33 @@ impl Waker {
 
 impl Activator for Waker {
     fn activate(&self, upstream: &str) {
-        if let Some(service) = service_of_upstream(upstream) {
-            // Full means that enough of it is under way; the next request asks again.
-            let _ = self.waiting.try_send(service);
-        }
+        // Full means that enough of it is under way; the next request asks again.
+        let _ = self.waiting.try_send(upstream.to_owned());
     }
 }
 
 impl Wakening {
-    /// Until the gateway is gone.
-    pub(super) async fn run(mut self) {
-        while let Some(service) = self.waiting.recv().await {
-            let Some(deployment) = self.sleeping(&service) else { continue };
-            let namespace = deployment.namespace().unwrap_or_default();
-            let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
-            let patch = Patch::Merge(json!({"spec": {"replicas": 1}}));
-            let name = deployment.name_any();
-            match api.patch_scale(&name, &PatchParams::default(), &patch).await {
-                Ok(_) => {
-                    let note = format!("Scaled from 0 to 1: a request waits at Service {}", service.name());
-                    self.recorder.event(deployment.as_ref(), EventType::Normal, "ScaledFromZero", note);
-                }
-                Err(error) => tracing::warn!(deployment = name, %error, "cannot scale from zero"),
+    /// Until the gateway is gone. `services` knows what is behind an upstream.
+    pub(super) async fn run(mut self, services: AddressTable) {
+        while let Some(upstream) = self.waiting.recv().await {
+            for service in services.services_behind(&upstream) {
+                self.wake(&service).await;
             }
+        }
+    }
+
+    async fn wake(&self, service: &Key) {
+        let Some(deployment) = self.sleeping(service) else { return };
+        let namespace = deployment.namespace().unwrap_or_default();
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
+        let patch = Patch::Merge(json!({"spec": {"replicas": 1}}));
+        let name = deployment.name_any();
+        match api.patch_scale(&name, &PatchParams::default(), &patch).await {
+            Ok(_) => {
+                let note = format!("Scaled from 0 to 1: a request waits at Service {}", service.name());
+                self.recorder.event(deployment.as_ref(), EventType::Normal, "ScaledFromZero", note);
+            }
+            Err(error) => tracing::warn!(deployment = name, %error, "cannot scale from zero"),
         }
     }
 

@@ -19,9 +19,11 @@ pub(crate) fn gantry() -> Command {
     command
 }
 
-/// A copy of `examples/shop` that a test may change.
+/// A copy of `examples/shop`, or of another example, that a test may change.
 pub(crate) struct Shop {
     folder: tempfile::TempDir,
+    example: &'static str,
+    overlay: &'static str,
 }
 
 /// A `gantry up` that is ready. Dropping it kills it and what it left.
@@ -37,10 +39,15 @@ pub(crate) struct Up {
 
 impl Shop {
     pub(crate) fn copy() -> Shop {
+        Shop::example("shop", "overlays/dev")
+    }
+
+    /// A copy of `examples/<example>`, of which `overlay` is brought up.
+    pub(crate) fn example(example: &'static str, overlay: &'static str) -> Shop {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop");
-        copy_tree(&source, &folder.path().join("shop"));
-        let shop = Shop { folder };
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(example);
+        copy_tree(&source, &folder.path().join(example));
+        let shop = Shop { folder, example, overlay };
         // The whole suite can be run with pods in networks of their own.
         if let Ok(kind) = std::env::var("GANTRY_TEST_POD_NETWORK") {
             let file = shop.file("gantry.yaml");
@@ -51,11 +58,11 @@ impl Shop {
     }
 
     pub(crate) fn file(&self, path: &str) -> PathBuf {
-        self.folder.path().join("shop").join(path)
+        self.folder.path().join(self.example).join(path)
     }
 
     pub(crate) fn overlay(&self) -> PathBuf {
-        self.file("overlays/dev")
+        self.file(self.overlay)
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -215,11 +222,10 @@ impl Drop for Up {
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
-        if std::thread::panicking() {
-            for pid in processes_below(&self.data_dir) {
-                if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-                    let _ = kill_process(pid, Signal::KILL);
-                }
+        // Pods outlive a killed `up` so that the next one may adopt them; here there is none.
+        for pid in processes_below(&self.data_dir) {
+            if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+                let _ = kill_process(pid, Signal::KILL);
             }
         }
     }

@@ -135,7 +135,10 @@ impl<S: Transport> Connection<S> {
         let is_plain = path::is_plain(raw_path);
         let request_path = path::normalize(raw_path);
         let view = HeadView { head, buffer };
+        let query_start = range.1 - head.target_start();
+        let query = head.target(buffer).get(query_start..).unwrap_or_default();
         let request = router::Request {
+            query: query.strip_prefix(b"?").unwrap_or_default(),
             method: head.method(buffer),
             path: &request_path,
             host: (!host.is_empty()).then_some(host.as_str()),
@@ -172,8 +175,7 @@ impl<S: Transport> Connection<S> {
             );
             path::escape_into(&joined, uri);
         }
-        let query_start = range.1 - head.target_start();
-        uri.extend_from_slice(head.target(buffer).get(query_start..).unwrap_or_default());
+        uri.extend_from_slice(query);
         let prefix = found.prefix_len.filter(|_| route.strip_path);
         Ok(Plan {
             service: Arc::clone(service),

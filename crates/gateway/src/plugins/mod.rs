@@ -12,8 +12,9 @@ mod cors;
 mod ip_restriction;
 mod jwt;
 mod key_auth;
-mod query;
+pub(crate) mod query;
 mod rate_limiting;
+mod redirect;
 mod request_termination;
 mod request_transformer;
 mod response_transformer;
@@ -21,6 +22,7 @@ mod settings;
 mod size_limiting;
 
 pub(crate) use rate_limiting::Counters;
+pub use redirect::NAME as HTTP_ROUTE_REDIRECT;
 
 use crate::http1::head::Head;
 use consumers::{Consumers, Identity};
@@ -317,6 +319,7 @@ pub(crate) fn build(name: &str, id: &str, config: &Value) -> Result<Arc<dyn Plug
         "prometheus" => Arc::new(Prometheus { per_consumer: settings.flag("per_consumer", false) }),
         "rate-limiting" => Arc::new(rate_limiting::RateLimiting::new(id, &settings)?),
         "request-size-limiting" => Arc::new(size_limiting::SizeLimiting::new(&settings)),
+        redirect::NAME => Arc::new(redirect::Redirect::new(&settings)?),
         "request-termination" => Arc::new(request_termination::Termination::new(&settings)),
         "request-transformer" => Arc::new(request_transformer::RequestTransformer::new(&settings)?),
         "response-transformer" => Arc::new(response_transformer::ResponseTransformer::new(&settings)?),

@@ -1,7 +1,8 @@
 //! `request-transformer`: fields, query and body of a request changed on the way.
 //!
 //! Order, as Kong's: remove, rename, replace, add, append. Values may hold `$(headers.x)`, `$(query_params.x)`,
-//! `$(uri_captures.x)`, also with `["x"]`; other expressions are refused when the plugin is configured.
+//! `$(uri_captures.x)`, also with `["x"]`, and `$(x == nil and "a" or "b" .. x)` over them; other expressions are refused
+//! when the plugin is configured.
 
 use super::settings::Settings;
 use super::{Answer, MAX_PLUGIN_BODY_BYTES, Plugin, Request, query};
@@ -12,6 +13,12 @@ enum Part {
     Header(String),
     Query(String),
     Capture(String),
+    /// What stands for a reference that is not there, and what for one that is.
+    Choice {
+        of: Box<Part>,
+        absent: String,
+        present: Vec<Part>,
+    },
 }
 
 struct Template(Vec<Part>);
@@ -48,6 +55,57 @@ fn reference<'t>(expression: &'t str, table: &str) -> Option<&'t str> {
     inner.strip_prefix(quote)?.strip_suffix(quote).filter(|name| !name.contains(quote))
 }
 
+fn operand(text: &str) -> Option<Part> {
+    let text = text.trim();
+    if let Some(name) = reference(text, "headers") {
+        return Some(Part::Header(name.to_ascii_lowercase()));
+    }
+    if let Some(name) = reference(text, "query_params") {
+        return Some(Part::Query(name.to_owned()));
+    }
+    reference(text, "uri_captures").map(|name| Part::Capture(name.to_owned()))
+}
+
+/// A string of Lua without escapes.
+fn literal(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let quote = text.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+    let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
+    (!inner.contains(quote) && !inner.contains('\\')).then_some(inner)
+}
+
+/// `x == nil and "a" or "b" .. x`.
+fn choice(expression: &str) -> Option<Part> {
+    let (of, rest) = expression.split_once("== nil and ")?;
+    let (absent, rest) = rest.split_once(" or ")?;
+    let mut present = Vec::new();
+    for part in rest.split(" .. ") {
+        present.push(match literal(part) {
+            Some(text) => Part::Text(text.to_owned()),
+            None => operand(part)?,
+        });
+    }
+    Some(Part::Choice { of: Box::new(operand(of)?), absent: literal(absent)?.to_owned(), present })
+}
+
+impl Part {
+    /// What the part stands for; `None` when that is not there.
+    fn render(&self, request: &Request<'_>) -> Option<String> {
+        match self {
+            Part::Text(text) => Some(text.clone()),
+            Part::Header(name) => request.header(name).or_else(|| request.header(&name.replace('_', "-"))),
+            Part::Query(name) => query::values(request.query(), name).into_iter().next(),
+            Part::Capture(name) => {
+                request.captures.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+            }
+            Part::Choice { of, absent, present } => match of.render(request) {
+                None => Some(absent.clone()),
+                Some(_) => present.iter().map(|part| part.render(request)).collect(),
+            },
+        }
+    }
+}
+
 impl Template {
     fn parse(text: &str) -> Result<Template, String> {
         let mut parts = Vec::new();
@@ -59,17 +117,12 @@ impl Template {
             let after = &rest[at + 2..];
             let end = after.find(')').ok_or_else(|| format!("{text:?}: $( without its )"))?;
             let expression = after[..end].trim();
-            parts.push(if let Some(name) = reference(expression, "headers") {
-                Part::Header(name.to_ascii_lowercase())
-            } else if let Some(name) = reference(expression, "query_params") {
-                Part::Query(name.to_owned())
-            } else if let Some(name) = reference(expression, "uri_captures") {
-                Part::Capture(name.to_owned())
-            } else {
-                return Err(format!(
+            let part = operand(expression).or_else(|| choice(expression));
+            parts.push(part.ok_or_else(|| {
+                format!(
                     "{text:?}: $({expression}) is not supported, use $(headers.x), $(query_params.x) or $(uri_captures.x)"
-                ));
-            });
+                )
+            })?);
             rest = &after[end + 1..];
         }
         if !rest.is_empty() || parts.is_empty() {
@@ -85,18 +138,19 @@ impl Template {
         }
         let mut out = String::new();
         for part in &self.0 {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Header(name) => {
-                    let value = request.header(name).or_else(|| request.header(&name.replace('_', "-")));
-                    out.push_str(&value?);
-                }
-                Part::Query(name) => out.push_str(query::values(request.query(), name).first()?),
-                Part::Capture(name) => {
-                    out.push_str(
-                        request.captures.iter().find(|(known, _)| known == name).map(|(_, value)| value)?,
-                    );
-                }
+            out.push_str(&part.render(request)?);
+        }
+        Some(out)
+    }
+
+    /// The same for a path: what a pattern did not capture is nothing.
+    fn render_path(&self, request: &Request<'_>) -> Option<String> {
+        let mut out = String::new();
+        for part in &self.0 {
+            match (part, part.render(request)) {
+                (_, Some(text)) => out.push_str(&text),
+                (Part::Capture(_), None) => {}
+                (_, None) => return None,
             }
         }
         Some(out)
@@ -298,7 +352,7 @@ impl RequestTransformer {
 
 impl Plugin for RequestTransformer {
     fn access(&self, request: &mut Request<'_>) -> Result<(), Answer> {
-        let uri = self.uri.as_ref().map(|uri| uri.render(request));
+        let uri = self.uri.as_ref().map(|uri| uri.render_path(request));
         if !self.body.is_empty() {
             self.change_body(request);
         }
@@ -336,6 +390,8 @@ mod tests {
         assert_eq!(reference("headers.x or 1", "headers"), None);
         assert!(Template::parse("a-$(headers.x)-b").is_ok());
         assert!(Template::parse("$(headers.x or 'y')").is_err());
+        assert!(Template::parse(r#"/a$(uri_captures[1] == nil and "" or "/" .. uri_captures[1])"#).is_ok());
+        assert!(Template::parse(r#"$(uri_captures[1] == nil and x or "/")"#).is_err());
         assert!(Template::parse("$(").is_err());
     }
 }

@@ -62,6 +62,8 @@ pub struct Request<'a> {
     pub method: &'a [u8],
     /// Normalised ([`path::normalize`]), without the query.
     pub path: &'a [u8],
+    /// Without its `?`.
+    pub query: &'a [u8],
     /// The `Host` value, port included.
     pub host: Option<&'a str>,
     pub scheme: &'a str,

@@ -1,7 +1,8 @@
 //! The 64-bit priority of the `traditional_compatible` flavour.
 //!
 //! Bits 61-63 count the fields a route constrains, 60 says all hosts are plain, 52-59 count headers, 51 says the path
-//! is a pattern, 19-50 hold `regex_priority`, 0-18 the path's length. Equal priorities go by descending id.
+//! is a pattern, 19-50 hold `regex_priority`, 0-18 the path's length. Equal priorities go by descending id. A route that
+//! brings a priority of its own keeps that.
 
 use super::Entry;
 use super::rules::{PathRule, Rules};
@@ -27,7 +28,8 @@ pub(super) fn by_packed_priority(
 ) -> Vec<Entry> {
     entries.sort_by_cached_key(|entry| {
         let route = &routes[entry.route as usize];
-        let priority = packed_priority(entry, route, &all_rules[entry.route as usize]);
+        let packed = || packed_priority(entry, route, &all_rules[entry.route as usize]);
+        let priority = route.priority.unwrap_or_else(packed);
         (Reverse(priority), Reverse(route.id.clone()))
     });
     entries

@@ -4,6 +4,7 @@ use super::host::Wildcard;
 use super::{Request, RouterError, path};
 use crate::entities::{Endpoint, Route};
 use crate::net::IpRange;
+use crate::plugins::query;
 use regex::bytes::{Regex, RegexBuilder};
 use std::net::IpAddr;
 
@@ -53,8 +54,16 @@ pub(crate) struct Rules {
     pub(crate) snis: Vec<String>,
     pub(crate) sources: Vec<EndpointRule>,
     pub(crate) destinations: Vec<EndpointRule>,
+    pub(crate) queries: Vec<QueryRule>,
     /// Bits of all fields present but the path.
     pub(crate) mask: u8,
+}
+
+#[derive(Debug)]
+pub(crate) struct QueryRule {
+    name: String,
+    value: String,
+    pattern: Option<Regex>,
 }
 
 #[derive(Debug)]
@@ -137,6 +146,7 @@ impl Rules {
             snis: Vec::new(),
             sources: Vec::new(),
             destinations: Vec::new(),
+            queries: Vec::new(),
             mask: 0,
         };
         for host in route.hosts.iter().flatten() {
@@ -161,6 +171,12 @@ impl Rules {
             .map_err(|reason| error(&format!("headers.{name}"), reason))?;
             rules.headers.push(HeaderRule { name, values: lower(values), pattern });
             rules.mask |= HEADER;
+        }
+        for query in &route.queries {
+            let pattern = query.is_pattern.then(|| build_regex(&query.value)).transpose();
+            let pattern = pattern.map_err(|reason| error(&format!("queries.{}", query.name), reason))?;
+            let (name, value) = (query.name.clone(), query.value.clone());
+            rules.queries.push(QueryRule { name, value, pattern });
         }
         for method in route.methods.iter().flatten() {
             rules.methods.push(method.to_ascii_uppercase());
@@ -217,6 +233,9 @@ impl Rules {
         {
             return false;
         }
+        if !self.queries.iter().all(|rule| rule.matches(request.query)) {
+            return false;
+        }
         self.mask & DST == 0
             || self.destinations.iter().any(|rule| rule.matches(request.dst_ip, request.dst_port))
     }
@@ -227,6 +246,17 @@ impl Rules {
         port: Option<u16>,
     ) -> Option<&EndpointRule> {
         list.iter().find(|rule| rule.matches(ip, port))
+    }
+}
+
+impl QueryRule {
+    fn matches(&self, query: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(query);
+        let found = query::values(&text, &self.name).into_iter().next();
+        found.is_some_and(|found| match &self.pattern {
+            Some(pattern) => pattern.is_match(found.as_bytes()),
+            None => found == self.value,
+        })
     }
 }
 

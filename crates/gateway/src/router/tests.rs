@@ -23,10 +23,55 @@ fn winner(routes: &[Route], flavour: Flavour, host: &str, path: &str) -> Option<
         src_port: None,
         dst_ip: None,
         dst_port: None,
+        query: b"",
         headers: &headers,
     };
     let found = router.select(&request, &mut Scratch::default())?;
     Some(routes[found.route].id.clone())
+}
+
+#[test]
+fn a_priority_of_its_own_and_query_parameters_decide() {
+    let of = |name: &str, value: &str, is_pattern: bool| {
+        vec![crate::entities::QueryMatch { name: name.into(), value: value.into(), is_pattern }]
+    };
+    let mut one = route("one", &[], &["/"]);
+    one.queries = of("color", "dark blue", false);
+    one.priority = Some(3);
+    let mut many = route("many", &[], &["/"]);
+    many.queries = of("color", "^r", true);
+    many.priority = Some(2);
+    let mut rest = route("rest", &[], &["/longer"]);
+    rest.priority = Some(1);
+    let routes = [rest, many, one, route("plain", &[], &["/"])];
+    // The plain route's place is computed, and that is above all small numbers.
+    assert_eq!(
+        winner(&routes, Flavour::TraditionalCompatible, "x.net", "/longer/a").as_deref(),
+        Some("plain")
+    );
+    let routes = &routes[..3];
+    let router = Router::new(routes, Flavour::TraditionalCompatible).unwrap();
+    let wins = |query: &str| {
+        let headers: &[(&str, &str)] = &[];
+        let request = Request {
+            method: b"GET",
+            path: b"/longer/a",
+            host: None,
+            scheme: "http",
+            sni: None,
+            src_ip: None,
+            src_port: None,
+            dst_ip: None,
+            dst_port: None,
+            query: query.as_bytes(),
+            headers: &headers,
+        };
+        let found = router.select(&request, &mut Scratch::default()).unwrap();
+        routes[found.route].id.clone()
+    };
+    assert_eq!(wins("a=b&color=dark%20blue"), "one");
+    assert_eq!(wins("color=red&color=dark+blue"), "many");
+    assert_eq!(wins("colors=red"), "rest");
 }
 
 impl Headers for &[(&str, &str)] {
@@ -97,6 +142,7 @@ fn the_index_finds_what_a_linear_search_finds() {
                 src_port: None,
                 dst_ip: None,
                 dst_port: None,
+                query: b"",
                 headers: &headers,
             };
             let view = router.host_view(&request);

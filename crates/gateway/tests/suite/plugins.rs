@@ -22,14 +22,25 @@ fn with(echo: &Echo, plugins: Vec<Plugin>) -> Snapshot {
         plugins,
         consumers: vec![consumer("c1", "ann"), consumer("c2", "bob")],
         keyauth_credentials: vec![
-            KeyCredential { id: "k1".into(), consumer: "c1".into(), key: "ann-key".into() },
-            KeyCredential { id: "k2".into(), consumer: "c2".into(), key: "bob-key".into() },
+            KeyCredential {
+                id: "k1".into(),
+                consumer: "c1".into(),
+                key: "ann-key".into(),
+                ..KeyCredential::default()
+            },
+            KeyCredential {
+                id: "k2".into(),
+                consumer: "c2".into(),
+                key: "bob-key".into(),
+                ..KeyCredential::default()
+            },
         ],
         basicauth_credentials: vec![BasicCredential {
             id: "b1".into(),
             consumer: "c1".into(),
             username: "ann".into(),
             password: gantry_kong_model::hash_basic_password("c1", "open"),
+            ..BasicCredential::default()
         }],
         jwt_secrets: vec![JwtCredential {
             id: "j1".into(),
@@ -39,7 +50,12 @@ fn with(echo: &Echo, plugins: Vec<Plugin>) -> Snapshot {
             algorithm: Some("HS256".into()),
             ..JwtCredential::default()
         }],
-        acls: vec![Group { id: "g1".into(), consumer: "c1".into(), group: "staff".into() }],
+        acls: vec![Group {
+            id: "g1".into(),
+            consumer: "c1".into(),
+            group: "staff".into(),
+            ..Group::default()
+        }],
         ..shop(&[echo.address])
     }
 }

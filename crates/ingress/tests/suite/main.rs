@@ -1,5 +1,8 @@
 //! The controller against the embedded API server and a running gateway: objects in, requests through.
 
+mod objects;
+mod translation;
+
 use gantry_apiserver::{ApiServer, UserInfo};
 use gantry_clock::SystemClock;
 use gantry_gateway::Gateway;
@@ -39,9 +42,21 @@ impl Drop for World {
 
 impl World {
     async fn start() -> World {
+        World::start_on(false).await
+    }
+
+    /// The same with the definitions of Kong's kinds and the Gateway API's.
+    async fn start_with_kinds() -> World {
+        World::start_on(true).await
+    }
+
+    async fn start_on(has_kinds: bool) -> World {
         let clock = Arc::new(SystemClock::new());
         let server = ApiServer::open(gantry_apiserver::Config::ephemeral(clock.clone())).await.unwrap();
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
+        if has_kinds {
+            gantry_ingress::install(&client).await.unwrap();
+        }
         let gateway = Gateway::start(gantry_gateway::Config {
             proxy_listen: vec!["127.0.0.1:0".parse().unwrap()],
             ..gantry_gateway::Config::default()

@@ -4,12 +4,13 @@
 //! all listeners are called when it is back.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use redis::RedisResult;
+use redis::{ConnectionAddr, RedisResult};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -25,7 +26,8 @@ pub enum KeyspaceEvents {
     Off,
     /// Listen where the server already sends events; its configuration is not changed.
     Listen,
-    /// Ask the server to send events (`CONFIG SET notify-keyspace-events`) where it does not and permits it.
+    /// Ask a server on this machine to send events (`CONFIG SET notify-keyspace-events`) where it does not and permits
+    /// it; others may be shared, so their configuration is not changed.
     #[default]
     Enable,
 }
@@ -174,7 +176,7 @@ impl Keyspace {
         if WANTED.chars().all(sends) {
             return Ok(true);
         }
-        if self.events != KeyspaceEvents::Enable {
+        if self.events != KeyspaceEvents::Enable || !is_on_this_machine(client.get_connection_info().addr()) {
             return Ok(false);
         }
         // What others asked for is kept.
@@ -209,6 +211,15 @@ impl Keyspace {
             std::mem::swap(&mut seen, &mut now);
             tokio::time::sleep(POLL).await;
         }
+    }
+}
+
+fn is_on_this_machine(address: &ConnectionAddr) -> bool {
+    match address {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        _ => false,
     }
 }
 

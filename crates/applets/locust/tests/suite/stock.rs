@@ -229,3 +229,37 @@ fn a_file_that_does_not_load_ends_the_run() {
     assert_eq!(run.wait(), 1);
     assert!(run.said().contains("the worker process ended with exit code 1"), "{}", run.said());
 }
+
+#[test]
+fn our_worker_joins_a_stock_master() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::start();
+    let file = locustfile(folder.path(), SHOPPER);
+    let port = free_port();
+    let prefix = folder.path().join("out");
+    let mut command = Command::new(&python);
+    command
+        .args(["-m", "locust", "--master", "--headless", "--expect-workers", "1", "-f"])
+        .arg(&file)
+        .args(["-u", "3", "-r", "10", "-t", "4s", "--stop-timeout", "2", "-H", &target.url()])
+        .args(["--master-bind-host", "127.0.0.1", "--master-bind-port", &port.to_string(), "--csv"])
+        .arg(&prefix)
+        .current_dir(folder.path());
+    let mut master = Process::start(command, folder.path().join("master.log"));
+    let mut command = applet();
+    command
+        .args(["--worker", "--master-host", "127.0.0.1", "--master-port", &port.to_string(), "-f"])
+        .arg(&file)
+        .arg("--python")
+        .arg(&python)
+        .current_dir(folder.path());
+    let mut worker = Process::start(command, folder.path().join("worker.log"));
+    assert_eq!(master.wait(), 0, "{}", master.said());
+    assert_eq!(worker.wait(), 0, "a worker ends with its master: {}", worker.said());
+    let rows = csv(&folder.path().join("out_stats.csv"));
+    let names: Vec<_> = rows.iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
+    assert_eq!(names, [("GET", "/admin"), ("GET", "/browse"), ("POST", "/buy"), ("", "Aggregated")]);
+    let counted: u64 = rows.last().unwrap()[2].parse().unwrap();
+    assert!(counted > 0 && counted <= target.requests(), "{counted} of {}", target.requests());
+}

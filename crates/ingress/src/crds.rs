@@ -1,0 +1,34 @@
+//! The definitions of Kong's kinds and of the Gateway API's, installed where they are not.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
+use kube::api::{Api, PostParams};
+
+/// One definition a line, without descriptions.
+const DEFINITIONS: [&str; 2] =
+    [include_str!("../data/kong-crds@2.0/crds.json"), include_str!("../data/gateway-api@1.6/crds.json")];
+
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    #[error("the definitions of Kong and the Gateway API are not readable: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("installing the definition {name}: {error}")]
+    Refused { name: String, error: Box<kube::Error> },
+}
+
+/// Creates the definitions that are missing; those that are there are left as they are.
+pub async fn install(client: &Client) -> Result<(), InstallError> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for text in DEFINITIONS {
+        let definitions: Vec<CustomResourceDefinition> = serde_json::from_str(text)?;
+        for definition in definitions {
+            let name = definition.metadata.name.clone().unwrap_or_default();
+            match api.create(&PostParams::default(), &definition).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
+                Err(error) => return Err(InstallError::Refused { name, error: Box::new(error) }),
+            }
+        }
+    }
+    Ok(())
+}
