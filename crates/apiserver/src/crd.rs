@@ -34,6 +34,9 @@ pub(crate) fn load(server: &Arc<Inner>) {
         resources.extend(api.resources());
     }
     registry = registry.with(resources);
+    for (group, version) in server.aggregated.read().iter().filter_map(|api| api.group_version()) {
+        registry.serve(&group, &version);
+    }
     server.documents.keep_served(&registry);
     server.registry.store(Arc::new(registry));
 }

@@ -213,14 +213,7 @@ fn aggregated_group(versions: &[GroupVersion]) -> Value {
         .map(|group_version| {
             let mut entry = Map::new();
             entry.insert("version", group_version.version.as_str());
-            entry.insert(
-                "resources",
-                group_version
-                    .resources
-                    .iter()
-                    .map(|resource| aggregated_resource(resource))
-                    .collect::<Vec<_>>(),
-            );
+            entry.insert("resources", aggregated_resources(group_version));
             entry.insert("freshness", "Current");
             Value::from(entry)
         })
@@ -229,6 +222,49 @@ fn aggregated_group(versions: &[GroupVersion]) -> Value {
     group.insert("metadata", metadata);
     group.insert("versions", versions);
     group.into()
+}
+
+/// A plural with a slash is a subresource here, of a parent that needs not be served itself.
+fn aggregated_resources(group_version: &GroupVersion) -> Vec<Value> {
+    let mut entries = Vec::new();
+    let mut parents: Vec<(&str, bool, Vec<Value>)> = Vec::new();
+    for resource in &group_version.resources {
+        let Some((parent, name)) = resource.plural.split_once('/') else {
+            entries.push(aggregated_resource(resource));
+            continue;
+        };
+        let mut entry = Map::new();
+        entry.insert("subresource", name);
+        entry.insert("responseKind", own_kind(&resource.kind));
+        entry.insert("verbs", verb_list(resource.verbs, false));
+        match parents
+            .iter_mut()
+            .find(|(known, namespaced, _)| *known == parent && *namespaced == resource.namespaced)
+        {
+            Some((_, _, names)) => names.push(entry.into()),
+            None => parents.push((parent, resource.namespaced, vec![entry.into()])),
+        }
+    }
+    for (parent, namespaced, subresources) in parents {
+        let mut entry = Map::new();
+        entry.insert("resource", parent);
+        entry.insert("responseKind", own_kind(""));
+        entry.insert("scope", if namespaced { "Namespaced" } else { "Cluster" });
+        entry.insert("singularResource", "");
+        entry.insert("verbs", Vec::<Value>::new());
+        entry.insert("subresources", subresources);
+        entries.push(entry.into());
+    }
+    entries
+}
+
+/// A kind of the group and version that it is listed in.
+fn own_kind(kind: &str) -> Map {
+    let mut own = Map::new();
+    own.insert("group", "");
+    own.insert("version", "");
+    own.insert("kind", kind);
+    own
 }
 
 fn aggregated_resource(resource: &Resource) -> Value {

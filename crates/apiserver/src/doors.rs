@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use gantry_apimachinery::value::SmolStr;
 use http::{Request, Response};
 
 use crate::resources::Resource;
@@ -89,8 +90,14 @@ pub trait TypeDocs: Send + Sync {
 /// An API group that is served by someone else in this process, such as `metrics.k8s.io`.
 #[async_trait]
 pub trait AggregatedApi: Send + Sync {
-    /// What discovery says about it; all of one group and version.
+    /// What discovery says about it; all of one group and version. When it changes,
+    /// [`reload_apis`](crate::ApiServer::reload_apis) makes that known. A plural may hold a slash, as `pods/http_requests`.
     fn resources(&self) -> Vec<Arc<Resource>>;
+
+    /// The group and version; must be given where there can be no resource for a while.
+    fn group_version(&self) -> Option<(SmolStr, SmolStr)> {
+        self.resources().first().map(|resource| (resource.group.clone(), resource.version.clone()))
+    }
 
     /// Answers any request below `/apis/GROUP/VERSION/`. The caller is the extension [`UserInfo`].
     async fn handle(&self, request: Request<Bytes>) -> Response<ResponseBody>;

@@ -244,24 +244,23 @@ impl Registry {
                 continue;
             }
             self.by_path.insert(place, resource.clone());
-            let found = self
-                .group_versions
-                .iter_mut()
-                .find(|gv| gv.group == resource.group && gv.version == resource.version);
-            match found {
-                Some(group_version) => group_version.resources.push(resource),
-                None => {
-                    let new = GroupVersion {
-                        group: resource.group.clone(),
-                        version: resource.version.clone(),
-                        resources: vec![resource.clone()],
-                    };
-                    // Next to its group, if that is there.
-                    let last = self.group_versions.iter().rposition(|gv| gv.group == resource.group);
-                    self.group_versions.insert(last.map_or(self.group_versions.len(), |last| last + 1), new);
-                }
-            }
+            let (group, version) = (resource.group.clone(), resource.version.clone());
+            self.serve(&group, &version).resources.push(resource);
         }
+    }
+
+    /// Serves a version of a group, whatever it has.
+    pub(crate) fn serve(&mut self, group: &str, version: &str) -> &mut GroupVersion {
+        let place = self.group_versions.iter().position(|gv| gv.group == group && gv.version == version);
+        let place = place.unwrap_or_else(|| {
+            let new = GroupVersion { group: group.into(), version: version.into(), resources: Vec::new() };
+            // Next to its group, if that is there.
+            let last = self.group_versions.iter().rposition(|gv| gv.group == group);
+            let place = last.map_or(self.group_versions.len(), |last| last + 1);
+            self.group_versions.insert(place, new);
+            place
+        });
+        &mut self.group_versions[place]
     }
 
     pub(crate) fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {

@@ -166,6 +166,11 @@ impl ApiServer {
         crd::load(&self.inner);
     }
 
+    /// Asks the other API groups again what they serve.
+    pub fn reload_apis(&self) {
+        crd::load(&self.inner);
+    }
+
     /// The revision of the last write.
     pub fn revision(&self) -> u64 {
         self.inner.store.revision()

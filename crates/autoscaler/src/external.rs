@@ -1,6 +1,7 @@
 //! The door to whoever knows external metrics by name.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -14,4 +15,24 @@ pub trait ExternalMetrics: Send + Sync + 'static {
         metric: &str,
         selector: &BTreeMap<String, String>,
     ) -> Option<Result<Vec<i64>, String>>;
+}
+
+/// Several sources, asked in order until one knows the metric.
+pub struct FirstThatKnows(pub Vec<Arc<dyn ExternalMetrics>>);
+
+#[async_trait]
+impl ExternalMetrics for FirstThatKnows {
+    async fn external(
+        &self,
+        namespace: &str,
+        metric: &str,
+        selector: &BTreeMap<String, String>,
+    ) -> Option<Result<Vec<i64>, String>> {
+        for source in &self.0 {
+            if let Some(answer) = source.external(namespace, metric, selector).await {
+                return Some(answer);
+            }
+        }
+        None
+    }
 }

@@ -28,7 +28,8 @@ fn default_rules(object: &mut Value, direction: &str, window: Option<i64>, polic
         default_at(rules, &["stabilizationWindowSeconds"], window);
     }
     default_at(rules, &["selectPolicy"], "Max");
-    if rules.get("policies").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+    // An empty list is the author's, and refused.
+    if rules.get("policies").is_none_or(Value::is_null) {
         let list: Vec<Value> = policies
             .iter()
             .map(|(kind, value)| {

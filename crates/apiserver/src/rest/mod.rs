@@ -119,12 +119,17 @@ async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
         Parsed::Resource(path) => path,
     };
     let registry = server.registry.load_full();
-    let aggregated =
-        server.aggregated.read().iter().find(|api| serves(api.resources().first(), &path)).cloned();
+    let aggregated = server.aggregated.read().iter().find(|api| serves(&***api, &path)).cloned();
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let Some(resource) = registry.get(&path.group, &path.version, &path.resource).cloned() else {
         authorize_unknown(&server, &user, &parts.method, &path, &query)?;
+        if let Some(api) = aggregated {
+            // Resources that discovery does not list by themselves, such as the pods of a metric.
+            let mut request = Request::from_parts(parts, body);
+            request.extensions_mut().insert(user);
+            return Ok(api.handle(request).await);
+        }
         if registry.group_version(&path.group, &path.version).is_none() {
             return Ok(nonresource::page_not_found());
         }
@@ -231,8 +236,8 @@ async fn dispatch(call: Call, verb: &'static str) -> Answer {
     }
 }
 
-fn serves(resource: Option<&Arc<Resource>>, path: &ResourcePath) -> bool {
-    resource.is_some_and(|resource| resource.group == path.group && resource.version == path.version)
+fn serves(api: &dyn crate::doors::AggregatedApi, path: &ResourcePath) -> bool {
+    api.group_version().is_some_and(|(group, version)| group == path.group && version == path.version)
 }
 
 /// Those who may not ask for a resource do not learn that there is none.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use gantry_apimachinery::structural::Structural;
 use gantry_apimachinery::{Map, Selector, Value, names};
 
-use super::{immutable, integer, list, not_negative, one_of, pod, port_in_range};
+use super::{autoscaling, immutable, integer, list, not_negative, one_of, pod, port_in_range};
 use crate::crd;
 use crate::status::FieldError;
 
@@ -38,7 +38,7 @@ pub(super) fn validate(id: &str, object: &Value, old: Option<&Value>, errors: &m
         "batch/jobs" => job(object, &["spec"], old, errors),
         "batch/cronjobs" => cron_job(object, errors),
         "networking.k8s.io/ingresses" => ingress(object, errors),
-        "autoscaling/horizontalpodautoscalers" => autoscaler(object, errors),
+        "autoscaling/horizontalpodautoscalers" => autoscaling::autoscaler(object, errors),
         "rbac.authorization.k8s.io/rolebindings" | "rbac.authorization.k8s.io/clusterrolebindings" => {
             if let Some(old) = old
                 && old.get("roleRef") != object.get("roleRef")
@@ -445,48 +445,6 @@ fn cron_part_error(part: &str, (low, high): (u32, u32)) -> Option<String> {
 }
 
 // === the rest ===
-
-fn autoscaler(object: &Value, errors: &mut Vec<FieldError>) {
-    for field in ["kind", "name"] {
-        if object.str_at(&["spec", "scaleTargetRef", field]).is_none_or(str::is_empty) {
-            errors.push(FieldError::required(format!("spec.scaleTargetRef.{field}"), ""));
-        }
-    }
-    let min = integer(object, &["spec", "minReplicas"]).unwrap_or(1);
-    let max = integer(object, &["spec", "maxReplicas"]).unwrap_or(0);
-    // Zero is for metrics that are there without pods.
-    let metrics = list(object, &["spec", "metrics"]);
-    let external =
-        metrics.iter().any(|metric| matches!(metric.str_at(&["type"]), Some("External" | "Object")));
-    let lowest = i64::from(!external);
-    if min < lowest {
-        errors.push(FieldError::invalid(
-            "spec.minReplicas",
-            &min.into(),
-            &format!("must be greater than or equal to {lowest}"),
-        ));
-    }
-    if max < 1 {
-        errors.push(FieldError::invalid("spec.maxReplicas", &max.into(), "must be greater than 0"));
-    }
-    if max < min {
-        errors.push(FieldError::invalid(
-            "spec.maxReplicas",
-            &max.into(),
-            "must be greater than or equal to `minReplicas`",
-        ));
-    }
-    for (index, metric) in metrics.iter().enumerate() {
-        let kinds = ["ContainerResource", "External", "Object", "Pods", "Resource"];
-        match metric.get("type") {
-            None => errors.push(FieldError::required(
-                format!("spec.metrics[{index}].type"),
-                "must specify a metric source type",
-            )),
-            kind => one_of(kind, format!("spec.metrics[{index}].type"), &kinds, errors),
-        }
-    }
-}
 
 fn definition(object: &Value, errors: &mut Vec<FieldError>) {
     let text = |path: &[&str]| object.str_at(path).unwrap_or_default();

@@ -3,6 +3,7 @@
 //! Covers the mistakes people make: names, labels, selectors, containers, ports, what may not change. A kind without
 //! rules here is checked for its metadata alone.
 
+mod autoscaling;
 mod custom;
 mod kinds;
 mod pod;

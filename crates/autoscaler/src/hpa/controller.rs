@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use super::conditions::{ABLE_TO_SCALE, Conditions, SCALING_ACTIVE};
 use super::decide::{self, Bounds, Computed, Failed, Memory};
 use super::evaluate::{Scene, pod_facts};
 use super::target::{Targets, resize};
+use crate::custom::ObjectMetrics;
 use crate::decisions::{Decision, Decisions};
 use crate::external::ExternalMetrics;
 use crate::metrics::ResourceMetrics;
@@ -49,6 +50,7 @@ struct Inner {
     resources: Arc<dyn ResourceMetrics>,
     queries: Option<Arc<dyn MetricsQuery>>,
     external: Option<Arc<dyn ExternalMetrics>>,
+    objects: RwLock<Option<Arc<dyn ObjectMetrics>>>,
     targets: Targets,
     state: Mutex<HashMap<Key, State>>,
     decisions: Decisions,
@@ -103,6 +105,7 @@ impl Autoscaler {
             resources,
             queries,
             external,
+            objects: RwLock::default(),
             targets: Targets::new(operator.client().clone()),
             state: Mutex::default(),
             decisions,
@@ -115,6 +118,11 @@ impl Autoscaler {
             async move { inner.reconcile(&key).await }
         });
         Autoscaler { inner }
+    }
+
+    /// Takes metrics of pods and objects from `objects`, where no annotation gives a query.
+    pub fn read_objects_from(&self, objects: Arc<dyn ObjectMetrics>) {
+        *self.inner.objects.write() = Some(objects);
     }
 
     /// The record of changes of size.
@@ -357,6 +365,7 @@ impl Inner {
     ) -> Vec<Computed> {
         let facts: Vec<_> = pods.iter().map(|p| pod_facts(p)).collect();
         let annotations = hpa.metadata.annotations.clone().unwrap_or_default();
+        let objects = self.objects.read().clone();
         let scene = Scene {
             namespace: hpa.metadata.namespace.as_deref().unwrap_or_default(),
             annotations: &annotations,
@@ -373,6 +382,7 @@ impl Inner {
             resources: &*self.resources,
             queries: self.queries.as_deref(),
             external: self.external.as_deref(),
+            objects: objects.as_deref(),
         };
         let given = hpa.spec.metrics.clone().unwrap_or_default();
         let metrics = if given.is_empty() { vec![default_metric()] } else { given };

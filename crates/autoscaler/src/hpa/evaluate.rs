@@ -16,6 +16,8 @@ use super::calculator::{
     self, CalculationError, Patience, PodFacts, PodPhase, Proposal, Reading, Readings, Tolerance,
 };
 use super::decide::{Asked, Failed};
+use super::target;
+use crate::custom::ObjectMetrics;
 use crate::external::ExternalMetrics;
 use crate::metrics::{PodMetrics, ResourceMetrics};
 use crate::query::MetricsQuery;
@@ -37,6 +39,7 @@ pub struct Scene<'a> {
     pub resources: &'a dyn ResourceMetrics,
     pub queries: Option<&'a dyn MetricsQuery>,
     pub external: Option<&'a dyn ExternalMetrics>,
+    pub objects: Option<&'a dyn ObjectMetrics>,
 }
 
 /// What a pod's object says that matters here.
@@ -153,7 +156,7 @@ impl Scene<'_> {
             }
             "Pods" => {
                 let source = metric.pods.as_ref().ok_or_else(|| invalid(metric))?;
-                let (asked, current) = self.pods_metric(&source.metric.name, &source.target).await?;
+                let (asked, current) = self.pods_metric(&source.metric, &source.target).await?;
                 let status = PodsMetricStatus { metric: source.metric.clone(), current };
                 Ok((asked, MetricStatus { pods: Some(status), ..status_of("Pods") }))
             }
@@ -167,7 +170,19 @@ impl Scene<'_> {
                     name: &source.metric.name,
                     title,
                 };
-                let usage = self.query_total(&what).await?;
+                let usage = match self.objects.filter(|_| !self.has_query(&source.metric.name)) {
+                    Some(objects) => {
+                        let group = object.api_version.as_deref().unwrap_or_default();
+                        let group = group.split_once('/').map_or("", |(group, _)| group);
+                        let (kind, name) = (&object.kind, &object.name);
+                        let selector = selector_query(&source.metric);
+                        objects
+                            .of_object(self.namespace, group, kind, name, &source.metric.name, &selector)
+                            .await
+                            .map_err(|error| what.failed(error))?
+                    }
+                    None => self.query_total(&what).await?,
+                };
                 let (asked, current) = self.total_metric(what, &source.target, usage)?;
                 let status = ObjectMetricStatus {
                     metric: source.metric.clone(),
@@ -284,9 +299,10 @@ impl Scene<'_> {
 
     async fn pods_metric(
         &self,
-        name: &str,
+        metric: &MetricIdentifier,
         target: &MetricTarget,
     ) -> Result<(Asked, MetricValueStatus), Failed> {
+        let name = &metric.name;
         let failed = |error: String| Failed {
             reason: "FailedGetPodsMetric",
             message: format!("failed to get pods metric value: {error}"),
@@ -294,18 +310,16 @@ impl Scene<'_> {
         let wanted_text = target.average_value.as_ref();
         let wanted =
             wanted_text.and_then(quantity).ok_or_else(|| failed("averageValue is missing".into()))?;
-        let series = self.query("pods", name).await.map_err(failed)?;
-        let mut readings = Readings::new();
-        for (labels, value) in series {
-            let Some(pod) = labels.get("pod") else {
-                return Err(failed(format!("the query of metric {name:?} must keep the label `pod`")));
-            };
-            if self.facts.iter().any(|p| p.name == pod) {
-                let reading =
-                    Reading { value: in_milli(value).map_err(failed)?, at_ms: self.now_ms, window_ms: 0 };
-                readings.insert(pod.to_string(), reading);
+        let readings = match self.objects.filter(|_| !self.has_query(name)) {
+            Some(objects) => {
+                let pods: Vec<String> = self.facts.iter().map(|pod| pod.name.clone()).collect();
+                let selector = selector_query(metric);
+                let values = objects.of_pods(self.namespace, &pods, name, &selector).await.map_err(failed)?;
+                let reading = |value| Reading { value, at_ms: self.now_ms, window_ms: 0 };
+                values.into_iter().map(|(pod, value)| (pod, reading(value))).collect()
             }
-        }
+            None => self.queried_readings(name).await.map_err(failed)?,
+        };
         let proposal = calculator::average_replicas(
             self.spec_replicas,
             wanted,
@@ -325,6 +339,26 @@ impl Scene<'_> {
             wanted: wanted_text.map(|q| q.0.clone()).unwrap_or_default(),
         };
         Ok((asked, MetricValueStatus { average_value: Some(average), ..Default::default() }))
+    }
+
+    /// What the metric's query gives for each of the pods.
+    async fn queried_readings(&self, name: &str) -> Result<Readings, String> {
+        let mut readings = Readings::new();
+        for (labels, value) in self.query("pods", name).await? {
+            let Some(pod) = labels.get("pod") else {
+                return Err(format!("the query of metric {name:?} must keep the label `pod`"));
+            };
+            if self.facts.iter().any(|p| p.name == pod) {
+                let reading = Reading { value: in_milli(value)?, at_ms: self.now_ms, window_ms: 0 };
+                readings.insert(pod.to_string(), reading);
+            }
+        }
+        Ok(readings)
+    }
+
+    /// Whether an annotation says how the metric is asked for.
+    fn has_query(&self, metric: &str) -> bool {
+        self.annotations.contains_key(&format!("{QUERY_ANNOTATION}{metric}"))
     }
 
     /// The sum of an external metric whose source is known by name, in thousandths.
@@ -466,4 +500,9 @@ fn selector_text(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Labe
         "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{}},}}",
         labels.collect::<String>()
     )
+}
+
+/// The metric's selector as a request has it.
+fn selector_query(metric: &MetricIdentifier) -> String {
+    metric.selector.as_ref().map(target::selector_text).unwrap_or_default()
 }

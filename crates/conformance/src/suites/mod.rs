@@ -1,8 +1,10 @@
 //! Every suite by name, and the one thing a suite does.
 
 pub(crate) mod autoscaling;
+pub(crate) mod autoscaling_api;
 pub(crate) mod dashboards;
 pub(crate) mod gateway_api;
+mod go;
 pub(crate) mod keda;
 pub(crate) mod kic_golden;
 pub(crate) mod kong;
@@ -13,6 +15,7 @@ pub(crate) mod kustomize;
 pub(crate) mod locust;
 pub(crate) mod promql;
 pub(crate) mod thanos;
+pub(crate) mod vpa;
 
 use std::path::Path;
 
@@ -40,6 +43,13 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "autoscaling-behavior", run: autoscaling::behavior },
     Suite { name: "autoscaling-hpa", run: autoscaling::reconciliations },
     Suite { name: "autoscaling-replicas", run: autoscaling::replicas },
+    Suite { name: "autoscaling-defaults", run: autoscaling_api::defaults },
+    Suite { name: "autoscaling-validation", run: autoscaling_api::validation },
+    Suite { name: "vpa-amounts", run: vpa::amounts },
+    Suite { name: "vpa-containers", run: vpa::containers },
+    Suite { name: "vpa-estimators", run: vpa::estimators },
+    Suite { name: "vpa-histograms", run: vpa::histograms },
+    Suite { name: "vpa-policies", run: vpa::policies },
     Suite { name: "dashboards", run: dashboards::cases },
     Suite { name: "keda-core", run: keda::core },
     Suite { name: "keda-scalers", run: keda::scalers },
@@ -70,7 +80,7 @@ pub(crate) const SUITES: &[Suite] = &[
 
 /// Suites of the data folder whose rooms are not built yet.
 pub(crate) const NOT_RUN: &[&str] = &[
-    "autoscaling-vpa",
+    "autoscaling-vpa-updater",
     "kong-admin",
     "kopf",
     "promql/compliance",

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_apiserver::{AggregatedApi, Resource, ResponseBody, Verbs};
-use gantry_autoscaler::Decisions;
 use gantry_autoscaler::keda::{ExternalMetricsApi, Keda, KedaConfig, KeyspaceEvents};
+use gantry_autoscaler::{Decisions, ExternalMetrics};
 use gantry_operator::Operator;
 use http::{Method, Request, Response};
 
@@ -40,8 +40,8 @@ pub(super) fn controllers(
 }
 
 /// external.metrics.k8s.io for `kubectl get --raw` and for whoever else asks.
-pub(super) fn served(keda: Keda, operator: &Operator) -> Arc<dyn AggregatedApi> {
-    Arc::new(ServedExternalMetrics(ExternalMetricsApi::new(Arc::new(keda), operator.clock().clone())))
+pub(super) fn served(external: Arc<dyn ExternalMetrics>, operator: &Operator) -> Arc<dyn AggregatedApi> {
+    Arc::new(ServedExternalMetrics(ExternalMetricsApi::new(external, operator.clock().clone())))
 }
 
 struct ServedExternalMetrics(ExternalMetricsApi);

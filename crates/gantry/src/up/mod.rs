@@ -2,6 +2,7 @@
 
 mod applied;
 pub(crate) mod control;
+mod custom_metrics;
 pub(crate) mod detach;
 mod doors;
 mod keda;
@@ -24,6 +25,7 @@ mod state_metrics;
 pub(crate) mod status;
 pub(crate) mod steps;
 mod type_docs;
+mod vpa;
 mod wake;
 
 use std::path::{Path, PathBuf};

@@ -22,6 +22,9 @@ pub(crate) struct Project {
     /// Labels that tell this store apart from others in the same object storage.
     #[serde(default)]
     pub external_labels: BTreeMap<String, String>,
+    /// A rules file of prometheus-adapter: which series are metrics of pods and objects, for HorizontalPodAutoscalers.
+    #[serde(default)]
+    pub metric_rules: Option<PathBuf>,
     /// Whose network pods are in.
     #[serde(default)]
     pub pod_network: PodNetwork,

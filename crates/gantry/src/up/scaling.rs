@@ -8,14 +8,15 @@ use bytes::Bytes;
 use gantry_apiserver::{AggregatedApi, Resource, ResponseBody, UserInfo, Verbs};
 use gantry_autoscaler::keda::Keda;
 use gantry_autoscaler::{
-    Autoscaler, ContainerPoint, Cumulative, Decision, Decisions, GROUP, MetricsApi, MetricsStore, PodPoint,
-    RESOURCES, StoreSettings, UsagePoint, VERSION,
+    Autoscaler, ContainerPoint, Cumulative, Decision, Decisions, ExternalMetrics, GROUP, MetricsApi,
+    MetricsStore, PodPoint, RESOURCES, ResourceMetrics, StoreSettings, UsagePoint, VERSION,
 };
 use gantry_node::{Node, Usage, UsageSnapshot};
 use gantry_operator::Operator;
 use http::{Method, Request, Response, header};
 use tokio_util::sync::CancellationToken;
 
+use super::custom_metrics::CustomMetricsPart;
 use super::metrics::Metrics;
 
 /// Upstream syncs every 15 seconds; here someone watches.
@@ -30,6 +31,7 @@ const FRESH_FROM_MS: i64 = 1_000;
 pub(super) struct Scaling {
     autoscaler: Autoscaler,
     store: Arc<MetricsStore>,
+    usage: Arc<dyn ResourceMetrics>,
     node: Node,
 }
 
@@ -39,7 +41,9 @@ impl Scaling {
         operator: &Operator,
         node: Node,
         metrics: Metrics,
+        objects: &CustomMetricsPart,
         keda: &Keda,
+        external: Arc<dyn ExternalMetrics>,
         decisions: Decisions,
     ) -> (Scaling, Arc<dyn AggregatedApi>) {
         let settings = StoreSettings {
@@ -53,17 +57,24 @@ impl Scaling {
             on_push: Some(ON_PUSH),
             ..gantry_autoscaler::Config::default()
         };
+        let usage: Arc<dyn ResourceMetrics> = objects.usage().unwrap_or_else(|| store.clone());
         let autoscaler = Autoscaler::with_external(
             config,
             operator,
-            store.clone(),
+            usage.clone(),
             Some(Arc::new(metrics)),
-            Some(Arc::new(keda.clone())),
+            Some(external),
             decisions,
         );
+        autoscaler.read_objects_from(objects.source());
         keda.wakes(autoscaler.trigger());
-        let api = Arc::new(ServedMetrics(MetricsApi::new(operator, store.clone())));
-        (Scaling { autoscaler, store, node }, api)
+        let api = Arc::new(ServedMetrics(MetricsApi::new(operator, usage.clone())));
+        (Scaling { autoscaler, store, usage, node }, api)
+    }
+
+    /// What pods and nodes use.
+    pub(super) fn usage(&self) -> Arc<dyn ResourceMetrics> {
+        self.usage.clone()
     }
 
     /// Feeds readings and computes until `cancel`.

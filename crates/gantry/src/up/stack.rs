@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
+use super::custom_metrics::CustomMetricsPart;
 use super::doors::{DrainFirst, PodDoor};
 use super::load::LoadFromPage;
 use super::metrics::Metrics;
@@ -60,6 +61,7 @@ pub(crate) struct StackConfig {
     ports: Ports,
     pub(super) state_dir: StateDir,
     sharing: Sharing,
+    metric_rules: gantry_autoscaler::custom::Rules,
 }
 
 /// Everything that runs. Ended by [`Stack::end`]; dropped, its tasks are aborted with the runtime.
@@ -103,15 +105,9 @@ impl StackConfig {
         node.eager_probe_interval = Some(Duration::from_millis(50));
         let sharing = Sharing::of(&project.project, state_dir.root());
         let pod_network = project.project.pod_network;
-        Ok(StackConfig {
-            node,
-            name,
-            pod_network,
-            dir: absolute,
-            ports,
-            state_dir: state_dir.clone(),
-            sharing,
-        })
+        let metric_rules = super::custom_metrics::rules(project)?;
+        let state_dir = state_dir.clone();
+        Ok(StackConfig { node, name, pod_network, dir: absolute, ports, state_dir, sharing, metric_rules })
     }
 }
 
@@ -147,6 +143,7 @@ impl Stack {
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
         pod_network::move_services(&client, network).await?;
         gantry_autoscaler::keda::install(&client).await?;
+        gantry_autoscaler::vpa::install(&client).await?;
         let operator = Operator::with_settings(client.clone(), clock.clone(), operator_settings());
         let api_server = sockets.api_server.local_addr();
         pod_network::publish_api_server(&client, api_server).await?;
@@ -189,11 +186,22 @@ impl Stack {
         let decisions = Decisions::default();
         let metrics_at = sockets.metrics.local_addr();
         let keda = super::keda::controllers(&operator, metrics.clone(), metrics_at, decisions.clone());
-        server.add_api(super::keda::served(keda.clone(), &operator));
+        let objects = CustomMetricsPart::new(&operator, config.metric_rules.clone(), metrics.clone());
+        let external = objects.external_after(keda.clone());
+        server.add_api(super::keda::served(external.clone(), &operator));
         metrics.scrape(&operator, in_process_targets(&operator, &gateway, &node, &keda))?;
-        let (scaling, metrics_api) =
-            Scaling::new(&operator, node.clone(), metrics.clone(), &keda, decisions.clone());
+        let (scaling, metrics_api) = Scaling::new(
+            &operator,
+            node.clone(),
+            metrics.clone(),
+            &objects,
+            &keda,
+            external,
+            decisions.clone(),
+        );
         server.add_api(metrics_api);
+        objects.serve(&server);
+        let recommender = super::vpa::recommender(&operator, scaling.usage());
         let addresses = Addresses {
             api_server,
             gateway: sockets.gateway,
@@ -252,6 +260,10 @@ impl Stack {
         spawn("console", cancel.clone(), Box::pin(listener.serve(console, cancel)));
         let cancel = CancellationToken::new();
         spawn("autoscaler", cancel.clone(), Box::pin(scaling.run(cancel)));
+        let cancel = CancellationToken::new();
+        spawn("vertical autoscaler", cancel.clone(), Box::pin(recommender.run(cancel)));
+        let cancel = CancellationToken::new();
+        spawn("custom metrics", cancel.clone(), Box::pin(objects.run(server.clone(), cancel)));
         steps.done("control plane", &format!("https://{api_server}"));
         Ok(Stack { client, operator, gateway, addresses, decisions, drain, metrics, parts })
     }

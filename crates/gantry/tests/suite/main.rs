@@ -8,6 +8,7 @@ mod isolation;
 mod kong;
 mod kopf;
 mod load_page;
+mod object_metrics;
 mod prove;
 mod queue;
 mod reload;
