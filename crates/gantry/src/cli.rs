@@ -35,6 +35,9 @@ const APPLETS: &[Applet] = &[
 
 /// Runs the command line (program name first) and gives the process' exit code.
 pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
+    if let Some(code) = gantry_node::isolation::verb(&args) {
+        return code;
+    }
     let program = args.first().map(PathBuf::from).unwrap_or_default();
     let link_name = program.file_name().and_then(|name| name.to_str()).unwrap_or("gantry").to_owned();
     if let Some(applet) = APPLETS.iter().find(|applet| (applet.command)().get_name() == link_name) {

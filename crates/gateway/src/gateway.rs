@@ -5,6 +5,7 @@ use crate::certificates;
 use crate::entities::Snapshot;
 use crate::listen::{self, AcceptFrom, ListenError, Listener};
 use crate::metrics::Metrics;
+use crate::network;
 use crate::node::{Config, Mode, Shared, Worker};
 use crate::plugins::Counters;
 use crate::request_id::RequestIds;
@@ -159,7 +160,7 @@ impl Gateway {
 
     /// Starts to listen; returns the address, its port filled in.
     pub fn listen(&self, listener: Listener) -> Result<SocketAddr, ListenError> {
-        let socket = listen::bind(listener.address)?;
+        let socket = network::bind(&self.inner.shared.config, listener.address)?;
         let failed = |source| ListenError::Other { address: listener.address, source };
         let address = socket.local_addr().map_err(failed)?;
         let from = AcceptFrom {

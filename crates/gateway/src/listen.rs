@@ -52,7 +52,7 @@ pub enum ListenError {
 }
 
 impl ListenError {
-    fn new(address: SocketAddr, source: io::Error) -> ListenError {
+    pub(crate) fn new(address: SocketAddr, source: io::Error) -> ListenError {
         match source.kind() {
             io::ErrorKind::AddrInUse => ListenError::InUse { address },
             io::ErrorKind::PermissionDenied => ListenError::PermissionDenied { address },

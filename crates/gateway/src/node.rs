@@ -5,6 +5,7 @@ use crate::certificates::Certificates;
 use crate::http1::head::HeadLimits;
 use crate::metrics::Metrics;
 use crate::net::IpRange;
+use crate::network::Network;
 use crate::plugins::Counters;
 use crate::pool::{KeepAlive, Pool};
 use crate::request_id::RequestIds;
@@ -96,6 +97,8 @@ pub struct Config {
     pub seed: u64,
     /// What windows of rate limits and lifetimes of tokens are measured with; the system's when `None`.
     pub clock: Option<Arc<dyn Clock>>,
+    /// Where targets and listeners are that are not in this machine's own network.
+    pub network: Option<Arc<dyn Network>>,
 }
 
 /// What a listener does with its connections.

@@ -1,6 +1,7 @@
 //! Connections whose bytes are passed on without being understood.
 
 use crate::http1::connection::Accepted;
+use crate::network;
 use crate::node::{Mode, Worker};
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -17,7 +18,9 @@ pub(crate) async fn serve(mut client: TcpStream, accepted: Accepted, worker: Arc
     for _ in 0..=service.retries {
         let Some(lease) = service.upstream.lease(&tried) else { return };
         let address = lease.target.address;
-        let connected = tokio::time::timeout(service.connect_timeout, TcpStream::connect(address)).await;
+        let connected =
+            tokio::time::timeout(service.connect_timeout, network::connect(&worker.shared.config, address))
+                .await;
         let Ok(Ok(mut upstream)) = connected else {
             service.upstream.penalise(&lease.target);
             tried.push(address);

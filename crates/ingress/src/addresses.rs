@@ -68,8 +68,13 @@ impl AddressTable {
     }
 
     /// Opens and closes listeners until they are those of `services`. A listener that stays is not touched.
-    pub(crate) fn reconcile(&self, gateway: &Gateway, services: &[Arc<Service>]) -> Vec<Unserved> {
-        let wanted = wanted(services);
+    pub(crate) fn reconcile(
+        &self,
+        gateway: &Gateway,
+        services: &[Arc<Service>],
+        is_ours: &dyn Fn(IpAddr) -> bool,
+    ) -> Vec<Unserved> {
+        let wanted = wanted(services, is_ours);
         let mut open = self.open.lock();
         let keep = |key: &ServicePort, known: &Open| {
             wanted.get(key).is_some_and(|(address, mode)| *address == known.wanted && *mode == known.mode)
@@ -114,14 +119,17 @@ fn listen(gateway: &Gateway, address: SocketAddr, mode: &Mode) -> Result<SocketA
     }
 }
 
-fn wanted(services: &[Arc<Service>]) -> BTreeMap<ServicePort, (SocketAddr, Mode)> {
+fn wanted(
+    services: &[Arc<Service>],
+    is_ours: &dyn Fn(IpAddr) -> bool,
+) -> BTreeMap<ServicePort, (SocketAddr, Mode)> {
     let mut wanted = BTreeMap::new();
     let mut taken = BTreeSet::new();
     for service in services {
         let cluster_ip = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
         // Headless Services say "None"; addresses that are not ours to bind are another node's business.
         let Some(ip) = cluster_ip.and_then(|ip| ip.parse::<IpAddr>().ok()) else { continue };
-        if !ip.is_loopback() {
+        if !ip.is_loopback() && !is_ours(ip) {
             continue;
         }
         for spec in tcp_ports(service) {
@@ -194,8 +202,10 @@ mod tests {
         };
         let services =
             [service("a", "127.96.0.1"), service("b", "None"), service("c", "10.0.0.1"), service("d", "")];
-        let wanted: Vec<_> = wanted(&services).into_iter().collect();
+        let wanted: Vec<_> = wanted(&services, &|_| false).into_iter().collect();
         assert_eq!(wanted.len(), 1);
         assert_eq!(wanted[0].1.0, "127.96.0.1:80".parse().unwrap());
+        let ours = super::wanted(&services, &|ip| ip == IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(ours.len(), 2);
     }
 }

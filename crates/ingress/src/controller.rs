@@ -5,8 +5,8 @@ use crate::class::is_default;
 use crate::sources::Sources;
 use crate::subject::{Kind, Problem, Subject};
 use crate::translate::{Input, Translation, Translator};
-use gantry_gateway::Gateway;
 use gantry_gateway::entities::{Plugin, Snapshot};
+use gantry_gateway::{Gateway, Network};
 use gantry_operator::{
     Action, Clock, EventType, Key, Operator, ReconcileError, Recorder, Trigger, time_from_ms,
 };
@@ -24,7 +24,7 @@ const COALESCE: Duration = Duration::from_millis(3);
 const RETRY_ADDRESSES: Duration = Duration::from_secs(5);
 
 /// How Ingresses are served.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The class whose Ingresses are ours.
     pub class: String,
@@ -34,6 +34,8 @@ pub struct Config {
     pub listens_on_services: bool,
     /// Written to `status.loadBalancer` of the Ingresses served, and to the status of Gateways.
     pub published_ips: Vec<String>,
+    /// A network beside this machine's own, whose addresses the gateway also listens on.
+    pub network: Option<Arc<dyn Network>>,
 }
 
 impl Default for Config {
@@ -43,6 +45,7 @@ impl Default for Config {
             claims_classless: false,
             listens_on_services: true,
             published_ips: Vec::new(),
+            network: None,
         }
     }
 }
@@ -168,7 +171,8 @@ impl Controller {
 
     /// Opens the addresses of Services.
     fn listen(&self, input: &Input<'_>) -> Action {
-        let unserved = self.addresses.reconcile(&self.gateway, &input.services);
+        let is_ours = |ip| self.config.network.as_ref().is_some_and(|network| network.owns(ip));
+        let unserved = self.addresses.reconcile(&self.gateway, &input.services, &is_ours);
         let all: HashSet<(Key, String)> =
             unserved.into_iter().map(|unserved| (unserved.service, unserved.message)).collect();
         let before = std::mem::replace(&mut self.told.lock().unserved, all.clone());

@@ -37,6 +37,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// The services of the namespace and `kubernetes` of `default`.
     fn services(&self, namespace: &str) -> Vec<Arc<Service>>;
 
+    /// A token of a service account of the pod's namespace, which ends with the pod or after `seconds`.
+    async fn token(&self, pod: &PodRef, account: &str, seconds: i64) -> Result<String, ClusterError>;
+
     /// Merges `status` into the pod's status; nothing happens to a pod with another uid.
     async fn write_status(&self, pod: &PodRef, status: serde_json::Value) -> Result<(), ClusterError>;
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::isolation::PodNetworks;
+
 /// An IPv4 network, for example `127.77.0.0/17`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
@@ -33,7 +35,8 @@ pub struct Config {
     pub node_name: String,
     /// Pod directories, process records and logs live under it.
     pub state_dir: PathBuf,
-    /// The addresses given to pods; must be addresses of the loopback interface (127.0.0.0/8 on Linux).
+    /// The addresses given to pods; without `networks` they must be addresses of the loopback interface (127.0.0.0/8 on
+    /// Linux).
     pub pod_cidr: Cidr,
     /// Image (with or without tag) → the local command that stands for its entrypoint. `{args}` is where the
     /// container's args go (at the end when absent). An empty command runs the container's own `command`.
@@ -65,6 +68,9 @@ pub struct Config {
     pub version: String,
     /// Where Services are reached, when that may differ from their cluster address: pods' variables name this.
     pub service_addresses: Option<ServiceAddresses>,
+    /// Gives pods networks and mounts of their own, with addresses out of `pod_cidr`. Without it they share this
+    /// machine's, and what an earlier start left of the former is ended.
+    pub networks: Option<PodNetworks>,
 }
 
 // === impl Config ===
@@ -92,6 +98,7 @@ impl Config {
             max_pods: 110,
             version: env!("CARGO_PKG_VERSION").into(),
             service_addresses: None,
+            networks: None,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Pod addresses: one loopback address per pod, out of a CIDR, checked to be bindable before it is given out.
+//! Pod addresses: one per pod, out of a CIDR; one of the loopback interface is checked to be bindable before it is given
+//! out.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -23,14 +24,16 @@ pub(crate) struct IpPool {
     cidr: Cidr,
     held: HashMap<Ipv4Addr, String>,
     next: u32,
+    /// Addresses are those of this machine, rather than of networks that pods have of their own.
+    on_host: bool,
 }
 
 const BIND_TRIES: u32 = 16;
 
 impl IpPool {
-    pub(crate) fn new(cidr: Cidr) -> IpPool {
+    pub(crate) fn new(cidr: Cidr, on_host: bool) -> IpPool {
         // The first address is the network's own, which Linux refuses for some sockets.
-        IpPool { cidr, held: HashMap::new(), next: 1 }
+        IpPool { cidr, held: HashMap::new(), next: 1, on_host }
     }
 
     /// Marks an address as held, for pods found after a restart.
@@ -54,7 +57,9 @@ impl IpPool {
             if self.held.contains_key(&address) {
                 continue;
             }
-            if let Err(error) = TcpListener::bind((address, 0)) {
+            if self.on_host
+                && let Err(error) = TcpListener::bind((address, 0))
+            {
                 failed += 1;
                 if failed == BIND_TRIES {
                     return Err(IpError::NotLocal { cidr: self.cidr, error: error.to_string() });
@@ -79,7 +84,7 @@ mod tests {
 
     #[test]
     fn gives_rests_and_runs_out() {
-        let mut pool = IpPool::new("127.99.3.0/29".parse().unwrap());
+        let mut pool = IpPool::new("127.99.3.0/29".parse().unwrap(), true);
         pool.adopt("127.99.3.1".parse().unwrap(), "old");
         let first = pool.take("a").unwrap();
         assert_eq!(first, Ipv4Addr::new(127, 99, 3, 2));
@@ -94,7 +99,9 @@ mod tests {
 
     #[test]
     fn a_foreign_network_is_refused_with_the_reason() {
-        let mut pool = IpPool::new("203.0.113.0/24".parse().unwrap());
+        let mut pool = IpPool::new("203.0.113.0/24".parse().unwrap(), true);
         assert!(matches!(pool.take("a"), Err(IpError::NotLocal { .. })));
+        let mut pool = IpPool::new("203.0.113.0/24".parse().unwrap(), false);
+        assert_eq!(pool.take("a"), Ok(Ipv4Addr::new(203, 0, 113, 1)));
     }
 }

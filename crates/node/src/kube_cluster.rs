@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gantry_operator::{EventType, Informer, Key, Operator, Recorder};
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service, ServiceAccount};
 use kube::Client;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 
 use crate::cluster::{Cluster, ClusterError, Severity};
@@ -93,6 +94,30 @@ impl Cluster for KubeCluster {
         let mut services = self.services.list_in(namespace);
         services.extend(self.services.get(&Key::new("default", "kubernetes")));
         services
+    }
+
+    async fn token(&self, pod: &PodRef, account: &str, seconds: i64) -> Result<String, ClusterError> {
+        let failed = |reason: String| ClusterError::Failed {
+            doing: format!("get a token of service account {}/{account}", pod.namespace),
+            reason,
+        };
+        let request = TokenRequest {
+            spec: Some(TokenRequestSpec {
+                audiences: None,
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".into()),
+                    kind: Some("Pod".into()),
+                    name: Some(pod.name.clone()),
+                    uid: Some(pod.uid.clone()),
+                }),
+                expiration_seconds: Some(seconds),
+            }),
+            ..TokenRequest::default()
+        };
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let issued = accounts.create_token_request(account, &PostParams::default(), &request).await;
+        let issued = issued.map_err(|error| failed(error.to_string()))?;
+        issued.status.and_then(|status| status.token).ok_or_else(|| failed("the answer has none".into()))
     }
 
     async fn write_status(&self, pod: &PodRef, status: serde_json::Value) -> Result<(), ClusterError> {

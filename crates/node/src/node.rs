@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::BeforeStop;
 use crate::config::Config;
 use crate::ip::IpPool;
+use crate::isolation;
+use crate::isolation::dns::NameServer;
 use crate::kube_cluster::KubeCluster;
 use crate::pod::{self, Input, Shared};
 use crate::process::{Delegation, ProcessRuntime};
@@ -56,6 +58,8 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     usage: watch::Sender<Arc<UsageSnapshot>>,
     dirty: Arc<Dirty>,
+    /// Taken by the run.
+    name_server: Mutex<Option<NameServer>>,
 }
 
 /// Keys to look at. Bounded by the number of objects, since a key waits once however often it changes.
@@ -87,7 +91,8 @@ impl Node {
                 None
             }
         };
-        let runtime = Arc::new(ProcessRuntime::build(limits, delegation));
+        let launcher = config.networks.as_ref().map(|networks| networks.config().launcher.clone());
+        let runtime = Arc::new(ProcessRuntime::build(limits, delegation, launcher));
         Node::with_runtime(config, operator, runtime, before_stop)
     }
 
@@ -102,6 +107,10 @@ impl Node {
         let config = Config { state_dir, ..config };
         private_dir(&config.state_dir.join("pods"))
             .map_err(|source| NodeError { path: config.state_dir.display().to_string(), source })?;
+        if config.networks.is_none() {
+            isolation::end_holder(&config.state_dir);
+        }
+        let name_server = config.networks.clone().map(|networks| NameServer::new(operator, networks));
         let capacity = registration::capacity(&config);
         let registration = Registration {
             client: operator.client().clone(),
@@ -112,7 +121,7 @@ impl Node {
             capacity: capacity.clone(),
         };
         let shared = Arc::new(Shared {
-            ips: Mutex::new(IpPool::new(config.pod_cidr)),
+            ips: Mutex::new(IpPool::new(config.pod_cidr, config.networks.is_none())),
             cluster: Arc::new(KubeCluster::new(operator)),
             config,
             runtime,
@@ -130,6 +139,7 @@ impl Node {
                 clock: operator.clock().clone(),
                 usage,
                 dirty: Arc::default(),
+                name_server: Mutex::new(name_server),
             }),
         })
     }
@@ -143,6 +153,8 @@ impl Node {
             async move { inner.registration.keep().await }
         });
         let sampling = tokio::spawn(inner.clone().sample_forever());
+        let mut network_services = JoinSet::new();
+        inner.serve_networks(&mut network_services);
         let _subscriptions = inner.subscribe();
         tokio::select! {
             _ = cancel.cancelled() => {}
@@ -157,6 +169,12 @@ impl Node {
         }
         keep.abort();
         sampling.abort();
+        network_services.shutdown().await;
+        if let Some(networks) = inner.shared.config.networks.clone()
+            && let Shutdown::StopPods { .. } = shutdown
+        {
+            let _ = tokio::task::spawn_blocking(move || networks.end()).await;
+        }
     }
 
     /// The newest reading of what pods use.
@@ -236,6 +254,24 @@ impl Gather for Node {
 }
 
 impl Inner {
+    /// Names for pods, and the way out of their network.
+    fn serve_networks(&self, tasks: &mut JoinSet<()>) {
+        if let Some(server) = self.name_server.lock().take() {
+            tasks.spawn(async move {
+                if let Err(error) = server.run().await {
+                    tracing::error!(%error, "pods cannot resolve names");
+                }
+            });
+        }
+        if let Some(networks) = self.shared.config.networks.clone() {
+            tasks.spawn(async move {
+                if let Err(error) = isolation::outside::run(networks).await {
+                    tracing::error!(%error, "pods cannot reach anything outside of their network");
+                }
+            });
+        }
+    }
+
     fn subscribe(&self) -> [gantry_operator::Subscription; 3] {
         let dirty = self.dirty.clone();
         let pods = self.pods.subscribe(move |change: &Change<Pod>| {
@@ -278,6 +314,11 @@ impl Inner {
                 self.shared.ips.lock().adopt(ip, &reference.uid);
             }
             known.insert(reference.uid);
+        }
+        if let Some(networks) = &self.shared.config.networks {
+            for uid in networks.attached().iter().filter(|uid| !known.contains(*uid)) {
+                networks.detach(uid);
+            }
         }
         let dirs =
             std::fs::read_dir(self.shared.config.state_dir.join("pods")).into_iter().flatten().flatten();
@@ -386,7 +427,7 @@ where
 }
 
 /// Secrets are written under it, so nobody else may look.
-fn private_dir(dir: &std::path::Path) -> std::io::Result<()> {
+pub(crate) fn private_dir(dir: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))

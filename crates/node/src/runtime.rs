@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::isolation::Isolation;
 use crate::logs::Stream;
 pub use crate::process::Terminal;
 
@@ -51,6 +52,8 @@ pub struct StartSpec {
     pub container_dir: PathBuf,
     /// Its standard input stays open for whoever attaches.
     pub stdin: bool,
+    /// Network, host name and mounts of its own; `None` shares those of this machine.
+    pub isolation: Option<Isolation>,
 }
 
 /// A container that runs.
@@ -83,6 +86,14 @@ pub enum Found {
     Running(Running),
     /// It has ended.
     Ended { attempt: u32, id: String, started_at: Timestamp, exit: Exit },
+}
+
+/// Which processes of an earlier life can still be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoptable {
+    OnHostNetwork,
+    InNamespaces,
+    Nothing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +174,14 @@ pub trait Runtime: Send + Sync + 'static {
     async fn start(&self, spec: StartSpec) -> Result<Running, RuntimeError>;
 
     /// Takes up a container of an earlier life of this program again, from its directory.
-    async fn recover(&self, pod: &PodRef, container: &str, container_dir: &Path) -> Option<Found>;
+    /// One that `adoptable` leaves out is ended.
+    async fn recover(
+        &self,
+        pod: &PodRef,
+        container: &str,
+        container_dir: &Path,
+        adoptable: Adoptable,
+    ) -> Option<Found>;
 
     /// Ends all that an earlier life left of a pod, and returns how many processes that were.
     async fn end_leftovers(&self, pod_uid: &str, pod_dir: &Path) -> usize;

@@ -3,8 +3,10 @@
 mod tls;
 
 use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use gantry_prom_model::ExpositionFormat;
 use http::header::{
@@ -35,6 +37,17 @@ pub(crate) struct Client {
     body_limit: u64,
     fallback: Option<ScrapeProtocol>,
     connection: Option<(String, SendRequest<Empty<Bytes>>)>,
+    dialer: Option<Arc<dyn Dialer>>,
+}
+
+/// Connects to targets that are not in this machine's own network.
+#[async_trait]
+pub trait Dialer: Send + Sync + 'static {
+    /// Whether the address is one of the other network.
+    fn owns(&self, address: IpAddr) -> bool;
+
+    /// Connects to an address that it owns.
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream>;
 }
 
 /// Why a fetch failed.
@@ -51,7 +64,11 @@ fn failed(reason: impl std::fmt::Display) -> FetchError {
 }
 
 impl Client {
-    pub(crate) fn new(config: &ScrapeConfig, target: &Target) -> Result<Client, String> {
+    pub(crate) fn new(
+        config: &ScrapeConfig,
+        target: &Target,
+        dialer: Option<Arc<dyn Dialer>>,
+    ) -> Result<Client, String> {
         let url: Uri =
             target.url.parse().map_err(|error| format!("{:?} is not a URL: {error}", target.url))?;
         let mut headers = HeaderMap::new();
@@ -89,6 +106,7 @@ impl Client {
             body_limit: config.body_size_limit.map_or(0, |limit| limit.0),
             fallback: config.fallback_scrape_protocol,
             connection: None,
+            dialer,
         })
     }
 
@@ -201,9 +219,13 @@ impl Client {
         let host = url.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']').to_owned();
         let secure = url.scheme_str() == Some("https");
         let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let stream = TcpStream::connect((host.as_str(), port))
-            .await
-            .map_err(|error| failed(format!("dial {host}:{port}: {error}")))?;
+        let address = host.parse::<IpAddr>().ok();
+        let elsewhere = self.dialer.as_ref().zip(address).filter(|(dialer, address)| dialer.owns(*address));
+        let connected = match elsewhere {
+            Some((dialer, address)) => dialer.connect(SocketAddr::new(address, port)).await,
+            None => TcpStream::connect((host.as_str(), port)).await,
+        };
+        let stream = connected.map_err(|error| failed(format!("dial {host}:{port}: {error}")))?;
         let _ = stream.set_nodelay(true);
         if !secure {
             return handshake(stream).await;

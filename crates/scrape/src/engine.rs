@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::client::Dialer;
 use crate::config::ScrapeConfig;
 use crate::counters::Counters;
 use crate::discover::{Discoverer, GroupSink, GroupUpdate, TargetGroup};
@@ -111,10 +112,17 @@ impl Scraping {
                 counters: Arc::new(Counters::new(registry)),
                 offset_seed,
                 shutdown,
+                dialer: None,
             },
             pools: Pools::default(),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Targets at addresses that `dialer` owns are reached through it. To be told before the first [`Scraping::apply`].
+    pub fn reaching(mut self, dialer: Arc<dyn Dialer>) -> Scraping {
+        self.shared.dialer = Some(dialer);
+        self
     }
 
     /// Takes these jobs in place of those that ran before. Targets that stay go on under the new settings; the

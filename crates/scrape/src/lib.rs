@@ -15,6 +15,7 @@ pub mod relabel;
 mod target;
 mod target_loop;
 
+pub use client::Dialer;
 pub use config::{Config, ConfigError, GlobalConfig, ScrapeConfig};
 pub use counters::Counters;
 pub use discover::{Discovered, Discoverer, FileDiscoverer, GroupSink, InProcess, Static, TargetGroup};

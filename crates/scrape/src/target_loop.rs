@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, FetchError};
+use crate::client::{Client, Dialer, FetchError};
 use crate::config::ScrapeConfig;
 use crate::counters::Counters;
 use crate::ingest::{Body, Ingest, MetadataCache, Scraped};
@@ -67,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) offset_seed: u64,
     /// Everything ends, without stale markers: the process will be back.
     pub(crate) shutdown: CancellationToken,
+    pub(crate) dialer: Option<Arc<dyn Dialer>>,
 }
 
 /// A running loop.
@@ -239,7 +240,7 @@ impl Runner {
 
     async fn fetch(&mut self) -> (Body, usize) {
         if self.client.is_none() {
-            match Client::new(&self.config, &self.target) {
+            match Client::new(&self.config, &self.target, self.shared.dialer.clone()) {
                 Ok(client) => self.client = Some(client),
                 Err(reason) => return (Body::Failed(reason), 0),
             }

@@ -9,7 +9,7 @@ use gantry_clock::Clock;
 use gantry_prom_model::Registry;
 use gantry_promql::{Engine, EngineOptions};
 use gantry_scrape::config::KubernetesSdConfig;
-use gantry_scrape::{Config, Discoverer, FileDiscoverer, Job, Scraping, Static};
+use gantry_scrape::{Config, Dialer, Discoverer, FileDiscoverer, Job, Scraping, Static};
 use gantry_tsdb::{Db, DbOptions, TsdbError};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,8 @@ pub struct Settings {
     pub reload: Option<Arc<dyn Fn() -> Result<(), String> + Send + Sync>>,
     /// What `/-/quit` does.
     pub quit: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Reaches targets that are not in this machine's own network.
+    pub dialer: Option<Arc<dyn Dialer>>,
 }
 
 impl Settings {
@@ -53,6 +55,7 @@ impl Settings {
             storage_for: None,
             reload: None,
             quit: None,
+            dialer: None,
         }
     }
 }
@@ -81,7 +84,11 @@ impl Prometheus {
         crate::metrics::register(registry, &db);
         // Two servers over the same targets differ in their folders, and so in when they scrape.
         let seed = gantry_prom_model::Labels::from_pairs([("dir", db.dir().to_string_lossy())]).stable_hash();
-        let scraping = Arc::new(Scraping::new(db.clone(), clock.clone(), registry, seed));
+        let scraping = Scraping::new(db.clone(), clock.clone(), registry, seed);
+        let scraping = Arc::new(match settings.dialer {
+            Some(dialer) => scraping.reaching(dialer),
+            None => scraping,
+        });
         let engine = Engine::new(settings.engine);
         let api = PrometheusApi::new(ApiParts {
             storage: db.clone(),

@@ -41,12 +41,18 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Opens the store. Nothing is scraped yet.
-    pub(crate) fn open(folder: PathBuf, clock: Arc<dyn Clock>, sharing: &Sharing) -> Result<Metrics, Error> {
+    pub(crate) fn open(
+        folder: PathBuf,
+        clock: Arc<dyn Clock>,
+        sharing: &Sharing,
+        dialer: Option<Arc<dyn gantry_scrape::Dialer>>,
+    ) -> Result<Metrics, Error> {
         let registry = Registry::new();
         let mut settings = Settings::new(folder);
         settings.storage.retention_ms = RETENTION_MS;
         settings.storage.retention_bytes = MOST_DISK_BYTES;
         settings.storage.max_head_bytes = MOST_MEMORY_BYTES;
+        settings.dialer = dialer;
         let archive = sharing.open_archive()?;
         settings.storage_for = archive.as_ref().map(|archive| archive.storage_for(sharing));
         let prometheus = Arc::new(Prometheus::open(settings, clock.clone(), &registry)?);

@@ -11,6 +11,7 @@ pub(crate) mod logs;
 pub(crate) mod metrics;
 mod network;
 mod page;
+mod pod_network;
 pub(crate) mod ports;
 mod preflight;
 mod project;
@@ -86,11 +87,12 @@ pub(crate) fn run_in_foreground(options: &UpOptions) -> VerbResult {
             signals::ended_by_user().await;
             signal.cancel();
         });
-        let Some(running) = ended.run_until_cancelled(RunningUp::start(options, &mut steps, &ended)).await
-        else {
-            return Err("interrupted before everything was ready; what had been started is ended".into());
+        let mut running = match RunningUp::start(options, &mut steps, &ended).await {
+            Err(_) if ended.is_cancelled() => {
+                return Err("interrupted before everything was ready; what had been started is ended".into());
+            }
+            started => started?,
         };
-        let mut running = running?;
         announce(&running, &steps);
         running.follow(&mut steps, &ended).await;
         running.end(&mut steps).await;

@@ -25,6 +25,22 @@ pub(crate) struct Project {
     /// A rules file of prometheus-adapter: which series are metrics of pods and objects, for HorizontalPodAutoscalers.
     #[serde(default)]
     pub metric_rules: Option<PathBuf>,
+    /// Whose network pods are in.
+    #[serde(default)]
+    pub pod_network: PodNetwork,
+}
+
+/// Whose network pods are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PodNetwork {
+    /// Their own where this machine allows it, else this machine's.
+    Auto,
+    /// Their own, or nothing starts.
+    Isolated,
+    /// This machine's: each pod has a loopback address.
+    #[default]
+    Host,
 }
 
 /// A project and the folder that its relative commands start from.

@@ -13,7 +13,7 @@ use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
 use gantry_console::Console;
 use gantry_gateway::{Gateway, ScaleFromZero};
-use gantry_node::{Node, ServiceAddresses, Shutdown};
+use gantry_node::{Node, PodNetworks, ServiceAddresses, Shutdown};
 use gantry_operator::{InformerSettings, Operator};
 use gantry_prom_model::Registry;
 use gantry_serve::{BindError, ConnectInfo, ListenConfig, Listener, TlsConfig};
@@ -31,8 +31,9 @@ use super::load::LoadFromPage;
 use super::metrics::Metrics;
 use super::network::{self, Network};
 use super::page::{Page, PageConfig};
+use super::pod_network;
 use super::ports::Ports;
-use super::project::LoadedProject;
+use super::project::{LoadedProject, PodNetwork};
 use super::scaling::{Scaling, in_words};
 use super::sharing::Sharing;
 use super::state::{Addresses, StateDir};
@@ -54,11 +55,11 @@ const WATCH_DRAIN: Duration = Duration::from_millis(300);
 pub(crate) struct StackConfig {
     pub node: gantry_node::Config,
     name: String,
+    pod_network: PodNetwork,
     /// The kustomization's folder.
     dir: PathBuf,
-    network: Network,
     ports: Ports,
-    state_dir: StateDir,
+    pub(super) state_dir: StateDir,
     sharing: Sharing,
     metric_rules: gantry_autoscaler::custom::Rules,
 }
@@ -91,9 +92,7 @@ impl StackConfig {
     ) -> Result<StackConfig, Error> {
         let name = dir.display().to_string();
         let absolute = std::path::absolute(dir)?;
-        let network = Network::of(state_dir.root());
         let mut node = gantry_node::Config::new(NODE_NAME, state_dir.node());
-        node.pod_cidr = gantry_node::Cidr { network: network.pods, prefix: network::PREFIX };
         node.images = project.project.images.clone();
         node.base_dir = project.folder();
         node.self_exe = Some(std::env::current_exe()?);
@@ -105,9 +104,10 @@ impl StackConfig {
         node.backoff_initial = FIRST_RESTART;
         node.eager_probe_interval = Some(Duration::from_millis(50));
         let sharing = Sharing::of(&project.project, state_dir.root());
+        let pod_network = project.project.pod_network;
         let metric_rules = super::custom_metrics::rules(project)?;
         let state_dir = state_dir.clone();
-        Ok(StackConfig { node, name, dir: absolute, network, ports, state_dir, sharing, metric_rules })
+        Ok(StackConfig { node, name, pod_network, dir: absolute, ports, state_dir, sharing, metric_rules })
     }
 }
 
@@ -120,24 +120,42 @@ fn host_environment() -> BTreeMap<String, String> {
 impl Stack {
     /// Starts everything; when a part cannot be started, those before it are ended again.
     pub(crate) async fn start(config: StackConfig, steps: &mut Steps) -> Result<Stack, Error> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         // All addresses first: a taken port is the likeliest failure, and nothing has been started yet.
         let sockets = Sockets::bind(&config).await?;
+        let (networks, network) = pod_network::decide(&config, config.pod_network, steps).await?;
+        let started = Stack::start_in(config, sockets, networks.clone(), network, steps).await;
+        if let (Err(_), Some(networks)) = (&started, networks) {
+            tokio::task::spawn_blocking(move || networks.end()).await?;
+        }
+        started
+    }
 
-        let server = open_api_server(&config, &clock).await?;
+    async fn start_in(
+        config: StackConfig,
+        sockets: Sockets,
+        networks: Option<PodNetworks>,
+        network: Network,
+        steps: &mut Steps,
+    ) -> Result<Stack, Error> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let joined = pod_network::joined(&networks);
+        let server = open_api_server(&config, network, &clock).await?;
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
+        pod_network::move_services(&client, network).await?;
         gantry_autoscaler::keda::install(&client).await?;
         gantry_autoscaler::vpa::install(&client).await?;
         let operator = Operator::with_settings(client.clone(), clock.clone(), operator_settings());
         let api_server = sockets.api_server.local_addr();
+        pod_network::publish_api_server(&client, api_server).await?;
         let root_ca = write_kubeconfig(&config, &sockets.credentials, api_server)?;
 
         let (waker, wakening) = Waker::pair(&operator);
-        let gateway = start_gateway(&sockets, waker)?;
+        let gateway = start_gateway(&sockets, waker, joined.clone().map(|joined| joined as _))?;
         gantry_ingress::install(&client).await?;
         let ingress = gantry_ingress::Config {
             claims_classless: true,
             published_ips: vec![sockets.gateway.ip().to_string()],
+            network: joined.clone().map(|joined| joined as _),
             ..gantry_ingress::Config::default()
         };
         let services = gantry_ingress::register(&operator, gateway.clone(), ingress);
@@ -149,12 +167,22 @@ impl Stack {
         let drain = Arc::new(DrainFirst::new(&operator, gateway.clone()));
         let reached =
             ServiceAddresses::new(move |namespace, name, port| services.address(namespace, name, port));
-        let node = gantry_node::Config { service_addresses: Some(reached), ..config.node.clone() };
+        let node = gantry_node::Config {
+            service_addresses: Some(reached),
+            pod_cidr: gantry_node::Cidr { network: network.pods, prefix: network::PREFIX },
+            networks,
+            ..config.node.clone()
+        };
         let node = Node::new(node, &operator, Some(drain.clone()))?;
         server.set_type_docs(Arc::new(PublishedDocs));
         server.set_node_proxy(Arc::new(PodDoor::new(node.clone())));
 
-        let metrics = Metrics::open(config.state_dir.metrics(), clock.clone(), &config.sharing)?;
+        let metrics = Metrics::open(
+            config.state_dir.metrics(),
+            clock.clone(),
+            &config.sharing,
+            joined.map(|joined| joined as _),
+        )?;
         let decisions = Decisions::default();
         let metrics_at = sockets.metrics.local_addr();
         let keda = super::keda::controllers(&operator, metrics.clone(), metrics_at, decisions.clone());
@@ -315,7 +343,16 @@ struct Sockets {
 
 impl Sockets {
     async fn bind(config: &StackConfig) -> Result<Sockets, Error> {
-        let hosts = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default.svc"];
+        let kubernetes = pod_network::kubernetes_addresses(config.state_dir.root());
+        let mut hosts = vec![
+            "127.0.0.1",
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ];
+        hosts.extend(kubernetes.iter().map(String::as_str));
         let now_ms = SystemClock::new().now_ms();
         let credentials =
             gantry_apiserver::pki::credentials(&config.state_dir.root().join("pki"), &hosts, now_ms)?;
@@ -360,10 +397,14 @@ fn operator_settings() -> gantry_operator::Settings {
     }
 }
 
-async fn open_api_server(config: &StackConfig, clock: &Arc<dyn Clock>) -> Result<ApiServer, Error> {
+async fn open_api_server(
+    config: &StackConfig,
+    network: Network,
+    clock: &Arc<dyn Clock>,
+) -> Result<ApiServer, Error> {
     let mut server = gantry_apiserver::Config::ephemeral(clock.clone());
     server.data_dir = Some(config.state_dir.api_server());
-    server.service_cidr = AddressRange::new(config.network.services, network::PREFIX);
+    server.service_cidr = AddressRange::new(network.services, network::PREFIX);
     server.seed = random_seed();
     Ok(ApiServer::open(server).await?)
 }
@@ -400,12 +441,17 @@ fn open_dashboards(
     Ok(Grafana::open(Some(&config.state_dir.dashboards()), Some(local), clock.clone())?)
 }
 
-fn start_gateway(sockets: &Sockets, waker: Waker) -> Result<Gateway, Error> {
+fn start_gateway(
+    sockets: &Sockets,
+    waker: Waker,
+    network: Option<Arc<dyn gantry_gateway::Network>>,
+) -> Result<Gateway, Error> {
     let gateway = gantry_gateway::Config {
         proxy_listen: vec![sockets.gateway],
         registry: Registry::new(),
         scale_from_zero: Some(ScaleFromZero::new(Arc::new(waker))),
         seed: random_seed(),
+        network,
         ..gantry_gateway::Config::default()
     };
     Ok(Gateway::start(gateway)?)

@@ -47,7 +47,14 @@ impl Shop {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(example);
         copy_tree(&source, &folder.path().join(example));
-        Shop { folder, example, overlay }
+        let shop = Shop { folder, example, overlay };
+        // The whole suite can be run with pods in networks of their own.
+        if let Ok(kind) = std::env::var("GANTRY_TEST_POD_NETWORK") {
+            let file = shop.file("gantry.yaml");
+            let text = std::fs::read_to_string(&file).expect("the example has a gantry.yaml");
+            std::fs::write(&file, format!("{text}podNetwork: {kind}\n")).expect("the copy is writable");
+        }
+        shop
     }
 
     pub(crate) fn file(&self, path: &str) -> PathBuf {

@@ -4,6 +4,7 @@ mod dashboards;
 mod errors;
 mod harness;
 mod hostile;
+mod isolation;
 mod kong;
 mod kopf;
 mod load_page;

@@ -160,7 +160,8 @@ impl<S: Transport> Connection<S> {
 
     async fn connect(&mut self, lease: &Lease, timeout: Duration) -> Result<Upstream, u16> {
         let deadline = Instant::now() + timeout;
-        match self.timer.limit(deadline, TcpStream::connect(lease.target.address)).await {
+        let connecting = crate::network::connect(&self.worker.shared.config, lease.target.address);
+        match self.timer.limit(deadline, connecting).await {
             Ok(Ok(io)) => {
                 let _ = io.set_nodelay(true);
                 Ok(Upstream { io, buffer: Vec::new(), requests: 0 })

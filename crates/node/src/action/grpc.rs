@@ -38,9 +38,10 @@ impl Check {
     }
 
     /// Asks once; the caller bounds the time.
-    pub(super) async fn run(&self) -> Result<(), String> {
+    pub(super) async fn run(&self, dialer: &super::Dialer) -> Result<(), String> {
         let address = self.address();
-        let stream = super::connect(&self.host, self.port)
+        let stream = dialer
+            .connect(&self.host, self.port)
             .await
             .map_err(|e| format!("error: failed to connect service at {address:?}: {}", describe(&e)))?;
         match self.call(stream).await {
@@ -299,7 +300,7 @@ mod tests {
     async fn asks_a_health_server() {
         let port = serve().await;
         let check = |service: &str| Check { host: "127.0.0.1".into(), port, service: service.into() };
-        assert_eq!(check("").run().await, Ok(()));
+        assert_eq!(check("").run(&crate::action::Dialer::default()).await, Ok(()));
         let cases = [
             ("db", "service unhealthy (responded with \"NOT_SERVING\")"),
             (
@@ -309,7 +310,11 @@ mod tests {
             ("x", "error: health rpc probe failed: rpc error: code = NotFound desc = unknown service"),
         ];
         for (service, expected) in cases {
-            assert_eq!(check(service).run().await, Err(expected.to_owned()), "{service}");
+            assert_eq!(
+                check(service).run(&crate::action::Dialer::default()).await,
+                Err(expected.to_owned()),
+                "{service}"
+            );
         }
     }
 

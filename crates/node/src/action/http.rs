@@ -40,10 +40,11 @@ impl Get {
     }
 
     /// Asks, following redirects to the same host. A redirect to another host is an answer, as for the kubelet.
-    pub(super) async fn run(&self) -> Result<(), String> {
+    pub(super) async fn run(&self, dialer: &super::Dialer) -> Result<(), String> {
         let mut get = self.clone();
         for _ in 0..=REDIRECTS {
-            let answer = get.once().await.map_err(|e| format!("Get \"{}\": {}", get.url(), describe(&*e)))?;
+            let answer =
+                get.once(dialer).await.map_err(|e| format!("Get \"{}\": {}", get.url(), describe(&*e)))?;
             let next = answer.location.as_deref().filter(|_| matches!(answer.status, 301..=303 | 307 | 308));
             match next.and_then(|location| get.redirected(location)) {
                 Some(next) => get = next,
@@ -80,8 +81,8 @@ impl Get {
         Some(Get { tls, port, path: path.to_owned(), ..self.clone() })
     }
 
-    async fn once(&self) -> Result<Answer, AnyError> {
-        let stream = super::connect(&self.host, self.port).await?;
+    async fn once(&self, dialer: &super::Dialer) -> Result<Answer, AnyError> {
+        let stream = dialer.connect(&self.host, self.port).await?;
         if !self.tls {
             return self.exchange(stream).await;
         }
@@ -238,10 +239,16 @@ mod tests {
             "500 No",
         ];
         let (port, serving) = serve(answers.map(str::to_owned).to_vec()).await;
-        assert_eq!(get(port, "/").run().await, Ok(()));
-        assert_eq!(get(port, "/").run().await, Ok(()));
-        assert_eq!(get(port, "/").run().await, Err("HTTP probe failed with statuscode: 503".into()));
-        assert_eq!(get(port, "/a").run().await, Err("HTTP probe failed with statuscode: 500".into()));
+        assert_eq!(get(port, "/").run(&crate::action::Dialer::default()).await, Ok(()));
+        assert_eq!(get(port, "/").run(&crate::action::Dialer::default()).await, Ok(()));
+        assert_eq!(
+            get(port, "/").run(&crate::action::Dialer::default()).await,
+            Err("HTTP probe failed with statuscode: 503".into())
+        );
+        assert_eq!(
+            get(port, "/a").run(&crate::action::Dialer::default()).await,
+            Err("HTTP probe failed with statuscode: 500".into())
+        );
         let asked = serving.await.unwrap();
         assert!(asked.iter().all(|request| request.contains("x-probe: 1")));
         assert!(asked[4].starts_with("GET /b?c HTTP/1.1\r\n"), "{}", asked[4]);
@@ -250,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn endless_redirects_end() {
         let (port, _serving) = serve(vec!["301 Moved\r\nlocation: /".to_owned(); 11]).await;
-        let message = get(port, "/").run().await.unwrap_err();
+        let message = get(port, "/").run(&crate::action::Dialer::default()).await.unwrap_err();
         assert!(message.ends_with("stopped after 10 redirects"), "{message}");
     }
 
@@ -277,8 +284,11 @@ mod tests {
             }
         });
         let get = Get { tls: true, ..get(port, "/healthz") };
-        assert_eq!(get.run().await, Ok(()));
-        assert_eq!(get.run().await, Err("HTTP probe failed with statuscode: 503".into()));
+        assert_eq!(get.run(&crate::action::Dialer::default()).await, Ok(()));
+        assert_eq!(
+            get.run(&crate::action::Dialer::default()).await,
+            Err("HTTP probe failed with statuscode: 503".into())
+        );
     }
 
     #[tokio::test]
@@ -289,6 +299,6 @@ mod tests {
         let expected = format!(
             "Get \"http://127.0.0.1:{port}/x\": dial tcp 127.0.0.1:{port}: connect: connection refused"
         );
-        assert_eq!(get(port, "/x").run().await, Err(expected));
+        assert_eq!(get(port, "/x").run(&crate::action::Dialer::default()).await, Err(expected));
     }
 }

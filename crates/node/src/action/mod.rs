@@ -3,7 +3,7 @@
 mod grpc;
 mod http;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
 
+use crate::isolation::PodNetworks;
 use crate::runtime::{ContainerKey, Runtime, RuntimeError};
 use grpc::Check;
 use http::Get;
@@ -42,6 +43,13 @@ pub(crate) struct Target {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) key: ContainerKey,
     pub(crate) address: Ipv4Addr,
+    pub(crate) dialer: Dialer,
+}
+
+/// Connects to pods, and to whatever else an action names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dialer {
+    pub(crate) networks: Option<PodNetworks>,
 }
 
 /// A connection that could not be made, in Go's words.
@@ -123,16 +131,16 @@ impl Action {
                 Err(RuntimeError::Timeout { .. }) => Err(format!("command {:?} timed out", command.join(" "))),
                 Err(error) => Err(error.to_string()),
             },
-            Action::Http(get) => tokio::time::timeout(timeout, get.run()).await.unwrap_or_else(|_| {
+            Action::Http(get) => tokio::time::timeout(timeout, get.run(&target.dialer)).await.unwrap_or_else(|_| {
                 let url = get.url();
                 Err(format!(
                     "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
                 ))
             }),
-            Action::Grpc(check) => tokio::time::timeout(timeout, check.run())
+            Action::Grpc(check) => tokio::time::timeout(timeout, check.run(&target.dialer))
                 .await
                 .unwrap_or_else(|_| Err(format!("timeout: health rpc did not complete within {}", go(timeout)))),
-            Action::Tcp { host, port } => match tokio::time::timeout(timeout, connect(host, *port)).await {
+            Action::Tcp { host, port } => match tokio::time::timeout(timeout, target.dialer.connect(host, *port)).await {
                 Ok(connected) => connected.map(drop).map_err(|error| error.to_string()),
                 Err(_) => Err(format!("dial tcp {host}:{port}: i/o timeout")),
             },
@@ -145,9 +153,17 @@ impl Action {
     }
 }
 
-async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
-    let connected = TcpStream::connect((host, port)).await;
-    connected.map_err(|source| DialError { address: format!("{host}:{port}"), source })
+impl Dialer {
+    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        let address = host.parse::<IpAddr>().ok();
+        let inside =
+            self.networks.as_ref().zip(address).filter(|(networks, address)| networks.owns(*address));
+        let connected = match inside {
+            Some((networks, address)) => networks.connect_tcp((address, port).into()).await,
+            None => TcpStream::connect((host, port)).await,
+        };
+        connected.map_err(|source| DialError { address: format!("{host}:{port}"), source })
+    }
 }
 
 /// The text of the C library without Rust's capital and error number.
@@ -236,6 +252,7 @@ mod tests {
             runtime: Arc::new(crate::ProcessRuntime::new(crate::logs::Limits { max_bytes: 1, max_files: 1 })),
             key: ContainerKey { pod_uid: "u".into(), container: "c".into(), attempt: 0 },
             address: Ipv4Addr::LOCALHOST,
+            dialer: Dialer::default(),
         };
         let run = async |probe| action(probe).run(&target, Duration::from_millis(50)).await.unwrap_err();
         let http = run(json!({"httpGet": {"port": port, "host": "127.0.0.1"}})).await;

@@ -3,6 +3,7 @@
 //! Every change goes through [`Worker::advance`], which looks at the slots and does the next thing; every status
 //! goes through [`Worker::publish`], which writes it only when it differs from what was shown.
 
+mod account;
 mod recover;
 mod slot;
 mod start;
@@ -23,11 +24,12 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::action::Target;
+use crate::action::{Dialer, Target};
 use crate::cluster::{BeforeStop, Cluster, ClusterError, Severity};
 use crate::config::Config;
 use crate::downward;
 use crate::ip::IpPool;
+use crate::isolation::{self, PodNetworks, Sandbox};
 use crate::logs::{self, LogOptions, Reader};
 use crate::probe::{ProbeDecision, ProbeKind};
 use crate::runtime::{ContainerKey, PodRef, Runtime};
@@ -88,6 +90,9 @@ struct Worker {
     dir: PathBuf,
     slots: Vec<Slot>,
     ip: Option<Ipv4Addr>,
+    /// What its containers share, unless that is this machine's.
+    sandbox: Option<Arc<Sandbox>>,
+    token_written: Option<Instant>,
     start_time: Timestamp,
     events: mpsc::Sender<Event>,
     decisions: mpsc::Sender<ProbeDecision>,
@@ -119,6 +124,8 @@ pub(crate) async fn run(shared: Arc<Shared>, input: watch::Receiver<Input>) {
         dir: shared.config.state_dir.join("pods").join(&name.uid),
         slots: slots(&pod),
         ip: None,
+        sandbox: None,
+        token_written: None,
         start_time: previous_start(&pod).unwrap_or_else(Timestamp::now),
         shown: pod.status.clone().unwrap_or_default(),
         stop: None,
@@ -433,7 +440,22 @@ impl Worker {
             runtime: self.shared.runtime.clone(),
             key: self.key(container, attempt),
             address: self.ip.unwrap_or(HOST_IP),
+            dialer: Dialer { networks: self.shared.config.networks.clone() },
         }
+    }
+
+    fn is_on_host_network(&self) -> bool {
+        self.pod.spec.as_ref().and_then(|s| s.host_network) == Some(true)
+    }
+
+    /// The networks of pods, if this pod has one of its own.
+    fn networks(&self) -> Option<&PodNetworks> {
+        self.shared.config.networks.as_ref().filter(|_| !self.is_on_host_network())
+    }
+
+    /// What the pod's programs reach this machine by.
+    fn host_ip(&self) -> Ipv4Addr {
+        self.networks().map_or(HOST_IP, |_| isolation::HOST)
     }
 
     fn facts<'a>(&'a self, pod_ip: &'a str, host_ip: &'a str) -> downward::Facts<'a> {
@@ -493,6 +515,10 @@ impl Worker {
     async fn finish(self) {
         let cluster = &self.shared.cluster;
         let reason = self.stop.as_ref().map(|stop| stop.reason);
+        if let Some(networks) = self.networks().cloned() {
+            let uid = self.name.uid.clone();
+            let _ = tokio::task::spawn_blocking(move || networks.detach(&uid)).await;
+        }
         self.shared.ips.lock().release(&self.name.uid);
         if reason != Some(StopReason::Removed)
             && let Err(error) = cluster.write_status(&self.name, patch_of(&self.build_status())).await

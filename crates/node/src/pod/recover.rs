@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::slot::Phase;
 use super::{HOST_IP, Worker};
-use crate::runtime::Found;
+use crate::runtime::{Adoptable, Found};
 use crate::status::{self, Role};
 
 impl Worker {
@@ -16,6 +16,7 @@ impl Worker {
         let policy = status::restart_policy(&self.pod).to_string();
         let pod_text = self.pod_text();
 
+        let adoptable = self.adoptable(shown_ip);
         let mut adopted = false;
         for index in 0..self.slots.len() {
             let name = self.slots[index].spec.name.clone();
@@ -23,7 +24,7 @@ impl Worker {
             let shown = self.shown.container_statuses.iter().flatten();
             let shown = shown.chain(self.shown.init_container_statuses.iter().flatten());
             let shown_restarts = shown.filter(|s| s.name == name).map(|s| s.restart_count).next();
-            let found = self.shared.runtime.recover(&self.name, &name, &dir).await;
+            let found = self.shared.runtime.recover(&self.name, &name, &dir, adoptable).await;
             let restarts =
                 |attempt: u32| shown_restarts.unwrap_or(0).max(i32::try_from(attempt).unwrap_or(i32::MAX));
             match found {
@@ -58,6 +59,20 @@ impl Worker {
             self.keep_shown_end();
         } else if !adopted {
             self.initialise_again();
+        }
+    }
+
+    /// A process is of use where its pod's address still leads to it.
+    fn adoptable(&self, shown_ip: Option<Ipv4Addr>) -> Adoptable {
+        let config = &self.shared.config;
+        let has_address = shown_ip.is_some_and(|ip| config.pod_cidr.index_of(ip).is_some());
+        match &config.networks {
+            None if self.is_on_host_network() || has_address => Adoptable::OnHostNetwork,
+            Some(_) if self.is_on_host_network() => Adoptable::OnHostNetwork,
+            Some(networks) if has_address && networks.attached().contains(&self.name.uid) => {
+                Adoptable::InNamespaces
+            }
+            _ => Adoptable::Nothing,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Starting a container: address, volumes, environment, command, port check, process, hook, probes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -11,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::slot::{Live, Phase};
 use super::{Event, HOST_IP, RETRY, Worker};
-use crate::action::Action;
+use crate::action::{Action, in_go_words};
 use crate::cluster::Severity;
 use crate::command::{self, CommandError, Wanted};
 use crate::env;
 use crate::expand::expand;
+use crate::isolation::mounts::Mount;
+use crate::isolation::{self, Isolation, PodNetworks, Sandbox};
 use crate::ports;
 use crate::probe::{ProbeKind, ProbeTask};
 use crate::runtime::{Running, StartSpec};
@@ -30,6 +33,7 @@ pub(super) const CONFIG_ERROR: &str = "CreateContainerConfigError";
 const PORT_RETRY: Duration = Duration::from_secs(1);
 /// A command that cannot be found is looked for again after this time.
 const COMMAND_RETRY: Duration = Duration::from_secs(5);
+const ACCOUNT_RETRY: Duration = Duration::from_millis(100);
 const HOOK_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a container was not started.
@@ -45,8 +49,11 @@ impl Worker {
     /// Address and volumes; false when they are not there yet.
     pub(super) async fn prepare(&mut self) -> bool {
         if self.ip.is_none() {
-            let host_network = self.pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
-            let taken = if host_network { Ok(HOST_IP) } else { self.shared.ips.lock().take(&self.name.uid) };
+            let taken = if self.is_on_host_network() {
+                Ok(HOST_IP)
+            } else {
+                self.shared.ips.lock().take(&self.name.uid)
+            };
             match taken {
                 Ok(ip) => self.ip = Some(ip),
                 Err(error) => {
@@ -56,10 +63,28 @@ impl Worker {
                 }
             }
         }
+        if let Some(networks) = self.networks().filter(|_| self.sandbox.is_none()) {
+            match self.attach_network(networks.clone()).await {
+                Ok(sandbox) => self.sandbox = Some(Arc::new(sandbox)),
+                Err(error) => {
+                    let message = format!("cannot give the pod a network: {}", in_go_words(&error));
+                    self.warn_once(None, "FailedCreatePodSandBox", message);
+                    self.volumes_due = Instant::now() + RETRY;
+                    return false;
+                }
+            }
+        }
         if Instant::now() < self.volumes_due {
             return self.volumes_generation.is_some();
         }
-        match self.write_volumes().await {
+        let stamp = Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%9f").to_string();
+        if let Err(message) = self.write_account(&stamp).await {
+            self.warn_once(None, "FailedMount", message);
+            // It is made right after its namespace.
+            self.volumes_due = Instant::now() + ACCOUNT_RETRY;
+            return self.volumes_generation.is_some();
+        }
+        match self.write_volumes(&stamp).await {
             Ok(generation) => {
                 self.volumes_generation = Some(generation);
                 self.volumes_due = Instant::now() + self.shared.config.volume_sync_interval;
@@ -74,7 +99,17 @@ impl Worker {
         }
     }
 
-    async fn write_volumes(&self) -> Result<u64, String> {
+    async fn attach_network(&self, networks: PodNetworks) -> std::io::Result<Sandbox> {
+        let (uid, address) = (self.name.uid.clone(), self.ip.unwrap_or(HOST_IP));
+        let hostname = isolation::files::hostname(&self.pod);
+        let attaching = tokio::task::spawn_blocking(move || {
+            let network = networks.attach(&uid, address)?;
+            Ok(Sandbox { networks, network, hostname })
+        });
+        attaching.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    }
+
+    async fn write_volumes(&self, stamp: &str) -> Result<u64, String> {
         let generation = self.input.borrow().references_generation;
         let volumes = self.pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default();
         if volumes.is_empty() {
@@ -83,10 +118,9 @@ impl Worker {
         let (maps, secrets) = referenced_by_volumes(&self.pod);
         let references = self.shared.cluster.references(&self.name.namespace, &maps, &secrets).await;
         let references = references.map_err(|e| e.to_string())?;
-        let (pod_ip, host_ip) = (self.ip.unwrap_or(HOST_IP).to_string(), HOST_IP.to_string());
-        let stamp = Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%9f").to_string();
+        let (pod_ip, host_ip) = (self.ip.unwrap_or(HOST_IP).to_string(), self.host_ip().to_string());
         let facts = self.facts(&pod_ip, &host_ip);
-        volumes::materialise(volumes, &facts, &references, &self.dir.join("volumes"), &stamp)
+        volumes::materialise(volumes, &facts, &references, &self.dir.join("volumes"), stamp)
             .map_err(|e| e.to_string())?;
         Ok(generation)
     }
@@ -99,7 +133,9 @@ impl Worker {
             Ok(spec) => spec,
             Err(refusal) => return self.refuse(index, refusal),
         };
+        // Where the pod has a network of its own nobody else can have its ports.
         if self.slots[index].role != Role::Init
+            && self.sandbox.is_none()
             && let Some(refusal) = self.check_ports(&container)
         {
             return self.refuse(index, refusal);
@@ -171,7 +207,7 @@ impl Worker {
             Some(dir) => root.join(dir.trim_start_matches('/')),
             None => root.clone(),
         };
-        let (pod_ip, host_ip) = (self.ip.unwrap_or(HOST_IP).to_string(), HOST_IP.to_string());
+        let (pod_ip, host_ip) = (self.ip.unwrap_or(HOST_IP).to_string(), self.host_ip().to_string());
         let announced = announced(&self.pod, container, &pod_ip);
         let facts = self.facts(&pod_ip, &host_ip);
         let mut env = env::build(container, &facts, &references, services, announced, &config.host_env)
@@ -180,11 +216,17 @@ impl Worker {
         std::fs::create_dir_all(&root).map_err(|e| config_error(format!("{}: {e}", root.display())))?;
         let expand_with =
             |text: &str, env: &BTreeMap<String, String>| expand(text, |name| env.get(name).cloned());
-        let mounts = volumes::mount(container, |s| expand_with(s, &env), &self.dir.join("volumes"), &root)
-            .map_err(|e| config_error(e.to_string()))?;
-        for (name, value) in mounts {
+        let declared = self.pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default();
+        let read_only = volumes::read_only(declared);
+        let namespace = self.sandbox.as_ref().map(|_| read_only.as_slice());
+        let sub_path = |s: &str| expand_with(s, &env);
+        let volumes::Mounted { variables, mounts } =
+            volumes::mount(container, sub_path, &self.dir.join("volumes"), &root, namespace)
+                .map_err(|e| config_error(e.to_string()))?;
+        for (name, value) in variables {
             env.entry(name).or_insert(value);
         }
+        let isolation = self.isolation(container, mounts).map_err(|e| config_error(e.to_string()))?;
 
         let mut words = words.iter().map(|word| expand_with(word, &env));
         let program = words.next().unwrap_or_default();
@@ -198,7 +240,20 @@ impl Worker {
             working_dir,
             container_dir,
             stdin: container.stdin == Some(true),
+            isolation,
         })
+    }
+
+    /// What the container has to itself: the pod's network, its files, and then its own volumes.
+    fn isolation(&self, container: &Container, volumes: Vec<Mount>) -> std::io::Result<Option<Isolation>> {
+        let Some(sandbox) = self.sandbox.clone() else { return Ok(None) };
+        let address = self.ip.unwrap_or(HOST_IP);
+        let mut mounts = isolation::files::write(&self.pod, address, &self.dir.join("network"))?;
+        mounts.extend(self.account_mount());
+        mounts.retain(|mount| !volumes.iter().any(|volume| volume.target == mount.target));
+        mounts.extend(volumes);
+        let working_dir = container.working_dir.as_deref().filter(|dir| dir.starts_with('/'));
+        Ok(Some(Isolation { sandbox, mounts, working_dir: working_dir.map(Into::into) }))
     }
 
     fn check_ports(&mut self, container: &Container) -> Option<Refusal> {

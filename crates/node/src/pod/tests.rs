@@ -40,6 +40,10 @@ impl Cluster for FakeCluster {
         Vec::new()
     }
 
+    async fn token(&self, _: &PodRef, account: &str, _: i64) -> Result<String, ClusterError> {
+        Ok(format!("token of {account}"))
+    }
+
     async fn write_status(&self, _: &PodRef, status: Value) -> Result<(), ClusterError> {
         self.history.lock().push(status.clone());
         *self.status.lock() = status;
@@ -110,7 +114,7 @@ impl Rig {
         config.pod_cidr = "127.98.0.0/17".parse().unwrap();
         let limits = Limits { max_bytes: 1 << 20, max_files: 2 };
         let shared = Arc::new(Shared {
-            ips: Mutex::new(IpPool::new(config.pod_cidr)),
+            ips: Mutex::new(IpPool::new(config.pod_cidr, true)),
             config,
             runtime: Arc::new(ProcessRuntime::new(limits)),
             cluster: cluster.clone(),

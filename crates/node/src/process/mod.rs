@@ -30,16 +30,19 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::isolation;
 use crate::logs::{self, Capture, Limits, LogWriter, Pipes};
 use crate::procfs;
 use crate::runtime::{
-    Attachment, ContainerKey, ContainerSample, ExecOutput, Exit, Found, PodRef, Running, Runtime,
+    Adoptable, Attachment, ContainerKey, ContainerSample, ExecOutput, Exit, Found, PodRef, Running, Runtime,
     RuntimeError, Session, SessionSpec, StartSpec, StopSignal,
 };
 pub(crate) use cgroup::Delegation;
 use cgroup::Group;
 use entry::Entry as Surroundings;
-use record::{ID_VARIABLE, ProcessId, Record};
+pub(crate) use entry::{inherit, inherited};
+pub(crate) use record::ProcessId;
+use record::{ID_VARIABLE, Record};
 pub use terminal::Terminal;
 use tree::Tree;
 
@@ -54,6 +57,9 @@ const LOGS_KEPT: usize = 2;
 /// What somebody who is attached may lag behind, in reads of a pipe.
 const ATTACHED_CHUNKS: usize = 256;
 const EXEC_OUTPUT_BYTES: usize = 10 * 1024;
+/// Entering namespaces takes milliseconds.
+const ENTER_TIMEOUT: Duration = Duration::from_secs(20);
+const FAILURE_BYTES: u64 = 4 * 1024;
 /// Exit code shown for a container whose status nobody collected.
 const UNKNOWN_EXIT_CODE: i32 = 137;
 
@@ -68,6 +74,8 @@ struct Inner {
     boot_id: String,
     /// Where containers get groups of their own; without it the process tree is read.
     delegation: Option<Delegation>,
+    /// This program, which enters the namespaces of isolated pods; `None` when pods are not isolated.
+    launcher: Option<PathBuf>,
     containers: Mutex<HashMap<ContainerKey, Entry>>,
 }
 
@@ -79,6 +87,7 @@ struct Entry {
     working_dir: PathBuf,
     tree: Tree,
     group: Option<Group>,
+    isolated: bool,
     grown: watch::Receiver<u64>,
     attached: broadcast::Sender<(logs::Stream, Bytes)>,
     exit: watch::Receiver<Option<Exit>>,
@@ -109,12 +118,18 @@ struct Ending {
 impl ProcessRuntime {
     /// Resource usage is read from the process tree.
     pub fn new(limits: Limits) -> ProcessRuntime {
-        ProcessRuntime::build(limits, None)
+        ProcessRuntime::build(limits, None, None)
     }
 
-    /// Resource usage is read from cgroups below `delegation`, where there is one.
-    pub(crate) fn build(limits: Limits, delegation: Option<Delegation>) -> ProcessRuntime {
-        let inner = Inner { limits, boot_id: procfs::boot_id(), delegation, containers: Mutex::default() };
+    /// Resource usage is read from cgroups below `delegation`, where there is one. `launcher` starts what runs in
+    /// namespaces.
+    pub(crate) fn build(
+        limits: Limits,
+        delegation: Option<Delegation>,
+        launcher: Option<PathBuf>,
+    ) -> ProcessRuntime {
+        let boot_id = procfs::boot_id();
+        let inner = Inner { limits, boot_id, delegation, launcher, containers: Mutex::default() };
         ProcessRuntime { inner: Arc::new(inner) }
     }
 
@@ -123,6 +138,17 @@ impl ProcessRuntime {
         let made = self.inner.delegation.as_ref()?.group(key);
         made.inspect_err(|error| tracing::warn!(%error, container = key.container, "cannot make a cgroup"))
             .ok()
+    }
+
+    /// What starts a command beside a process that has namespaces of its own.
+    fn entering(
+        &self,
+        beside: Option<u32>,
+        command: &[String],
+        working_dir: &Path,
+    ) -> std::io::Result<Option<(&Path, Vec<String>)>> {
+        let (Some(pid), Some(launcher)) = (beside, &self.inner.launcher) else { return Ok(None) };
+        Ok(Some((launcher, isolation::beside(pid, command, working_dir)?)))
     }
 
     fn prepare(&self, container_dir: &Path, attempt: u32) -> std::io::Result<(Pipes, Capture)> {
@@ -166,6 +192,7 @@ impl ProcessRuntime {
             working_dir: given.working_dir,
             tree: Tree::new(process.pid, process.start_ticks),
             group: given.group,
+            isolated: record.isolated,
             grown,
             attached,
             exit: exit_seen,
@@ -248,6 +275,7 @@ impl Runtime for ProcessRuntime {
             started_at: Timestamp::now(),
             process: None,
             exit: None,
+            isolated: spec.isolation.is_some(),
         };
         record.write(&dir).map_err(prepare)?;
 
@@ -255,18 +283,34 @@ impl Runtime for ProcessRuntime {
         env.insert(ID_VARIABLE.into(), record::id_of(&spec.key));
         let group = self.group(&spec.key);
         let cgroup = group.as_ref().map(Group::entrance).transpose().map_err(prepare)?;
-        let mut command = tokio::process::Command::new(&spec.program);
-        command
-            .args(&spec.args)
-            .env_clear()
-            .envs(&env)
-            .current_dir(&spec.working_dir)
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr);
-        Surroundings { cgroup, terminal: None }.apply(&mut command);
+        let mut inherited = Vec::new();
+        let mut failure = None;
+        let mut command = match &spec.isolation {
+            None => {
+                let mut command = tokio::process::Command::new(&spec.program);
+                command.args(&spec.args).current_dir(&spec.working_dir);
+                command
+            }
+            Some(isolation) => {
+                let staging = dir.join("view");
+                std::fs::create_dir_all(&staging).map_err(prepare)?;
+                let launch = isolation
+                    .launch(&spec.program, &spec.args, &spec.working_dir, &staging)
+                    .map_err(prepare)?;
+                inherited = launch.inherited;
+                failure = Some(launch.failure);
+                let mut command = tokio::process::Command::new(launch.program);
+                command.args(launch.args).current_dir("/");
+                command
+            }
+        };
+        command.env_clear().envs(&env).stdin(stdin).stdout(stdout).stderr(stderr);
+        Surroundings { cgroup, terminal: None, inherited }.apply(&mut command);
+        let program = spec.program;
         let mut child =
-            command.spawn().map_err(|source| RuntimeError::Spawn { program: spec.program, source })?;
+            command.spawn().map_err(|source| RuntimeError::Spawn { program: program.clone(), source })?;
+        // The command holds our copy of what tells a failure, whose end is the program's start.
+        drop(command);
         // Nothing has waited for the child yet, so even one that has ended is still listed.
         let pid = child.id().unwrap_or(0);
         let start_ticks = procfs::stat(pid).map_or(0, |s| s.start_ticks);
@@ -276,6 +320,13 @@ impl Runtime for ProcessRuntime {
             kill_group(pid, Signal::KILL);
             let _ = child.wait().await;
             return Err(prepare(source));
+        }
+        if let Some(failure) = failure
+            && let Err(source) = entered(failure).await
+        {
+            kill_group(pid, Signal::KILL);
+            let _ = child.wait().await;
+            return Err(RuntimeError::Spawn { program, source });
         }
 
         let given = Given { env, working_dir: spec.working_dir, group, stdin: feed };
@@ -297,7 +348,13 @@ impl Runtime for ProcessRuntime {
         Ok(running)
     }
 
-    async fn recover(&self, pod: &PodRef, container: &str, container_dir: &Path) -> Option<Found> {
+    async fn recover(
+        &self,
+        pod: &PodRef,
+        container: &str,
+        container_dir: &Path,
+        adoptable: Adoptable,
+    ) -> Option<Found> {
         let mut record = Record::read(container_dir)?;
         let attempt = record.attempt;
         let key = ContainerKey { pod_uid: pod.uid.clone(), container: container.into(), attempt };
@@ -308,6 +365,18 @@ impl Runtime for ProcessRuntime {
             return Some(Found::Ended { attempt, id, started_at, exit });
         }
         let alive = record.process.filter(|p| same_boot && procfs::is_alive(p.pid, p.start_ticks));
+        // What runs in the other kind of surroundings has an address that leads nowhere now.
+        let alive = alive.filter(|process| {
+            let stays = match adoptable {
+                Adoptable::OnHostNetwork => !record.isolated,
+                Adoptable::InNamespaces => record.isolated,
+                Adoptable::Nothing => false,
+            };
+            if !stays {
+                kill_group(process.pid, Signal::KILL);
+            }
+            stays
+        });
         if let Some(process) = alive
             && let Ok((_, capture)) = self.prepare(container_dir, attempt)
         {
@@ -373,18 +442,29 @@ impl Runtime for ProcessRuntime {
         timeout: Duration,
     ) -> Result<ExecOutput, RuntimeError> {
         let not_running = || RuntimeError::NotRunning(key.container.clone());
-        let (env, working_dir) = {
+        let (env, working_dir, beside) = {
             let containers = self.inner.containers.lock();
             let entry = containers.get(key).ok_or_else(not_running)?;
-            (entry.env.clone(), entry.working_dir.clone())
+            (entry.env.clone(), entry.working_dir.clone(), entry.isolated.then_some(entry.process.pid))
         };
         let Some((program, args)) = command.split_first() else { return Err(not_running()) };
         let spawn_failed = |source| RuntimeError::Spawn { program: program.into(), source };
-        let mut child = tokio::process::Command::new(program)
-            .args(args)
+        let entering = self.entering(beside, command, &working_dir).map_err(spawn_failed)?;
+        let mut command = match entering {
+            Some((launcher, args)) => {
+                let mut command = tokio::process::Command::new(launcher);
+                command.args(args).current_dir("/");
+                command
+            }
+            None => {
+                let mut command = tokio::process::Command::new(program);
+                command.args(args).current_dir(working_dir);
+                command
+            }
+        };
+        let mut child = command
             .env_clear()
             .envs(&env)
-            .current_dir(working_dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -413,12 +493,21 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn session(&self, key: &ContainerKey, spec: &SessionSpec) -> Result<Session, RuntimeError> {
-        let (env, working_dir, group) = {
+        let (env, working_dir, group, beside) = {
             let containers = self.inner.containers.lock();
             let entry = containers.get(key).ok_or_else(|| RuntimeError::NotRunning(key.container.clone()))?;
-            (entry.env.clone(), entry.working_dir.clone(), entry.group.clone())
+            let beside = entry.isolated.then_some(entry.process.pid);
+            (entry.env.clone(), entry.working_dir.clone(), entry.group.clone(), beside)
         };
-        session::start(spec, session::Place { env, working_dir: &working_dir, group: group.as_ref() })
+        let program = || spec.command.first().cloned().unwrap_or_default().into();
+        let entering = self
+            .entering(beside, &spec.command, &working_dir)
+            .map_err(|source| RuntimeError::Spawn { program: program(), source })?;
+        let entering = entering.map(|(launcher, args)| session::Entering { launcher, args });
+        session::start(
+            spec,
+            session::Place { env, working_dir: &working_dir, group: group.as_ref(), entering },
+        )
     }
 
     fn attach(&self, key: &ContainerKey) -> Result<Attachment, RuntimeError> {
@@ -465,6 +554,22 @@ impl Runtime for ProcessRuntime {
     }
 }
 
+/// Returns when a process has become its program, or why it could not enter its namespaces.
+async fn entered(failure: std::os::fd::OwnedFd) -> std::io::Result<()> {
+    rustix::io::ioctl_fionbio(&failure, true)?;
+    let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(failure)?.take(FAILURE_BYTES);
+    let mut text = Vec::new();
+    let reading = pipe.read_to_end(&mut text);
+    match tokio::time::timeout(ENTER_TIMEOUT, reading).await {
+        Ok(read) => read?,
+        Err(_) => return Err(std::io::ErrorKind::TimedOut.into()),
+    };
+    match text.is_empty() {
+        true => Ok(()),
+        false => Err(std::io::Error::other(String::from_utf8_lossy(&text).into_owned())),
+    }
+}
+
 /// Ends what is left in a container's group and removes it.
 async fn end_group(group: Group) {
     for _ in 0..GROUP_TRIES {
@@ -500,7 +605,7 @@ fn kill_if_member(pid: u32, key: &ContainerKey) {
     }
 }
 
-fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().filter(|p| *p > 1).and_then(Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, Signal::KILL);
     }

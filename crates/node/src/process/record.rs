@@ -27,6 +27,9 @@ pub(crate) struct Record {
     /// Pid and start time in ticks since boot; absent until the process was seen.
     pub(crate) process: Option<ProcessId>,
     pub(crate) exit: Option<Exit>,
+    /// It runs in namespaces of its own.
+    #[serde(default)]
+    pub(crate) isolated: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +78,7 @@ mod tests {
             started_at: Timestamp::from_millisecond(1_700_000_000_123).unwrap(),
             process: Some(ProcessId { pid: 7, start_ticks: 99 }),
             exit: None,
+            isolated: true,
         };
         record.write(dir.path()).unwrap();
         assert_eq!(Record::read(dir.path()), Some(record));

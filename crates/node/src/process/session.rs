@@ -21,6 +21,13 @@ pub(super) struct Place<'a> {
     pub(super) env: BTreeMap<String, String>,
     pub(super) working_dir: &'a Path,
     pub(super) group: Option<&'a Group>,
+    /// What is started in the place of the command, to enter the container's namespaces.
+    pub(super) entering: Option<Entering<'a>>,
+}
+
+pub(super) struct Entering<'a> {
+    pub(super) launcher: &'a Path,
+    pub(super) args: Vec<String>,
 }
 
 pub(super) fn start(spec: &SessionSpec, place: Place<'_>) -> Result<Session, RuntimeError> {
@@ -30,8 +37,19 @@ pub(super) fn start(spec: &SessionSpec, place: Place<'_>) -> Result<Session, Run
     if spec.tty {
         env.entry("TERM".into()).or_insert_with(|| "xterm".into());
     }
-    let mut command = Command::new(&program);
-    command.args(spec.command.iter().skip(1)).env_clear().envs(env).current_dir(place.working_dir);
+    let mut command = match &place.entering {
+        Some(entering) => {
+            let mut command = Command::new(entering.launcher);
+            command.args(&entering.args).current_dir("/");
+            command
+        }
+        None => {
+            let mut command = Command::new(&program);
+            command.args(spec.command.iter().skip(1)).current_dir(place.working_dir);
+            command
+        }
+    };
+    command.env_clear().envs(env);
     let cgroup = place.group.map(Group::entrance).transpose().map_err(failed)?;
     let mut terminal = None;
     let mut controlling = None;
@@ -45,7 +63,7 @@ pub(super) fn start(spec: &SessionSpec, place: Place<'_>) -> Result<Session, Run
         command.stdin(if spec.stdin { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
     }
-    Surroundings { cgroup, terminal: controlling }.apply(&mut command);
+    Surroundings { cgroup, terminal: controlling, inherited: Vec::new() }.apply(&mut command);
     let mut child = command.spawn().map_err(failed)?;
     // The command holds the slave side of the terminal, and the terminal ends only when nobody does.
     drop(command);

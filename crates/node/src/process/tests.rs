@@ -1,5 +1,6 @@
 use super::*;
 use crate::logs::{LogOptions, Reader};
+use crate::runtime::Adoptable;
 
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_files: 2 };
 const LONG: Duration = Duration::from_secs(20);
@@ -14,6 +15,7 @@ fn spec(dir: &Path, uid: &str, script: &str) -> StartSpec {
         working_dir: dir.join("root"),
         container_dir: dir.to_path_buf(),
         stdin: false,
+        isolation: None,
     }
 }
 
@@ -54,7 +56,7 @@ async fn output_environment_and_exit_code() {
     assert!(!text.contains("CARGO"), "the host's environment leaked: {text}");
     assert_eq!(text.split_whitespace().last(), Some(plain.trim()), "descriptors leaked: {text}");
     drop(held);
-    match runtime.recover(&PodRef::default(), "c", dir.path()).await {
+    match runtime.recover(&PodRef::default(), "c", dir.path(), Adoptable::OnHostNetwork).await {
         Some(Found::Ended { attempt: 0, exit: again, .. }) => assert_eq!(again, exit),
         other => panic!("{other:?}"),
     }
@@ -92,7 +94,9 @@ async fn an_adopted_process_goes_on_and_is_watched() {
     // A second runtime stands for the next life of the program; in this test the first still holds the pipes, so
     // either may log the rest.
     let second = ProcessRuntime::new(LIMITS);
-    let Some(Found::Running(mut adopted)) = second.recover(&started.pod, "c", dir.path()).await else {
+    let Some(Found::Running(mut adopted)) =
+        second.recover(&started.pod, "c", dir.path(), Adoptable::OnHostNetwork).await
+    else {
         panic!("not adopted");
     };
     assert_eq!((adopted.pid, &adopted.id), (running.pid, &running.id));
@@ -181,7 +185,7 @@ async fn a_delegated_cgroup_counts_and_is_removed() {
         Ok(delegation) => delegation,
         Err(reason) => return println!("skipped: {reason}"),
     };
-    let runtime = ProcessRuntime::build(LIMITS, Some(delegation.clone()));
+    let runtime = ProcessRuntime::build(LIMITS, Some(delegation.clone()), None);
     assert!(runtime.usage_source().starts_with("cgroup v2"));
     cpu_of_a_daemon(&runtime, "uid-cgroup").await;
 

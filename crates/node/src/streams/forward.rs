@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::spdy::{Decoder, Encoder, Frame};
 use super::{Connection, Socket, StreamError};
+use crate::isolation::PodNetworks;
 use crate::log_stream::LogError;
 use crate::node::Node;
 use crate::procfs;
@@ -36,6 +37,7 @@ pub(super) struct Target {
     uid: String,
     address: Ipv4Addr,
     runtime: Arc<dyn Runtime>,
+    networks: Option<PodNetworks>,
 }
 
 impl Target {
@@ -52,6 +54,7 @@ impl Target {
                 uid: object.metadata.uid.clone().unwrap_or_default(),
                 address,
                 runtime: node.inner.shared.runtime.clone(),
+                networks: node.inner.shared.config.networks.clone(),
             }),
             None => Err(StreamError::NoAddress(name)),
         }
@@ -59,6 +62,10 @@ impl Target {
 
     /// The pod's address first; then 127.0.0.1, when it is this pod that listens there.
     async fn connect(&self, port: u16) -> Result<TcpStream, String> {
+        if let Some(networks) = self.networks.as_ref().filter(|networks| networks.owns(self.address.into())) {
+            let connected = networks.connect_inside(&self.uid, port).await;
+            return connected.map_err(|error| self.refusal(port, &error));
+        }
         let error = match TcpStream::connect((self.address, port)).await {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
@@ -70,11 +77,15 @@ impl Target {
         {
             return Ok(stream);
         }
-        let refused = crate::action::in_go_words(&error);
-        Err(format!(
+        Err(self.refusal(port, &error))
+    }
+
+    fn refusal(&self, port: u16, error: &std::io::Error) -> String {
+        let refused = crate::action::in_go_words(error);
+        format!(
             "error forwarding port {port} to pod {}, uid {}: dial tcp4 {}:{port}: connect: {refused}",
             self.name, self.uid, self.address
-        ))
+        )
     }
 }
 

@@ -22,7 +22,7 @@ const NEXT: &str = "..data_tmp";
 
 /// Makes `dir` hold exactly `payload`; `stamp` names the new directory and must differ between calls.
 /// Returns whether anything changed.
-pub(super) fn write(dir: &Path, payload: &Payload, stamp: &str) -> io::Result<bool> {
+pub(crate) fn write(dir: &Path, payload: &Payload, stamp: &str) -> io::Result<bool> {
     for path in payload.keys() {
         check(path)?;
     }

@@ -2,7 +2,8 @@
 //!
 //! Without a mount namespace nothing can be mounted at an absolute path. A container's working directory is its
 //! root directory `<pod>/containers/<name>/root`; each `mountPath` is reproduced beneath it as a symlink, and
-//! `GANTRY_MOUNT_<VOLUME>` holds the real path of the first mount of that volume.
+//! `GANTRY_MOUNT_<VOLUME>` holds the real path of the first mount of that volume. With a mount namespace volumes are
+//! also found at their paths.
 
 mod atomic;
 mod payload;
@@ -13,11 +14,12 @@ use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 
-pub(crate) use atomic::{File, Payload};
+pub(crate) use atomic::{File, Payload, write};
 pub(crate) use payload::PayloadError;
 
 use crate::downward::Facts;
 use crate::env::References;
+use crate::isolation::mounts::Mount;
 
 /// Why a volume could not be made; shown as `FailedMount`.
 #[derive(Debug, thiserror::Error)]
@@ -99,14 +101,26 @@ fn relink(target: &Path, link: &Path) -> io::Result<()> {
     }
 }
 
-/// Reproduces the container's mounts beneath `root` and returns `GANTRY_MOUNT_*` variables.
+/// A container's volumes as they are found.
+#[derive(Debug, Default)]
+pub(crate) struct Mounted {
+    /// `GANTRY_MOUNT_*`.
+    pub(crate) variables: Vec<(String, String)>,
+    /// For a mount namespace.
+    pub(crate) mounts: Vec<Mount>,
+}
+
+/// Reproduces the container's mounts beneath `root`, where a path that lies in another volume needs a mount namespace.
+/// Volumes in `read_only` are, whatever their mounts say.
 pub(crate) fn mount(
     container: &Container,
     expand_sub_path: impl Fn(&str) -> String,
     volumes_dir: &Path,
     root: &Path,
-) -> Result<Vec<(String, String)>, VolumeError> {
-    let mut variables: Vec<(String, String)> = Vec::new();
+    namespace: Option<&[&str]>,
+) -> Result<Mounted, VolumeError> {
+    let mut mounted = Mounted::default();
+    let variables = &mut mounted.variables;
     let mut mounts: Vec<&VolumeMount> = container.volume_mounts.iter().flatten().collect();
     // An outer path must exist before what is mounted inside it.
     mounts.sort_by_key(|m| Path::new(&m.mount_path).components().count());
@@ -131,22 +145,47 @@ pub(crate) fn mount(
             std::fs::create_dir_all(&source).map_err(|e| wrong(e.to_string()))?;
         }
         let absolute = std::path::absolute(&source).unwrap_or(source);
+        if let Some(read_only) = namespace {
+            let target = Path::new("/").join(&beneath);
+            if target == Path::new("/") {
+                return Err(wrong("a volume cannot be the root".into()));
+            }
+            mounted.mounts.push(Mount {
+                source: absolute.clone(),
+                target,
+                read_only: mount.read_only == Some(true) || read_only.contains(&mount.name.as_str()),
+            });
+        }
         if !beneath.as_os_str().is_empty() {
             let link = root.join(beneath);
             let leaves_root = link.parent().is_some_and(|parent| {
                 parent.canonicalize().is_ok_and(|p| root.canonicalize().is_ok_and(|r| !p.starts_with(r)))
             });
-            if leaves_root {
-                return Err(wrong("it lies inside another volume, which needs mount namespaces".into()));
+            match (leaves_root, namespace) {
+                (false, _) => relink(&absolute, &link).map_err(|e| wrong(e.to_string()))?,
+                (true, Some(_)) => {}
+                (true, None) => {
+                    return Err(wrong("it lies inside another volume, which needs mount namespaces".into()));
+                }
             }
-            relink(&absolute, &link).map_err(|e| wrong(e.to_string()))?;
         }
         let variable = format!("GANTRY_MOUNT_{}", mount.name.to_uppercase().replace(['-', '.'], "_"));
         if !variables.iter().any(|(name, _)| *name == variable) {
             variables.push((variable, absolute.to_string_lossy().into_owned()));
         }
     }
-    Ok(variables)
+    Ok(mounted)
+}
+
+/// Volumes whose files the node writes, and nobody else.
+pub(crate) fn read_only(volumes: &[Volume]) -> Vec<&str> {
+    let written = |volume: &&Volume| {
+        volume.config_map.is_some()
+            || volume.secret.is_some()
+            || volume.downward_api.is_some()
+            || volume.projected.is_some()
+    };
+    volumes.iter().filter(written).map(|volume| volume.name.as_str()).collect()
 }
 
 /// `path` as a relative path without `..`.
@@ -200,7 +239,13 @@ mod tests {
         let root = dir.path().join("root");
         let volumes = spec.volumes.as_deref().unwrap();
         assert_eq!(materialise(volumes, &facts, &with("1"), &volumes_dir, "v1").unwrap(), ["conf-a"]);
-        let variables = mount(&spec.containers[0], |_| "x".into(), &volumes_dir, &root).unwrap();
+        let Mounted { variables, mounts } =
+            mount(&spec.containers[0], |_| "x".into(), &volumes_dir, &root, Some(&read_only(volumes)))
+                .unwrap();
+        assert_eq!(mounts.len(), 2);
+        assert_eq!((mounts[0].target.as_path(), mounts[0].read_only), (Path::new("/etc/app"), true));
+        assert_eq!((mounts[1].target.as_path(), mounts[1].read_only), (Path::new("/var/scratch"), false));
+        assert!(mounts[1].source.ends_with("volumes/scratch/x"), "{mounts:?}");
         let read = || std::fs::read_to_string(root.join("etc/app/deep/k.txt")).unwrap();
         assert_eq!(read(), "1");
         assert_eq!(std::fs::read_to_string(root.join("etc/app/labels")).unwrap(), "a=\"b\"");
@@ -212,7 +257,8 @@ mod tests {
         assert_eq!(materialise(volumes, &facts, &with("2"), &volumes_dir, "v2").unwrap(), ["conf-a"]);
         assert_eq!(read(), "2");
         assert!(materialise(volumes, &facts, &with("2"), &volumes_dir, "v3").unwrap().is_empty());
-        mount(&spec.containers[0], |_| "x".into(), &volumes_dir, &root).unwrap();
+        let again = mount(&spec.containers[0], |_| "x".into(), &volumes_dir, &root, None).unwrap();
+        assert!(again.mounts.is_empty());
     }
 
     #[test]
