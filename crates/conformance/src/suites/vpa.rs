@@ -652,7 +652,8 @@ fn same_amounts(
     expected: &[ContainerRecommendation],
     found: &[ContainerRecommendation],
 ) -> std::result::Result<(), String> {
-    let plain = |all: &[ContainerRecommendation]| -> Vec<(String, Vec<Vec<(String, Option<i64>)>>)> {
+    type Amounts = Vec<(String, Option<i64>)>;
+    let plain = |all: &[ContainerRecommendation]| -> Vec<(String, Vec<Amounts>)> {
         let list = |quantities: &BTreeMap<String, Quantity>| {
             let amount = |(name, amount): (&String, &Quantity)| {
                 (name.clone(), gantry_apimachinery::quantity::milli(&amount.0))
