@@ -106,7 +106,7 @@ impl Check {
             Check::CookieName => cookie_name(text),
             Check::IpOrCidr if hosts::is_ip_or_cidr(text) => Ok(()),
             Check::IpOrCidr => Err(format!("invalid ip or cidr range: '{text}'")),
-            Check::Ip if text.parse::<std::net::IpAddr>().is_ok() => Ok(()),
+            Check::Ip if text.parse::<core::net::IpAddr>().is_ok() => Ok(()),
             Check::Ip => Err(format!("not an ip address: {text}")),
             Check::Url => url(text),
             Check::Path => path(text),

@@ -1,6 +1,6 @@
 //! Addresses and host names as Kong tells them apart.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// What a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
