@@ -223,12 +223,20 @@ impl Drop for Up {
         let _ = self.process.kill();
         let _ = self.process.wait();
         // Pods outlive a killed `up` so that the next one may adopt them; here there is none.
-        for pid in processes_below(&self.data_dir) {
+        for pid in processes_below(&self.data_dir).into_iter().chain(holder_of(&self.data_dir)) {
             if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
     }
+}
+
+/// The process that holds the networks of a state folder's pods, when there is one.
+pub(crate) fn holder_of(data_dir: &Path) -> Option<u32> {
+    let text = std::fs::read(data_dir.join("node/networks.json")).ok()?;
+    let record: Value = serde_json::from_slice(&text).expect("a record");
+    let pid = record["process"]["pid"].as_u64().expect("a pid");
+    Path::new(&format!("/proc/{pid}/exe")).exists().then(|| u32::try_from(pid).expect("a pid"))
 }
 
 /// Polls until `probe` gives something; panics with `what` when it never does.

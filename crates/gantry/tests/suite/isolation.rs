@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Up, gantry, start_up, wait_until};
+use crate::harness::{Up, gantry, holder_of, start_up, wait_until};
 
 /// Two web servers that were written without us in mind, and a place to look at them from.
 const OBJECTS: &str = r#"
@@ -131,10 +131,7 @@ impl Project {
 
     /// The process that holds the networks, when there is one.
     fn holder(&self) -> Option<u32> {
-        let text = std::fs::read(self.data_dir().join("node/networks.json")).ok()?;
-        let record: Value = serde_json::from_slice(&text).expect("a record");
-        let pid = record["process"]["pid"].as_u64().expect("a pid");
-        Path::new(&format!("/proc/{pid}/exe")).exists().then_some(u32::try_from(pid).expect("a pid"))
+        holder_of(&self.data_dir())
     }
 }
 
