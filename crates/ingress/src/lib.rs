@@ -11,7 +11,6 @@ mod attach;
 mod class;
 mod consumers;
 mod controller;
-mod crds;
 mod filters;
 mod grants;
 mod http_routes;
@@ -30,6 +29,9 @@ mod translate;
 pub use addresses::{AddressTable, ServicePort};
 pub use attach::{Attachment, CONTROLLER_NAME, Verdict};
 pub use controller::{Config, register};
-pub use crds::{InstallError, install};
 pub use subject::{Kind, Problem, Subject};
 pub use translate::{Input, Translation, Translator};
+
+/// The definitions of Kong's kinds and the Gateway API's, for [`install_definitions`](gantry_operator::install_definitions).
+pub const DEFINITIONS: &[&str] =
+    &[include_str!("../data/kong-crds@2.0/crds.json"), include_str!("../data/gateway-api@1.6/crds.json")];

@@ -53,6 +53,7 @@
 
 mod connect;
 mod controller;
+mod definitions;
 mod events;
 mod explain;
 mod handlers;
@@ -72,6 +73,7 @@ pub use gantry_clock::{Clock, SystemClock};
 
 pub use connect::{ConnectError, connect, connect_as_found};
 pub use controller::{Action, Controller, ReconcileError, Trigger, controller_of, group_of};
+pub use definitions::{InstallError, install_definitions};
 pub use events::{EventType, Recorder};
 pub use explain::explain;
 pub use handlers::{

@@ -102,7 +102,7 @@ async fn store_new(
     kinds::admit_create(call, &mut object, dry_run)?;
     let encoded = Encoded::new(&object);
     if dry_run {
-        return Ok(Some(Written::Dry(encoded)));
+        return Ok(Some(Written::Dry(encoded.without_revision())));
     }
     match write::put(call, key, Expect::Absent, encoded).await {
         Ok(object) => Ok(Some(Written::Stored(object))),

@@ -62,7 +62,7 @@ pub(crate) async fn handle(call: &Call, verb: &'static str) -> Answer {
     .await?;
     let object = match written {
         Written::Stored(object) | Written::Removed(object) => object.value(),
-        Written::Dry(encoded) => serde_json::from_slice(&encoded.without_revision()).unwrap_or_default(),
+        Written::Dry(json) => serde_json::from_slice(&json).unwrap_or_default(),
     };
     Ok(respond(call, 200, &scale_of(&object, &paths)))
 }

@@ -96,7 +96,7 @@ pub(crate) async fn change_through(
             return Ok(Written::Stored(current));
         }
         if dry_run {
-            return Ok(Written::Dry(encoded));
+            return Ok(Written::Dry(encoded.at_revision(current.revision)));
         }
         let expect = Expect::Revision(current.revision);
         let result = if write::may_go(&new) {

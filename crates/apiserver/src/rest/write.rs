@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gantry_apimachinery::{Value, time};
 use http::Response;
 
@@ -21,8 +22,8 @@ pub(crate) enum Written {
     Stored(Arc<Object>),
     /// Stored and, as nothing held it any more, removed: its last state.
     Removed(Arc<Object>),
-    /// A dry run: what would have been stored.
-    Dry(Encoded),
+    /// A dry run: what would have been stored; a change has the revision that the object has.
+    Dry(Bytes),
 }
 
 pub(crate) fn now(call: &Call) -> String {
@@ -33,8 +34,7 @@ pub(crate) fn now(call: &Call) -> String {
 pub(crate) fn answer(call: &Call, code: u16, written: Written) -> Response<ResponseBody> {
     match written {
         Written::Stored(object) | Written::Removed(object) => present::object(call, code, &object),
-        Written::Dry(encoded) => {
-            let json = encoded.without_revision();
+        Written::Dry(json) => {
             if call.resource.api_version() == call.resource.stored_version {
                 return response::negotiated(code, call.accepted, json);
             }

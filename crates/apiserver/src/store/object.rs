@@ -40,16 +40,10 @@ pub struct Encoded {
 
 impl Object {
     pub(crate) fn new(key: ObjectKey, revision: u64, encoded: Encoded) -> Object {
-        let digits = revision.to_string();
-        let mut text = Vec::with_capacity(encoded.text.len() + digits.len());
-        let (before, after) = encoded.text.split_at(encoded.revision_at);
-        text.extend_from_slice(before);
-        text.extend_from_slice(digits.as_bytes());
-        text.extend_from_slice(after);
         Object {
             key,
             revision,
-            bytes: text.into(),
+            bytes: encoded.at_revision(revision),
             labels: OnceLock::from(encoded.labels),
             cells: OnceLock::new(),
         }
@@ -157,7 +151,18 @@ impl Encoded {
         self.text.is_empty()
     }
 
-    /// The JSON of an object that was not stored (a dry run): the resourceVersion is left out.
+    /// The JSON of the object at a revision.
+    pub fn at_revision(&self, revision: u64) -> Bytes {
+        let digits = revision.to_string();
+        let mut text = Vec::with_capacity(self.text.len() + digits.len());
+        let (before, after) = self.text.split_at(self.revision_at);
+        text.extend_from_slice(before);
+        text.extend_from_slice(digits.as_bytes());
+        text.extend_from_slice(after);
+        text.into()
+    }
+
+    /// The JSON of an object that was never stored (a dry run): the resourceVersion is left out.
     pub fn without_revision(&self) -> Bytes {
         const FIELD: &str = "\"resourceVersion\":\"\"";
         let start = self.revision_at + 1 - FIELD.len();

@@ -25,6 +25,11 @@ async fn an_object_is_created_read_changed_and_deleted() {
     let (code, patched) =
         api.patch(&format!("{CONFIG_MAPS}/a"), "merge", r#"{"data":{"k":null,"m":"1"}}"#).await;
     assert_eq!((code, patched.get("data")), (200, serde_json::from_str(r#"{"m":"1"}"#).ok().as_ref()));
+    // A dry run shows the change at the version that the object has: nothing was written.
+    let (_, dry) = api.patch(&format!("{CONFIG_MAPS}/a?dryRun=All"), "merge", r#"{"data":{"m":"2"}}"#).await;
+    assert_eq!(dry.str_at(&["data", "m"]), Some("2"));
+    let version = ["metadata", "resourceVersion"];
+    assert_eq!(dry.str_at(&version), patched.str_at(&version));
     let (code, deleted) = api.delete(&format!("{CONFIG_MAPS}/a"), "").await;
     assert_eq!((code, deleted.str_at(&["status"])), (200, Some("Success")));
     let (code, gone) = api.get(&format!("{CONFIG_MAPS}/a")).await;

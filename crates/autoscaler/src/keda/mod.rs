@@ -8,7 +8,6 @@ mod act;
 pub mod annotations;
 pub mod conditions;
 mod counters;
-mod crds;
 pub mod decide;
 mod ensure_hpa;
 mod entry;
@@ -43,7 +42,6 @@ use kube::api::{Api, Patch, PatchParams};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-pub use crds::install;
 pub use gantry_scalers::KeyspaceEvents;
 pub use metrics_api::ExternalMetricsApi;
 
@@ -56,6 +54,9 @@ use crate::decisions::Decisions;
 use crate::external::ExternalMetrics;
 use crate::hpa::target::Targets;
 use crate::query::MetricsQuery;
+
+/// The definitions of KEDA's kinds, for [`install_definitions`](gantry_operator::install_definitions).
+pub const DEFINITIONS: &[&str] = &[include_str!("../../data/keda@2.21/crds.json")];
 
 /// The controllers' settings; the defaults are upstream's.
 #[derive(Clone, Debug)]

@@ -8,7 +8,6 @@ pub mod amounts;
 mod checkpoint;
 pub mod estimate;
 pub mod histogram;
-mod installed;
 mod oom;
 pub mod policy;
 mod recommender;
@@ -20,10 +19,12 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-pub use installed::{InstallError, install};
 pub use recommender::Recommender;
 pub use status::{container_recommendations, set_condition};
 pub use types::*;
+
+/// The definitions of the VerticalPodAutoscaler's kinds, for [`install_definitions`](gantry_operator::install_definitions).
+pub const DEFINITIONS: &[&str] = &[include_str!("../../data/vpa@1.7/crds.json")];
 
 /// The recommender's settings; the defaults are upstream's.
 #[derive(Clone, Debug)]

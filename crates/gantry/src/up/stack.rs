@@ -142,8 +142,13 @@ impl Stack {
         let server = open_api_server(&config, network, &clock).await?;
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
         pod_network::move_services(&client, network).await?;
-        gantry_autoscaler::keda::install(&client).await?;
-        gantry_autoscaler::vpa::install(&client).await?;
+        for definitions in [
+            gantry_autoscaler::keda::DEFINITIONS,
+            gantry_autoscaler::vpa::DEFINITIONS,
+            gantry_ingress::DEFINITIONS,
+        ] {
+            gantry_operator::install_definitions(&client, definitions).await?;
+        }
         let operator = Operator::with_settings(client.clone(), clock.clone(), operator_settings());
         let api_server = sockets.api_server.local_addr();
         pod_network::publish_api_server(&client, api_server).await?;
@@ -151,7 +156,6 @@ impl Stack {
 
         let (waker, wakening) = Waker::pair(&operator);
         let gateway = start_gateway(&sockets, waker, joined.clone().map(|joined| joined as _))?;
-        gantry_ingress::install(&client).await?;
         let ingress = gantry_ingress::Config {
             claims_classless: true,
             published_ips: vec![sockets.gateway.ip().to_string()],

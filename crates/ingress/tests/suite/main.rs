@@ -6,8 +6,8 @@ mod translation;
 use gantry_apiserver::{ApiServer, UserInfo};
 use gantry_clock::SystemClock;
 use gantry_gateway::Gateway;
-use gantry_ingress::{AddressTable, Config};
-use gantry_operator::Operator;
+use gantry_ingress::{AddressTable, Config, DEFINITIONS};
+use gantry_operator::{Operator, install_definitions};
 use k8s_openapi::api::core::v1::{Event, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
@@ -55,7 +55,7 @@ impl World {
         let server = ApiServer::open(gantry_apiserver::Config::ephemeral(clock.clone())).await.unwrap();
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
         if has_kinds {
-            gantry_ingress::install(&client).await.unwrap();
+            install_definitions(&client, DEFINITIONS).await.unwrap();
         }
         let gateway = Gateway::start(gantry_gateway::Config {
             proxy_listen: vec!["127.0.0.1:0".parse().unwrap()],

@@ -1,6 +1,8 @@
 //! Kong's objects and HTTPRoutes through an API server: definitions that come late, plugins, consumers, status.
 
 use crate::{World, eventually, get, target};
+use gantry_ingress::DEFINITIONS;
+use gantry_operator::install_definitions;
 use k8s_openapi::api::core::v1::{Event, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
@@ -94,8 +96,8 @@ async fn a_guarded_route_is_closed_until_its_plugin_is_there_and_then_asks_for_a
     .await;
     told(&world, "no KongPlugin or KongClusterPlugin was found for default/auth").await;
 
-    gantry_ingress::install(&world.client).await.unwrap();
-    gantry_ingress::install(&world.client).await.unwrap();
+    install_definitions(&world.client, DEFINITIONS).await.unwrap();
+    install_definitions(&world.client, DEFINITIONS).await.unwrap();
     let _: Secret = world
         .create(json!({
             "apiVersion": "v1", "kind": "Secret",

@@ -136,6 +136,11 @@ impl Rig {
         self.root.join("pods").join(uid)
     }
 
+    /// Where a container without an image of its own starts.
+    fn start_dir(&self, container: &str) -> PathBuf {
+        self.pod_dir().join("containers").join(container).join("root")
+    }
+
     fn log(&self, container: &str) -> String {
         let dir = self.pod_dir().join("containers").join(container);
         let attempt = logs::latest_attempt(&dir).unwrap_or(0);
@@ -204,12 +209,11 @@ async fn runs_becomes_ready_and_is_stopped_in_order() {
     assert!(ip.starts_with("127.98."), "{ip}");
     assert_eq!(status.phase.as_deref(), Some("Running"));
     assert_eq!(status.qos_class.as_deref(), Some("BestEffort"));
-    let dir = rig.pod_dir();
+    let (dir, hooked) = (rig.pod_dir(), rig.start_dir("c").join("hooked"));
     rig.until("its log", |_| rig.log("c").contains(&format!("ip={ip} port=18080 host=web"))).await;
 
     rig.delete(20);
-    rig.until("the hook", |_| dir.join("containers/c/root/hooked").exists() || *rig.cluster.removed.lock())
-        .await;
+    rig.until("the hook", |_| hooked.exists() || *rig.cluster.removed.lock()).await;
     let Rig { task, cluster, _dir, .. } = rig;
     tokio::time::timeout(LONG, task).await.unwrap().unwrap();
     assert!(*cluster.removed.lock());
@@ -299,7 +303,7 @@ async fn probes_gate_readiness_and_restart() {
     });
     let rig =
         Rig::start(pod(json!({"containers": [with(sh("rm -f up ready; touch alive; sleep 300"), probes)]})));
-    let root = rig.pod_dir().join("containers/c/root");
+    let root = rig.start_dir("c");
     rig.until("running", |s| container(s).is_some_and(|c| c.state.as_ref().unwrap().running.is_some())).await;
     rig.until("alive", |_| root.join("alive").exists()).await;
     assert_eq!(container(&rig.status()).unwrap().started, Some(false));
@@ -355,7 +359,7 @@ async fn config_map_volumes_follow_their_source() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start_in(pod(spec), dir.path(), cluster.clone());
     rig.until("ready", is_ready).await;
-    let file = rig.pod_dir().join("containers/c/root/etc/app/k");
+    let file = rig.start_dir("c").join("etc/app/k");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "1");
     put("2");
     rig.input.send_modify(|input| input.references_generation += 1);
@@ -383,7 +387,7 @@ async fn a_stubborn_process_is_killed_after_its_grace() {
     let rig = Rig::start(pod(
         json!({"containers": [sh("trap '' TERM; touch armed; while :; do sleep 0.05; done")]}),
     ));
-    let armed = rig.pod_dir().join("containers/c/root/armed");
+    let armed = rig.start_dir("c").join("armed");
     rig.until("armed", |_| armed.exists()).await;
     rig.delete(1);
     let Rig { task, cluster, .. } = rig;

@@ -1,26 +1,27 @@
-//! The definitions of Kong's kinds and of the Gateway API's, installed where they are not.
+//! Definitions of custom kinds that a controller needs, installed where they are not.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, PostParams};
 
-/// One definition a line, without descriptions.
-const DEFINITIONS: [&str; 2] =
-    [include_str!("../data/kong-crds@2.0/crds.json"), include_str!("../data/gateway-api@1.6/crds.json")];
+use crate::explain::explain;
 
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    #[error("the definitions of Kong and the Gateway API are not readable: {0}")]
+    #[error("definitions of custom kinds are not readable: {0}")]
     Malformed(#[from] serde_json::Error),
-    #[error("installing the definition {name}: {error}")]
+    #[error("installing the definition {name}: {error}", error = explain(&**error))]
     Refused { name: String, error: Box<kube::Error> },
 }
 
-/// Creates the definitions that are missing; those that are there are left as they are.
-pub async fn install(client: &Client) -> Result<(), InstallError> {
+/// Creates those of the definitions, lists in JSON, that are missing; those that are there are left as they are.
+///
+/// # Errors
+/// When a list is none, or the server refuses a definition.
+pub async fn install_definitions(client: &Client, lists: &[&str]) -> Result<(), InstallError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for text in DEFINITIONS {
-        let definitions: Vec<CustomResourceDefinition> = serde_json::from_str(text)?;
+    for list in lists {
+        let definitions: Vec<CustomResourceDefinition> = serde_json::from_str(list)?;
         for definition in definitions {
             let name = definition.metadata.name.clone().unwrap_or_default();
             match api.create(&PostParams::default(), &definition).await {
