@@ -125,6 +125,16 @@ impl Applier {
         Ok((id, change))
     }
 
+    /// Whether the server has the object.
+    pub async fn exists(&mut self, id: &ObjectRef) -> Result<bool, ApplyError> {
+        let mut id = id.clone();
+        let api = self.api(&mut id).await?;
+        match api.get_metadata_opt(&id.name).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) => Err(ApplyError::Refused { object: id, error: Box::new(error) }),
+        }
+    }
+
     /// Deletes those of `previous` that are not in `current`; what is already gone is not mentioned.
     pub async fn prune(
         &mut self,

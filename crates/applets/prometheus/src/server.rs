@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_clock::Clock;
-use gantry_prom_model::Registry;
+use gantry_prom_model::{Queryable, Registry};
 use gantry_promql::{Engine, EngineOptions};
 use gantry_scrape::config::KubernetesSdConfig;
 use gantry_scrape::{Config, Dialer, Discoverer, FileDiscoverer, Job, Scraping, Static};
@@ -63,6 +63,7 @@ impl Settings {
 /// A whole metric server in this process.
 pub struct Prometheus {
     db: Arc<Db>,
+    storage_for: Option<StorageFor>,
     scraping: Arc<Scraping>,
     engine: Engine,
     api: PrometheusApi,
@@ -90,9 +91,10 @@ impl Prometheus {
             None => scraping,
         });
         let engine = Engine::new(settings.engine);
+        let storage_for = settings.storage_for.map(|make| make(&db));
         let api = PrometheusApi::new(ApiParts {
             storage: db.clone(),
-            storage_for: settings.storage_for.map(|make| make(&db)),
+            storage_for: storage_for.clone(),
             engine: engine.clone(),
             scraping: Some(scraping.clone()),
             db: Some(db.clone()),
@@ -103,12 +105,18 @@ impl Prometheus {
             reload: settings.reload,
             quit: settings.quit,
         });
-        Ok(Prometheus { db, scraping, engine, api, clock })
+        Ok(Prometheus { db, storage_for, scraping, engine, api, clock })
     }
 
     /// The store: append to it, query it.
     pub fn db(&self) -> &Arc<Db> {
         &self.db
+    }
+
+    /// Where a request without parameters reads: the store, and what else is queried with it.
+    pub fn storage(&self) -> Arc<dyn Queryable> {
+        let made = self.storage_for.as_ref().and_then(|make| make(&|_: &str| Vec::new()).ok());
+        made.unwrap_or_else(|| self.db.clone())
     }
 
     /// The query engine.

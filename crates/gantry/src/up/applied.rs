@@ -42,21 +42,20 @@ pub(super) struct Changed {
 // === impl Applied ===
 
 impl Applied {
-    /// Writes the objects that differ from what the server was given, and removes those that are gone from the files.
+    /// Writes the objects that differ from what the server was given or are gone from it, and removes those that are
+    /// gone from the files. What was changed is in `changed` even when a later object is refused.
     pub(super) async fn update(
         &mut self,
         client: kube::Client,
         state_dir: &StateDir,
         objects: &[Value],
-    ) -> Result<Vec<Changed>, Error> {
+        changed: &mut Vec<Changed>,
+    ) -> Result<(), Error> {
         let previous: Vec<ObjectRef> = state_dir.read_applied()?;
         let mut applier = Applier::new(client, FIELD_MANAGER);
         let mut current = Vec::with_capacity(objects.len());
-        match self.write(&mut applier, objects, &previous, &mut current).await {
-            Ok(changed) => {
-                state_dir.write_applied(&current)?;
-                Ok(changed)
-            }
+        match self.write(&mut applier, objects, &previous, &mut current, changed).await {
+            Ok(()) => Ok(state_dir.write_applied(&current)?),
             Err(error) => {
                 // What was taken before the refusal must still be found when it is to be removed.
                 let kept = previous.into_iter().filter(|id| !current.contains(id));
@@ -73,13 +72,15 @@ impl Applied {
         objects: &[Value],
         previous: &[ObjectRef],
         current: &mut Vec<ObjectRef>,
-    ) -> Result<Vec<Changed>, Error> {
-        let mut changed = Vec::new();
+        changed: &mut Vec<Changed>,
+    ) -> Result<(), Error> {
         let mut named = HashSet::with_capacity(objects.len());
         for (index, object) in objects.iter().enumerate() {
             let name = ObjectRef::of(object, index)?;
             let last = self.objects.remove(&name);
-            if let Some(taken) = last.as_ref().filter(|taken| taken.object == *object) {
+            if let Some(taken) = last.as_ref().filter(|taken| taken.object == *object)
+                && applier.exists(&taken.id).await?
+            {
                 current.push(taken.id.clone());
             } else {
                 let (id, change) = applier.apply(object, index).await?;
@@ -98,7 +99,7 @@ impl Applied {
             changed.push(Changed { id, change: Change::Pruned, fields: Vec::new() });
         }
         self.objects.retain(|name, _| named.contains(name));
-        Ok(changed)
+        Ok(())
     }
 }
 
@@ -177,8 +178,8 @@ fn compare(
             }
         }
         _ => {
-            // A Secret's own fields hold nothing else that is worth seeing.
-            let hidden = secret && !path.starts_with("metadata") && path != "type";
+            // Annotations may hold the whole Secret, as it was applied last.
+            let hidden = secret && !path.starts_with("metadata.labels.") && path != "type";
             let (old, new) = (shown(old, hidden), shown(new, hidden));
             found.push(format!("{path}: {old} → {new}"));
         }
@@ -225,6 +226,14 @@ mod tests {
         let old = json(r#"{"kind":"Secret","data":{"key":"aHVudGVyMg=="}}"#);
         let new = json(r#"{"kind":"Secret","data":{"key":"b3RoZXI="},"stringData":{"key":"hunter2"}}"#);
         assert_eq!(differences(&old, &new), ["data.key: (…) → (…)", "stringData: – → (…)"]);
+        let old =
+            json(r#"{"kind":"Secret","metadata":{"labels":{"a":"1"},"annotations":{"last":"hunter2"}}}"#);
+        let new =
+            json(r#"{"kind":"Secret","metadata":{"labels":{"a":"2"},"annotations":{"last":"hunter3"}}}"#);
+        assert_eq!(
+            differences(&old, &new),
+            ["metadata.labels.a: 1 → 2", "metadata.annotations.last: (…) → (…)"]
+        );
     }
 
     #[test]

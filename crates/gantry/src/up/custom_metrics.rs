@@ -31,6 +31,11 @@ pub(super) struct CustomMetricsPart {
     usage: Option<Arc<QueriedResources>>,
 }
 
+/// What the file of rules that `gantry.yaml` names holds now.
+pub(super) fn text(project: &LoadedProject) -> Option<String> {
+    std::fs::read_to_string(project.folder().join(project.project.metric_rules.as_ref()?)).ok()
+}
+
 /// The rules of `gantry.yaml`, or those that make every series with a namespace a metric.
 pub(super) fn rules(project: &LoadedProject) -> Result<Rules, Error> {
     let Some(path) = &project.project.metric_rules else {

@@ -11,6 +11,10 @@ use gantry_prom_model::Registry;
 use parking_lot::Mutex;
 
 const MOST_SCENARIOS: usize = 50;
+/// Files looked at for them.
+const MOST_FILES: usize = 500;
+/// The page asks every second; the folders are read again after this long.
+const LOOK_EVERY_MS: i64 = 2_000;
 const MOST_BYTES: u64 = 256 * 1024;
 /// An hour of seconds; a longer run shows its last hour.
 const MOST_POINTS: usize = 3600;
@@ -22,6 +26,8 @@ pub(super) struct LoadFromPage {
     registry: Registry,
     clock: Arc<dyn Clock>,
     current: Arc<Mutex<Option<Current>>>,
+    /// The scenarios found last, and when.
+    found: Mutex<Option<(i64, Vec<LoadScenario>)>>,
 }
 
 /// The run that goes on, or the last one.
@@ -50,15 +56,31 @@ impl LoadFromPage {
                 break;
             }
         }
-        Arc::new(LoadFromPage { folders, gateway, registry, clock, current: Arc::default() })
+        Arc::new(LoadFromPage {
+            folders,
+            gateway,
+            registry,
+            clock,
+            current: Arc::default(),
+            found: Mutex::default(),
+        })
     }
 
     fn scenarios(&self) -> Vec<LoadScenario> {
+        let now_ms = self.clock.now_ms();
+        let mut kept = self.found.lock();
+        if let Some((at_ms, found)) = &*kept
+            && now_ms - at_ms < LOOK_EVERY_MS
+        {
+            return found.clone();
+        }
         let mut found = Vec::new();
         for folder in &self.folders {
             let Ok(entries) = std::fs::read_dir(folder) else { continue };
-            let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            let mut paths: Vec<PathBuf> =
+                entries.flatten().map(|entry| entry.path()).filter(|path| is_yaml(path)).collect();
             paths.sort_unstable();
+            paths.truncate(MOST_FILES);
             for path in paths {
                 if found.len() < MOST_SCENARIOS
                     && let Some(scenario) = scenario(&path)
@@ -67,14 +89,18 @@ impl LoadFromPage {
                 }
             }
         }
+        *kept = Some((now_ms, found.clone()));
         found
     }
 }
 
-/// The file, if it is a scenario: it has requests, and it is valid.
+fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+/// The file, if it is a scenario: it has requests. One with a mistake is shown too, and told so when it is started.
 fn scenario(path: &Path) -> Option<LoadScenario> {
-    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    if !is_yaml || std::fs::metadata(path).ok()?.len() > MOST_BYTES {
+    if std::fs::metadata(path).ok()?.len() > MOST_BYTES {
         return None;
     }
     let text = std::fs::read_to_string(path).ok()?;
@@ -82,7 +108,6 @@ fn scenario(path: &Path) -> Option<LoadScenario> {
         return None;
     }
     let name = path.file_name()?.to_string_lossy().into_owned();
-    Scenario::parse(&name, &text).ok()?;
     Some(LoadScenario { name, text })
 }
 

@@ -101,7 +101,7 @@ impl Metrics {
 
     /// What queries read.
     pub(crate) fn storage(&self) -> Arc<dyn gantry_prom_model::Queryable> {
-        self.prometheus.db().clone()
+        self.prometheus.storage()
     }
 
     /// The series of an instant query, now; nothing when it cannot be answered. For expressions of our own.

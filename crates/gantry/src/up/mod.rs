@@ -70,6 +70,8 @@ pub(crate) struct RunningUp {
     node: gantry_node::Config,
     sources: Sources,
     applied: Applied,
+    /// What the file of `metricRules` held.
+    metric_rules: Option<String>,
     warned: Vec<String>,
     _lock: Lock,
 }
@@ -131,6 +133,10 @@ impl RunningUp {
         let lock = state_dir.lock()?;
         let config = StackConfig::new(&state_dir, &options.dir, &project, options.ports)?;
         preflight::check(&build.objects, &config.node, |value| place_of(&build, value))?;
+        let passed_over = preflight::rules_passed_over(&build.objects);
+        for warning in &passed_over {
+            steps.warn(warning);
+        }
         let node = config.node.clone();
 
         let stack = Stack::start(config, steps).await?;
@@ -147,11 +153,12 @@ impl RunningUp {
             stack,
             addresses,
             state_dir,
+            metric_rules: custom_metrics::text(&project),
             project,
             node,
             sources,
             applied: Applied::default(),
-            warned: build.warnings,
+            warned: build.warnings.iter().cloned().chain(passed_over).collect(),
             _lock: lock,
         };
         let brought = async {
@@ -172,7 +179,8 @@ impl RunningUp {
     }
 
     async fn apply(&mut self, objects: &[Value], steps: &mut Steps) -> Result<(), Error> {
-        let changed = self.applied.update(self.stack.client(), &self.state_dir, objects).await?;
+        let mut changed = Vec::new();
+        self.applied.update(self.stack.client(), &self.state_dir, objects, &mut changed).await?;
         steps.done("applied", &count(&changed, objects.len()));
         Ok(())
     }

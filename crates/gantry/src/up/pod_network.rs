@@ -16,6 +16,7 @@ use super::Error;
 use super::network::{self, Network};
 use super::project::PodNetwork;
 use super::stack::StackConfig;
+use super::state::StateDir;
 use super::steps::Steps;
 
 /// The pods' networks, if they have some, and the addresses in use.
@@ -79,31 +80,68 @@ pub(super) async fn publish_api_server(
 }
 
 /// Gives Services whose address is of another network, from a start with another `podNetwork`, one of this network.
-/// An address cannot be changed, so they are made anew.
-pub(super) async fn move_services(client: &kube::Client, network: Network) -> Result<(), kube::Error> {
+/// An address cannot be changed, so they are made anew. They are written down before the first one goes: a start that is
+/// broken off in between is made good by the next.
+pub(super) async fn move_services(
+    client: &kube::Client,
+    state_dir: &StateDir,
+    network: Network,
+) -> Result<(), Error> {
+    let begun: Vec<Service> = state_dir.read_moving()?;
+    let mut moving: Vec<Service> = begun.into_iter().map(|service| moved(service, network)).collect();
     let services: Api<Service> = Api::all(client.clone());
-    for mut service in services.list(&ListParams::default()).await?.items {
-        let Some(spec) = service.spec.as_mut() else { continue };
-        let address = spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
-        if address.is_none_or(|address| network.holds(address)) {
-            continue;
+    for service in services.list(&ListParams::default()).await?.items {
+        let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()?.parse().ok());
+        let is_known = |known: &Service| {
+            known.metadata.name == service.metadata.name
+                && known.metadata.namespace == service.metadata.namespace
+        };
+        if address.is_some_and(|address| !network.holds(address)) && !moving.iter().any(is_known) {
+            moving.push(moved(service, network));
         }
-        spec.cluster_ip = None;
-        spec.cluster_ips = None;
-        let (name, namespace) = (service.metadata.name.clone(), service.metadata.namespace.clone());
-        let metadata = &mut service.metadata;
-        (metadata.uid, metadata.resource_version, metadata.creation_timestamp) = (None, None, None);
-        metadata.managed_fields = None;
-        let api: Api<Service> = Api::namespaced(client.clone(), &namespace.unwrap_or_default());
-        let is_kubernetes =
-            name.as_deref() == Some("kubernetes") && metadata.namespace.as_deref() == Some("default");
-        if is_kubernetes && let Some(spec) = service.spec.as_mut() {
-            spec.cluster_ip = Some(network.kubernetes().to_string());
-        }
-        api.delete(&name.unwrap_or_default(), &DeleteParams::default()).await?;
-        api.create(&PostParams::default(), &service).await?;
     }
-    Ok(())
+    if moving.is_empty() {
+        return Ok(());
+    }
+    state_dir.write_moving(&moving)?;
+    for service in &moving {
+        let api: Api<Service> =
+            Api::namespaced(client.clone(), service.metadata.namespace.as_deref().unwrap_or_default());
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        if let Some(there) = api.get_opt(name).await? {
+            let address = there.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()?.parse().ok());
+            if address.is_some_and(|address| network.holds(address)) {
+                continue;
+            }
+            // Nobody is up who could answer a finalizer; the new object has them again.
+            if there.metadata.finalizers.as_ref().is_some_and(|held| !held.is_empty()) {
+                let free = Patch::Merge(serde_json::json!({"metadata": {"finalizers": null}}));
+                api.patch(name, &PatchParams::default(), &free).await?;
+            }
+            match api.delete(name, &DeleteParams::default()).await {
+                Ok(_) => {}
+                // It was only held by its finalizers.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        api.create(&PostParams::default(), service).await?;
+    }
+    Ok(state_dir.clear_moving()?)
+}
+
+/// The Service as it is created in this network.
+fn moved(mut service: Service, network: Network) -> Service {
+    let metadata = &mut service.metadata;
+    (metadata.uid, metadata.resource_version, metadata.creation_timestamp) = (None, None, None);
+    (metadata.deletion_timestamp, metadata.managed_fields) = (None, None);
+    let is_kubernetes =
+        metadata.name.as_deref() == Some("kubernetes") && metadata.namespace.as_deref() == Some("default");
+    if let Some(spec) = service.spec.as_mut() {
+        spec.cluster_ip = is_kubernetes.then(|| network.kubernetes().to_string());
+        spec.cluster_ips = None;
+    }
+    service
 }
 
 /// The pods' networks as the gateway and the scraper know them.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use gantry_apimachinery::Value;
+use gantry_apimachinery::structural::{self, Structural};
 use gantry_node::command::{CommandError, Wanted, locate, resolve};
 
 /// Every container of `objects` that this machine cannot run, all at once, each with the place of its image.
@@ -40,6 +41,25 @@ const POD_TEMPLATES: [(&str, &[&str]); 8] = [
     ("ReplicationController", &["spec", "template"]),
     ("CronJob", &["spec", "jobTemplate", "spec", "template"]),
 ];
+
+/// The rules of CustomResourceDefinitions that the server accepts and does not evaluate, so that nobody relies on them.
+pub(super) fn rules_passed_over(objects: &[Value]) -> Vec<String> {
+    let mut told = Vec::new();
+    for object in objects.iter().filter(|object| object.str_at(&["kind"]) == Some("CustomResourceDefinition"))
+    {
+        let name = object.str_at(&["metadata", "name"]).unwrap_or_default();
+        let versions = object.at(&["spec", "versions"]).and_then(Value::as_array);
+        let schemas = versions.into_iter().flatten().filter_map(|v| v.at(&["schema", "openAPIV3Schema"]));
+        for schema in schemas.filter_map(|schema| Structural::parse(schema).ok()) {
+            for (path, why) in structural::unsupported(&schema) {
+                told.push(format!(
+                    "CustomResourceDefinition/{name}: the validation rule of {path} is not evaluated: {why}"
+                ));
+            }
+        }
+    }
+    told
+}
 
 /// `place_of` says where a value stood in its file.
 pub(super) fn check(

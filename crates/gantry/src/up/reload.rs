@@ -51,6 +51,9 @@ impl Sources {
         let built = gantry_kustomize::build(&recording, &self.dir, &Options::default());
         let project_file = project.file.clone().unwrap_or_else(|| self.dir.join(super::project::FILE_NAME));
         recording.note(&project_file);
+        if let Some(rules) = &project.project.metric_rules {
+            recording.note(&project.folder().join(rules));
+        }
         if let Ok(watcher) = &mut self.watcher {
             let watcher = watcher.get_mut();
             // A build that broke off has not seen everything that counts.
@@ -143,20 +146,30 @@ impl RunningUp {
             steps.warn("gantry.yaml has changed; it is read when `up` starts, so restart to use it");
             self.project = project;
         }
+        let rules = super::custom_metrics::text(&self.project);
+        if rules != self.metric_rules {
+            steps.warn(
+                "the file of metricRules has changed; it is read when `up` starts, so restart to use it",
+            );
+            self.metric_rules = rules;
+        }
         let build = self.sources.build(&self.project)?;
-        for warning in build.warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+        let mut warnings = build.warnings.clone();
+        warnings.extend(preflight::rules_passed_over(&build.objects));
+        for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
             steps.warn(warning);
         }
         preflight::check(&build.objects, &self.node, |value| super::place_of(&build, value))?;
-        let changed = self.applied.update(self.stack.client(), &self.state_dir, &build.objects).await?;
-        self.warned = build.warnings;
-        if changed.is_empty() && !self.sources.failed {
-            return Ok(false);
+        let mut changed = Vec::new();
+        let updated =
+            self.applied.update(self.stack.client(), &self.state_dir, &build.objects, &mut changed).await;
+        self.warned = warnings;
+        if updated.is_ok() && (!changed.is_empty() || self.sources.failed) {
+            steps.done("applied", &count(&changed, build.objects.len()));
         }
-        steps.done("applied", &count(&changed, build.objects.len()));
         for object in &changed {
             steps.item(&json!(object), &object.in_words());
         }
-        Ok(!changed.is_empty())
+        updated.map(|()| !changed.is_empty())
     }
 }

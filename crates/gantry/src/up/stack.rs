@@ -11,7 +11,7 @@ use gantry_applet_grafana::{Grafana, Local, LocalStore};
 use gantry_autoscaler::keda::Keda;
 use gantry_autoscaler::{Decision, Decisions};
 use gantry_clock::{Clock, SystemClock};
-use gantry_console::Console;
+use gantry_console::{Console, LoadControl};
 use gantry_gateway::{Gateway, ScaleFromZero};
 use gantry_node::{Node, PodNetworks, ServiceAddresses, Shutdown};
 use gantry_operator::{InformerSettings, Operator};
@@ -72,6 +72,7 @@ pub(crate) struct Stack {
     addresses: Addresses,
     decisions: Decisions,
     drain: Arc<DrainFirst>,
+    load: Arc<LoadFromPage>,
     pub metrics: Metrics,
     parts: Vec<Part>,
 }
@@ -141,7 +142,7 @@ impl Stack {
         let joined = pod_network::joined(&networks);
         let server = open_api_server(&config, network, &clock).await?;
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
-        pod_network::move_services(&client, network).await?;
+        pod_network::move_services(&client, &config.state_dir, network).await?;
         for definitions in [
             gantry_autoscaler::keda::DEFINITIONS,
             gantry_autoscaler::vpa::DEFINITIONS,
@@ -259,7 +260,7 @@ impl Stack {
             metrics.registry(),
             clock.clone(),
         );
-        let console = grafana.router().fallback_service(Console::new(page).with_load(load));
+        let console = grafana.router().fallback_service(Console::new(page).with_load(load.clone()));
         let (listener, cancel) = (sockets.console, CancellationToken::new());
         spawn("console", cancel.clone(), Box::pin(listener.serve(console, cancel)));
         let cancel = CancellationToken::new();
@@ -269,7 +270,7 @@ impl Stack {
         let cancel = CancellationToken::new();
         spawn("custom metrics", cancel.clone(), Box::pin(objects.run(server.clone(), cancel)));
         steps.done("control plane", &format!("https://{api_server}"));
-        Ok(Stack { client, operator, gateway, addresses, decisions, drain, metrics, parts })
+        Ok(Stack { client, operator, gateway, addresses, decisions, drain, load, metrics, parts })
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -311,6 +312,7 @@ impl Stack {
 
     /// Ends everything: no new request, those in flight answered, every pod's processes ended, stores closed.
     pub(crate) async fn end(mut self) {
+        self.load.stop();
         self.gateway.unlisten(self.addresses.gateway);
         // Services may still call one another to answer what is under way.
         let deadline = tokio::time::Instant::now() + DRAIN;

@@ -116,6 +116,24 @@ impl StateDir {
         self.root.join("applied.json")
     }
 
+    fn moving_file(&self) -> PathBuf {
+        self.root.join("moving-services.json")
+    }
+
+    /// Services that a start before was making anew.
+    pub(crate) fn read_moving<T: for<'de> Deserialize<'de> + Default>(&self) -> Result<T, StateError> {
+        Ok(self.read_json(&self.moving_file())?.unwrap_or_default())
+    }
+
+    pub(crate) fn write_moving<T: Serialize>(&self, moving: &T) -> Result<(), StateError> {
+        self.write_json(&self.moving_file(), moving)
+    }
+
+    pub(crate) fn clear_moving(&self) -> Result<(), StateError> {
+        let path = self.moving_file();
+        fs::remove_file(&path).map_err(|error| StateError::Io { what: "cannot remove", path, error })
+    }
+
     /// Takes the folder, or says who has it.
     pub(crate) fn lock(&self) -> Result<Lock, StateError> {
         let path = self.root.join("lock");

@@ -65,3 +65,14 @@ fn what_was_taken_before_a_refusal_is_still_removed_later() {
     let pruned = up.says("the first is removed", |line| object(line, "ConfigMap", "pruned"));
     assert_eq!(pruned["object"]["name"], "first");
 }
+
+#[test]
+fn what_was_deleted_by_hand_is_made_again_with_the_next_change() {
+    let shop = Shop::copy();
+    let up = shop.up();
+    let Some(deleted) = up.kubectl(&["delete", "service", "checkout", "-n", "shop-dev"]) else { return };
+    assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
+    shop.edit("overlays/dev/kustomization.yaml", "- PAGE_SIZE=5", "- PAGE_SIZE=3");
+    let made = up.says("the Service", |line| object(line, "Service", "created"));
+    assert_eq!(made["object"]["name"], "checkout");
+}
