@@ -113,18 +113,8 @@ impl Inner {
         let mine = self.jobs_of(object);
         self.end_outdated(key, object, &mine).await?;
         self.trim_history(key, object, &mine).await?;
-        if conditions::status(&status.conditions, READY) != "True" {
-            self.recorder.event(
-                object,
-                EventType::Normal,
-                "ScaledJobReady",
-                "ScaledJob is ready for scaling",
-            );
-        }
-        let ready =
-            Verdict::new("True", "ScaledJobReady", "ScaledJob is defined correctly and is ready for scaling");
-        conditions::set(&mut status.conditions, &CONDITIONS, READY, ready);
         if !entry.is_due(interval, self.clock.monotonic()) {
+            self.tell_jobs_ready(object, status, &entry, None);
             let since = entry.state.lock().polled_at.map(|at| self.clock.monotonic().saturating_sub(at));
             let left = since.map_or(interval, |since| interval.saturating_sub(since));
             return Ok(Action::requeue_after(left.max(std::time::Duration::from_millis(1))));
@@ -136,7 +126,7 @@ impl Inner {
         }
         let observed = entry.poll(&*self.clock).await;
         self.count(key, &observed, true);
-        let wish = self.wish(object, status, &observed);
+        let wish = self.wish(object, status, &entry, &observed);
         let (running, pending) = self.running_and_pending(object);
         let count = jobs::jobs_to_make(&object.spec, wish, running, pending);
         if wish.is_active {
@@ -204,8 +194,15 @@ impl Inner {
         Ok(entry)
     }
 
-    fn wish(&self, object: &ScaledJob, status: &mut ScaledJobStatus, observed: &[Observed]) -> Wish {
+    fn wish(
+        &self,
+        object: &ScaledJob,
+        status: &mut ScaledJobStatus,
+        entry: &Entry,
+        observed: &[Observed],
+    ) -> Wish {
         let mut queues = Vec::with_capacity(observed.len());
+        let mut error = None;
         for metric in observed {
             let is_active = metric.outcome.as_ref().is_ok_and(|reading| reading.active);
             status.triggers_activity.insert(metric.metric.clone(), Activity { is_active });
@@ -215,18 +212,41 @@ impl Inner {
                     length: reading.value,
                     target_average: metric.target,
                 }),
-                Err(error) => {
-                    let message =
-                        format!("Some triggers defined in ScaledJob are not working correctly: {error}");
-                    let verdict = Verdict::new("Unknown", "PartialTriggerError", message);
-                    if conditions::set(&mut status.conditions, &CONDITIONS, READY, verdict) {
-                        self.recorder.event(object, EventType::Warning, "KEDAScalerFailed", error.clone());
-                    }
+                Err(failed) => {
+                    error.get_or_insert_with(|| failed.clone());
                 }
             }
         }
+        let before = std::mem::replace(&mut entry.state.lock().last_error, error.clone());
+        if let Some(error) = error.filter(|error| before.as_ref() != Some(error)) {
+            self.recorder.event(object, EventType::Warning, "KEDAScalerFailed", error);
+        }
+        // Jobs of the other triggers are made all the same.
+        self.tell_jobs_ready(object, status, entry, Some(true));
         let calculation = &object.spec.scaling_strategy.multiple_scalers_calculation;
         jobs::combine(calculation, &queues, object.spec.max_replicas())
+    }
+
+    /// Ready as the last poll left it; `polled` is there after a poll.
+    fn tell_jobs_ready(
+        &self,
+        object: &ScaledJob,
+        status: &mut ScaledJobStatus,
+        entry: &Entry,
+        polled: Option<bool>,
+    ) {
+        let error = entry.state.lock().last_error.clone();
+        let verdict = conditions::readiness("ScaledJob", "ScaledJobReady", error.as_deref(), polled);
+        let Some(verdict) = verdict else { return };
+        let is_ready = verdict.status == "True";
+        if conditions::set(&mut status.conditions, &CONDITIONS, READY, verdict) && is_ready {
+            self.recorder.event(
+                object,
+                EventType::Normal,
+                "ScaledJobReady",
+                "ScaledJob is ready for scaling",
+            );
+        }
     }
 
     fn jobs_of(&self, object: &ScaledJob) -> Vec<Arc<Job>> {

@@ -21,7 +21,6 @@ use super::{Inner, annotations, hpa, validate};
 
 pub(super) const FINALIZER: &str = "finalizer.keda.sh";
 pub(super) const CONDITIONS: [&str; 4] = [READY, ACTIVE, FALLBACK, PAUSED];
-const READY_MESSAGE: &str = "ScaledObject is defined correctly and is ready for scaling";
 
 /// The target as it is now.
 pub(super) struct Target {
@@ -128,21 +127,8 @@ impl Inner {
         let autoscaler = ensured.map_err(|error| {
             Refusal::new("Failed to ensure HPA is correctly created for ScaledObject", error)
         })?;
-        if conditions::status(&status.conditions, READY) != "True" {
-            self.recorder.event(
-                object,
-                EventType::Normal,
-                "ScaledObjectReady",
-                "ScaledObject is ready for scaling",
-            );
-        }
-        conditions::set(
-            &mut status.conditions,
-            &CONDITIONS,
-            READY,
-            Verdict::new("True", "ScaledObjectReady", READY_MESSAGE),
-        );
         if !entry.is_due(interval, self.clock.monotonic()) {
+            self.tell_ready(object, status, &entry, None);
             return Ok(self.next_poll(&entry, interval));
         }
         let observed = entry.poll(&*self.clock).await;
@@ -348,23 +334,33 @@ impl Inner {
             state.last_error.clone_from(&error);
             is_news
         };
-        let Some(error) = error else { return };
-        if is_news {
-            self.recorder.event(object, EventType::Warning, "KEDAScalerFailed", error.clone());
+        if let Some(error) = error.filter(|_| is_news) {
+            self.recorder.event(object, EventType::Warning, "KEDAScalerFailed", error);
         }
-        let message = "Triggers defined in ScaledObject are not working correctly";
-        let verdict = if outcome.is_active {
-            Verdict::new(
-                "Unknown",
-                "PartialTriggerError",
-                format!("Some triggers defined in ScaledObject are not working correctly: {error}"),
-            )
-        } else if object.spec.fallback.is_some() {
-            return;
-        } else {
-            Verdict::new("False", "TriggerError", format!("{message}: {error}"))
-        };
-        conditions::set(&mut status.conditions, &CONDITIONS, READY, verdict);
+        self.tell_ready(object, status, entry, Some(outcome.is_active));
+    }
+
+    /// Ready as the last poll left it; `polled` says of a poll just now whether anything is active.
+    fn tell_ready(
+        &self,
+        object: &ScaledObject,
+        status: &mut ScaledObjectStatus,
+        entry: &Entry,
+        polled: Option<bool>,
+    ) {
+        // With a fallback the object does what it is for while a trigger fails.
+        let error = entry.state.lock().last_error.clone().filter(|_| object.spec.fallback.is_none());
+        let verdict = conditions::readiness("ScaledObject", "ScaledObjectReady", error.as_deref(), polled);
+        let Some(verdict) = verdict else { return };
+        let is_ready = verdict.status == "True";
+        if conditions::set(&mut status.conditions, &CONDITIONS, READY, verdict) && is_ready {
+            self.recorder.event(
+                object,
+                EventType::Normal,
+                "ScaledObjectReady",
+                "ScaledObject is ready for scaling",
+            );
+        }
     }
 }
 
