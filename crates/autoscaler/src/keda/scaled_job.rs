@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_operator::{Action, EventType, Key, Operator, ReconcileError, time_from_ms, time_to_ms};
 use k8s_openapi::api::batch::v1::Job;
@@ -24,6 +25,8 @@ pub(super) const NAME_LABEL: &str = "scaledjob.keda.sh/name";
 const GENERATION: &str = "scaledjob.keda.sh/generation";
 /// At most so many Jobs are made in one go; the rest follows at once.
 const MOST_AT_ONCE: i64 = 200;
+/// Until Jobs that were just made are seen, so that they are counted.
+const SETTLING: Duration = Duration::from_millis(20);
 
 pub(super) fn register(inner: &Arc<Inner>, operator: &Operator) {
     let controller = operator
@@ -93,7 +96,7 @@ impl Inner {
         key: &Key,
         object: &ScaledJob,
         status: &mut ScaledJobStatus,
-        interval: std::time::Duration,
+        interval: Duration,
     ) -> Result<Action, String> {
         let given = object.metadata.annotations.clone().unwrap_or_default();
         if annotations::is_paused(&given) {
@@ -117,12 +120,12 @@ impl Inner {
             self.tell_jobs_ready(object, status, &entry, None);
             let since = entry.state.lock().polled_at.map(|at| self.clock.monotonic().saturating_sub(at));
             let left = since.map_or(interval, |since| interval.saturating_sub(since));
-            return Ok(Action::requeue_after(left.max(std::time::Duration::from_millis(1))));
+            return Ok(Action::requeue_after(left.max(Duration::from_millis(1))));
         }
         if !self.job_writes.settled(key) {
             // Jobs that were made a moment ago are not all counted yet; their watch comes back here.
             entry.state.lock().polled_at = None;
-            return Ok(Action::requeue_after(std::time::Duration::from_millis(20)));
+            return Ok(Action::requeue_after(SETTLING));
         }
         let observed = entry.poll(&*self.clock).await;
         self.count(key, &observed, true);
@@ -140,7 +143,11 @@ impl Inner {
         if made > 0 {
             self.recorder.event(object, EventType::Normal, "KEDAJobsCreated", format!("Created {made} jobs"));
         }
-        Ok(Action::requeue_after(interval))
+        let next = next_look(count, interval);
+        if next < interval {
+            entry.state.lock().polled_at = None;
+        }
+        Ok(Action::requeue_after(next))
     }
 
     async fn job_entry(
@@ -352,6 +359,11 @@ impl Inner {
     }
 }
 
+/// When to look again after so many Jobs were asked for.
+fn next_look(asked: i64, interval: Duration) -> Duration {
+    if asked > MOST_AT_ONCE { SETTLING.min(interval) } else { interval }
+}
+
 /// A Job as the object describes it.
 pub fn job_of(object: &ScaledJob) -> Job {
     let name = object.metadata.name.clone().unwrap_or_default();
@@ -386,5 +398,18 @@ pub fn job_of(object: &ScaledJob) -> Job {
         },
         spec: Some(spec),
         status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_for_one_go_follows_at_once() {
+        let interval = Duration::from_secs(30);
+        assert_eq!(next_look(0, interval), interval);
+        assert_eq!(next_look(MOST_AT_ONCE, interval), interval);
+        assert_eq!(next_look(MOST_AT_ONCE + 1, interval), SETTLING);
     }
 }
