@@ -7,6 +7,7 @@ use gantry_operator::{Action, EventType, Key, Operator, ReconcileError, time_to_
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::{CrossVersionObjectReference, HorizontalPodAutoscaler};
 use kube::api::{Api, DynamicObject};
+use kube::core::ObjectMeta;
 
 use super::conditions::{self, ACTIVE, FALLBACK, PAUSED, READY, Verdict};
 use super::decide::Step;
@@ -271,9 +272,8 @@ impl Inner {
         };
         for other in self.objects.list_in(key.namespace()) {
             let theirs = reference(&other);
-            let is_older = other.metadata.creation_timestamp < object.metadata.creation_timestamp;
             if Key::of(&*other) != *key
-                && is_older
+                && came_first(&other.metadata, &object.metadata)
                 && theirs.name == wanted.name
                 && theirs.kind == wanted.kind
             {
@@ -377,6 +377,12 @@ pub(super) fn status_kind(object: &ScaledObject) -> String {
     format!("{}.{}", reference.api_version.unwrap_or_default(), reference.kind)
 }
 
+/// Whether one object is older than another. Times are whole seconds, so of two in one second the uid decides: else
+/// both would scale the target.
+fn came_first(one: &ObjectMeta, other: &ObjectMeta) -> bool {
+    (&one.creation_timestamp, &one.uid) < (&other.creation_timestamp, &other.uid)
+}
+
 /// The target with its defaults.
 pub(super) fn reference(object: &ScaledObject) -> CrossVersionObjectReference {
     let given = &object.spec.scale_target_ref;
@@ -401,4 +407,24 @@ pub(super) fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
 
 fn millis(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_operator::time_from_ms;
+
+    use super::*;
+
+    #[test]
+    fn one_of_two_objects_of_the_same_second_came_first() {
+        let meta = |uid: &str, ms| ObjectMeta {
+            uid: Some(uid.into()),
+            creation_timestamp: Some(time_from_ms(ms)),
+            ..ObjectMeta::default()
+        };
+        let (a, b, late) = (meta("a", 1_000), meta("b", 1_000), meta("0", 2_000));
+        assert!(came_first(&a, &b) && !came_first(&b, &a));
+        assert!(came_first(&b, &late) && !came_first(&late, &b));
+        assert!(!came_first(&a, &a));
+    }
 }
