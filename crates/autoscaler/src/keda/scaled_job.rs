@@ -46,7 +46,7 @@ pub(super) fn register(inner: &Arc<Inner>, operator: &Operator) {
 impl Inner {
     async fn reconcile_job(&self, key: &Key) -> Result<Action, ReconcileError> {
         let Some(object) = self.scaled_jobs.get(key) else {
-            self.forget(true, key);
+            self.forget_object(true, key);
             self.job_writes.forget(key);
             return Ok(Action::await_change());
         };

@@ -86,7 +86,7 @@ impl Inner {
 
     async fn reconcile_object(&self, key: &Key) -> Result<Action, ReconcileError> {
         let Some(object) = self.objects.get(key) else {
-            self.forget(false, key);
+            self.forget_object(false, key);
             return Ok(Action::await_change());
         };
         if object.metadata.deletion_timestamp.is_some() {
