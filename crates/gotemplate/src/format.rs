@@ -11,6 +11,12 @@ const MOST_WIDTH: usize = 1_000_000;
 
 /// As `fmt.Sprint`: a space between operands when neither is a string.
 pub fn print(args: &[Value]) -> String {
+    print_bounded(args, usize::MAX).unwrap_or_default()
+}
+
+/// Like [`print`], but an error as soon as the text gets longer than `most_bytes`: many operands may be the same long
+/// text, and must not be in memory together before they are refused.
+pub(crate) fn print_bounded(args: &[Value], most_bytes: usize) -> Result<String, String> {
     let mut out = String::new();
     let is_string = |value: &Value| matches!(value, Value::String(_));
     for (index, arg) in args.iter().enumerate() {
@@ -18,21 +24,36 @@ pub fn print(args: &[Value]) -> String {
             out.push(' ');
         }
         show(&mut out, arg, 'v', Flags::default());
+        fits(&out, most_bytes)?;
     }
-    out
+    Ok(out)
 }
 
 /// As `fmt.Sprintln`.
 pub fn println(args: &[Value]) -> String {
+    println_bounded(args, usize::MAX).unwrap_or_default()
+}
+
+/// Like [`println`], but an error as soon as the text gets longer than `most_bytes`.
+pub(crate) fn println_bounded(args: &[Value], most_bytes: usize) -> Result<String, String> {
     let mut out = String::new();
     for (index, arg) in args.iter().enumerate() {
         if index > 0 {
             out.push(' ');
         }
         show(&mut out, arg, 'v', Flags::default());
+        fits(&out, most_bytes)?;
     }
     out.push('\n');
-    out
+    fits(&out, most_bytes)?;
+    Ok(out)
+}
+
+fn fits(out: &str, most_bytes: usize) -> Result<(), String> {
+    if out.len() > most_bytes {
+        return Err(format!("more than {most_bytes} bytes of text"));
+    }
+    Ok(())
 }
 
 /// As `fmt.Sprintf`.
@@ -59,9 +80,7 @@ pub(crate) fn printf_bounded(text: &str, args: &[Value], most_bytes: usize) -> R
         out.push_str(&printer.rest[..percent]);
         printer.rest = &printer.rest[percent + 1..];
         printer.directive(&mut out);
-        if out.len() > most_bytes {
-            return Err(format!("more than {most_bytes} bytes of text"));
-        }
+        fits(&out, most_bytes)?;
     }
     out.push_str(printer.rest);
     if !printer.reordered && printer.next < args.len() {
@@ -78,12 +97,11 @@ pub(crate) fn printf_bounded(text: &str, args: &[Value], most_bytes: usize) -> R
                     show(&mut out, arg, 'v', Flags::default());
                 }
             }
+            fits(&out, most_bytes)?;
         }
         out.push(')');
     }
-    if out.len() > most_bytes {
-        return Err(format!("more than {most_bytes} bytes of text"));
-    }
+    fits(&out, most_bytes)?;
     Ok(out)
 }
 
@@ -520,6 +538,39 @@ mod tests {
             ("%s", &[Value::Nil], "%!s(<nil>)"),
             ("%%", &[], "%"),
         ]);
+    }
+
+    #[test]
+    fn operands_beyond_the_bound_are_not_shown() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        struct Counted(AtomicUsize);
+        impl crate::value::Object for Counted {
+            fn type_name(&self) -> &str {
+                "counted"
+            }
+
+            fn member(&self, _name: &str) -> Option<crate::value::Member> {
+                None
+            }
+
+            fn text(&self) -> String {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                "0123456789".into()
+            }
+        }
+        let shown = |write: &dyn Fn(&[Value]) -> Result<String, String>| {
+            let counted = Arc::new(Counted(AtomicUsize::new(0)));
+            let args = vec![Value::Object(counted.clone()); 100];
+            assert!(write(&args).is_err());
+            counted.0.load(Ordering::Relaxed)
+        };
+        assert_eq!(shown(&|args| print_bounded(args, 15)), 2);
+        assert_eq!(shown(&|args| println_bounded(args, 15)), 2);
+        assert_eq!(shown(&|args| printf_bounded("", args, 40)), 2);
+        assert_eq!(println_bounded(&["abc".into()], 4).as_deref(), Ok("abc\n"));
+        assert!(println_bounded(&["abc".into()], 3).is_err());
     }
 
     #[test]

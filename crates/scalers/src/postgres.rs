@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -160,9 +160,9 @@ impl ServerPool {
 impl Server {
     async fn number(&self, query: &str) -> Result<f64, String> {
         let client = self.client().await?;
-        let asked = tokio::time::timeout(ANSWER, client.simple_query(query)).await;
-        let rows = match asked {
-            Ok(Ok(rows)) => rows,
+        let asked = tokio::time::timeout(ANSWER, first_row(&client, query)).await;
+        let row = match asked {
+            Ok(Ok(row)) => row,
             Ok(Err(error)) => {
                 if error.is_closed() {
                     *self.client.lock().await = None;
@@ -175,10 +175,6 @@ impl Server {
                 return Err(format!("no answer within {ANSWER:?}"));
             }
         };
-        let row = rows.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
         let row = row.ok_or("the query returned no row")?;
         let text =
             row.try_get(0).map_err(|_| "the query returned no column")?.ok_or("the query returned NULL")?;
@@ -252,6 +248,17 @@ impl Server {
         }
         Ok((config, mode))
     }
+}
+
+/// The first row of an answer. The others are let go as they come: a query without a LIMIT must not fill the memory.
+async fn first_row(client: &Client, query: &str) -> Result<Option<SimpleQueryRow>, tokio_postgres::Error> {
+    let mut answer = std::pin::pin!(client.simple_query_raw(query).await?);
+    while let Some(message) = answer.next().await {
+        if let SimpleQueryMessage::Row(row) = message? {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
 }
 
 type Messages = futures::stream::BoxStream<'static, AsyncMessage>;

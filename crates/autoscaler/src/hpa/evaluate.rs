@@ -366,7 +366,7 @@ impl Scene<'_> {
         let labels =
             metric.selector.as_ref().and_then(|selector| selector.match_labels.clone()).unwrap_or_default();
         let values = self.external?.external(self.namespace, &metric.name, &labels).await?;
-        Some(values.map(|values| values.into_iter().fold(0i64, i64::saturating_add)))
+        Some(values.and_then(|values| external_total(metric, &values)))
     }
 
     /// The sum of what the metric's query returns, in thousandths.
@@ -494,6 +494,20 @@ fn in_milli(value: f64) -> Result<i64, String> {
     Ok((value * 1000.0).round() as i64)
 }
 
+/// The sum of what a source says. No value is no zero: the target would go to its minimum because a source is silent.
+fn external_total(metric: &MetricIdentifier, values: &[i64]) -> Result<i64, String> {
+    let expressions = metric.selector.as_ref().and_then(|selector| selector.match_expressions.as_ref());
+    if expressions.is_some_and(|expressions| !expressions.is_empty()) {
+        return Err(
+            "matchExpressions of an external metric's selector are not supported; matchLabels are".into()
+        );
+    }
+    if values.is_empty() {
+        return Err("no metrics returned from external metrics API".into());
+    }
+    Ok(values.iter().copied().fold(0i64, i64::saturating_add))
+}
+
 fn selector_text(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector) -> String {
     let labels = selector.match_labels.iter().flatten().map(|(k, v)| format!("{k}: {v},"));
     format!(
@@ -505,4 +519,23 @@ fn selector_text(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Labe
 /// The metric's selector as a request has it.
 fn selector_query(metric: &MetricIdentifier) -> String {
     metric.selector.as_ref().map(target::selector_text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_external_source_is_no_zero() {
+        let metric = |selector: serde_json::Value| -> MetricIdentifier {
+            serde_json::from_value(serde_json::json!({"name": "queue", "selector": selector})).unwrap()
+        };
+        let plain = metric(serde_json::json!({"matchLabels": {"a": "b"}}));
+        assert_eq!(external_total(&plain, &[1500, 500]), Ok(2000));
+        assert_eq!(external_total(&plain, &[i64::MAX, 1]), Ok(i64::MAX));
+        assert!(external_total(&plain, &[]).unwrap_err().contains("no metrics returned"));
+        let expressions =
+            metric(serde_json::json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]}));
+        assert!(external_total(&expressions, &[1]).unwrap_err().contains("matchExpressions"));
+    }
 }

@@ -49,6 +49,32 @@ impl Verdict {
     }
 }
 
+/// What Ready says of `what`. `polled` is there after a poll and says whether anything is active. That a trigger fails is
+/// known from polls alone, so between them their word stands (`None`): a status that changes back and forth would be
+/// written, seen and written again without a pause.
+pub fn readiness(
+    what: &str,
+    reason: &'static str,
+    error: Option<&str>,
+    polled: Option<bool>,
+) -> Option<Verdict> {
+    match (error, polled) {
+        (None, _) => {
+            let message = format!("{what} is defined correctly and is ready for scaling");
+            Some(Verdict::new("True", reason, message))
+        }
+        (Some(_), None) => None,
+        (Some(error), Some(true)) => {
+            let message = format!("Some triggers defined in {what} are not working correctly: {error}");
+            Some(Verdict::new("Unknown", "PartialTriggerError", message))
+        }
+        (Some(error), Some(false)) => {
+            let message = format!("Triggers defined in {what} are not working correctly: {error}");
+            Some(Verdict::new("False", "TriggerError", message))
+        }
+    }
+}
+
 /// Sets a condition; gives whether its status changed. The kinds in `all` are added when they are missing.
 pub fn set(conditions: &mut Vec<Condition>, all: &[&str], kind: &str, verdict: Verdict) -> bool {
     for missing in all {
@@ -76,4 +102,26 @@ pub fn status<'a>(conditions: &'a [Condition], kind: &str) -> &'a str {
         .iter()
         .find(|condition| condition.kind == kind)
         .map_or("Unknown", |condition| condition.status.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_trigger_is_not_ready_until_a_poll_succeeds() {
+        let mut conditions = Vec::new();
+        let mut look = |error: Option<&str>, polled: Option<bool>| {
+            if let Some(verdict) = readiness("ScaledObject", "ScaledObjectReady", error, polled) {
+                set(&mut conditions, &[READY], READY, verdict);
+            }
+            status(&conditions, READY).to_owned()
+        };
+        assert_eq!(look(None, None), "True");
+        assert_eq!(look(Some("refused"), Some(false)), "False");
+        assert_eq!(look(Some("refused"), None), "False");
+        assert_eq!(look(Some("refused"), Some(true)), "Unknown");
+        assert_eq!(look(Some("refused"), None), "Unknown");
+        assert_eq!(look(None, Some(true)), "True");
+    }
 }

@@ -97,6 +97,8 @@ fn composite(
         match missing {
             Some(error) => Err(error),
             None => match (formula.evaluate(values.into_iter()), given) {
+                // As an amount it would be 0, and the target would rest because of a division by zero.
+                (Ok(Some(value)), _) if !value.is_finite() => Err(format!("the formula gave {value}")),
                 (Ok(Some(value)), _) => Ok(value),
                 (Ok(None), Some(given)) => {
                     outcome.has_fallen_back = true;
@@ -128,4 +130,47 @@ fn composite(
 
 fn named(metric: &Observed) -> String {
     if metric.trigger.is_empty() { metric.kind.clone() } else { metric.trigger.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gantry_scalers::{MetricType, Reading};
+
+    use super::super::formula::Formula;
+    use super::*;
+
+    #[test]
+    fn a_formula_that_gives_no_number_is_an_error() {
+        let observed = |value| Observed {
+            trigger: "a".into(),
+            kind: "redis".into(),
+            index: 0,
+            metric: "s0-redis-q".into(),
+            metric_type: MetricType::AverageValue,
+            target: 1.0,
+            outcome: Ok(Reading { value, active: value > 0.0 }),
+            failures: 0,
+            took: Duration::ZERO,
+        };
+        let formula = Formula::compile("10 / a", &["a"]).unwrap();
+        let scene = Scene { current_replicas: 1, ready_replicas: 1 };
+        let given = |value| {
+            let mut outcome = Outcome {
+                metrics: Vec::new(),
+                is_active: false,
+                active_triggers: Vec::new(),
+                has_fallen_back: false,
+                errors: Vec::new(),
+            };
+            composite(&ScaledObjectSpec::default(), &formula, &[observed(value)], scene, &mut outcome);
+            outcome
+        };
+        assert_eq!(given(2.0).metrics, [(COMPOSITE_METRIC.to_owned(), Ok(5.0))]);
+        let by_zero = given(0.0);
+        assert_eq!(by_zero.metrics, [(COMPOSITE_METRIC.to_owned(), Err("the formula gave inf".to_owned()))]);
+        assert_eq!(by_zero.errors, ["the formula gave inf"]);
+        assert!(!by_zero.is_active);
+    }
 }

@@ -212,7 +212,19 @@ pub fn says_the_same(wanted: &HorizontalPodAutoscaler, there: &HorizontalPodAuto
     let part_of = |wanted: &Option<BTreeMap<String, String>>, there: &Option<BTreeMap<String, String>>| {
         wanted.iter().flatten().all(|(key, value)| there.as_ref().and_then(|t| t.get(key)) == Some(value))
     };
+    // A pause of one side is a policy that is set here; that nothing more is asked of that side must lift it.
+    let pauses = |hpa: &HorizontalPodAutoscaler| {
+        let is_paused = |rules: Option<&HPAScalingRules>| {
+            rules.and_then(|rules| rules.select_policy.as_deref()) == Some("Disabled")
+        };
+        let behavior = hpa.spec.behavior.as_ref();
+        (
+            is_paused(behavior.and_then(|b| b.scale_up.as_ref())),
+            is_paused(behavior.and_then(|b| b.scale_down.as_ref())),
+        )
+    };
     count(wanted) == count(there)
+        && pauses(wanted) == pauses(there)
         && wanted.spec.behavior.is_some() == there.spec.behavior.is_some()
         && covers(&value(&there.spec), &value(&wanted.spec))
         && part_of(&wanted.metadata.labels, &there.metadata.labels)
@@ -234,5 +246,44 @@ fn covers(there: &Value, wanted: &Value) -> bool {
             a == b || gantry_apimachinery::quantity::compare(a, b) == Some(std::cmp::Ordering::Equal)
         }
         _ => there == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pause_of_one_side_is_lifted() {
+        let built = |annotations: Value| {
+            let object = json!({
+                "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+                "metadata": {"name": "so", "annotations": annotations},
+                "spec": {
+                    "scaleTargetRef": {"name": "web"},
+                    "advanced": {"horizontalPodAutoscalerConfig": {
+                        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 5}},
+                    }},
+                },
+            });
+            let mut hpa = build(&serde_json::from_value(object).unwrap(), &Gvkr::default(), &[]).unwrap();
+            // Annotations are only added to what is there, so they make no difference.
+            hpa.metadata.annotations = None;
+            hpa
+        };
+        let plain = built(json!({}));
+        for pause in ["autoscaling.keda.sh/paused-scale-in", "autoscaling.keda.sh/paused-scale-out"] {
+            let paused = built(json!({pause: "true"}));
+            assert!(says_the_same(&paused, &paused), "{pause}");
+            assert!(!says_the_same(&paused, &plain), "{pause}");
+            assert!(!says_the_same(&plain, &paused), "{pause}");
+        }
+        // What the server adds by default is no difference.
+        let mut defaulted = plain.clone();
+        defaulted.spec.behavior.get_or_insert_default().scale_up.get_or_insert_default().select_policy =
+            Some("Max".into());
+        assert!(says_the_same(&plain, &defaulted));
     }
 }

@@ -28,11 +28,15 @@ pub fn combine(calculation: &str, queues: &[Queue], max_replicas: i64) -> Wish {
         .map(|queue| {
             let max = if queue.target_average > 0.0 {
                 // The casts saturate.
-                ((queue.length / queue.target_average).ceil() as i64).min(max_replicas)
+                ((queue.length / queue.target_average).ceil() as i64).min(max_replicas).max(0)
             } else {
                 0
             };
-            Wish { is_active: queue.is_active, queue_length: queue.length.ceil() as i64, max_scale: max }
+            Wish {
+                is_active: queue.is_active,
+                queue_length: (queue.length.ceil() as i64).max(0),
+                max_scale: max,
+            }
         })
         .collect();
     let is_active = wishes.iter().any(|wish| wish.is_active);
@@ -49,7 +53,10 @@ pub fn combine(calculation: &str, queues: &[Queue], max_replicas: i64) -> Wish {
             let mean = |sum: i64| {
                 if count == 0 { 0 } else { sum.div_euclid(count) + i64::from(sum.rem_euclid(count) > 0) }
             };
-            (mean(active().map(|w| w.queue_length).sum()), mean(active().map(|w| w.max_scale).sum()))
+            (
+                mean(active().map(|w| w.queue_length).fold(0, i64::saturating_add)),
+                mean(active().map(|w| w.max_scale).fold(0, i64::saturating_add)),
+            )
         }
         "sum" => (lengths().fold(0, i64::saturating_add), scales().fold(0, i64::saturating_add)),
         _ => {
@@ -78,7 +85,8 @@ pub fn effective_max_scale(
                 return plain;
             };
             let running_part = (running as f64 * percentage) as i64;
-            (max_scale - i64::from(deduction) - running_part).min(max_replicas)
+            // A percentage of any size saturates the part.
+            max_scale.saturating_sub(i64::from(deduction)).saturating_sub(running_part).min(max_replicas)
         }
         "accurate" if max_scale + running - pending > max_replicas => max_replicas - running,
         "accurate" => max_scale - pending,
@@ -178,6 +186,18 @@ mod tests {
         assert_eq!(of("sum"), (19, 11));
         assert_eq!(combine("max", &queues, 4).max_scale, 4);
         assert!(!combine("max", &[queue(0.0, 1.0)], 4).is_active);
+    }
+
+    #[test]
+    fn no_length_or_percentage_is_too_large_or_too_small() {
+        let queue = |length| Queue { is_active: true, length, target_average: 1.0 };
+        let wish = combine("avg", &[queue(1e300), queue(1e300)], i64::MAX);
+        assert_eq!((wish.queue_length, wish.max_scale), (i64::MAX / 2 + 1, i64::MAX / 2 + 1));
+        let wish = combine("max", &[queue(-1e300)], 10);
+        assert_eq!((wish.queue_length, wish.max_scale), (0, 0));
+        let custom =
+            ScalingStrategy { custom_scaling_running_job_percentage: "-1e300".into(), ..strategy("custom") };
+        assert_eq!(effective_max_scale(&custom, 10, 1, 0, 10), 10);
     }
 
     #[test]

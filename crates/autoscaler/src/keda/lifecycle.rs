@@ -43,10 +43,15 @@ impl Inner {
         }
         let restores = object.spec.advanced.as_ref().is_some_and(|a| a.restore_to_original_replica_count);
         let original = object.status.as_ref().and_then(|status| status.original_replica_count);
-        if let (true, Some(original)) = (restores, original)
-            && let Ok((api, scale)) = self.targets.scale(key.namespace(), &reference(object)).await
-        {
-            resize(&api, scale, original).await?;
+        if let (true, Some(original)) = (restores, original) {
+            match self.targets.scale(key.namespace(), &reference(object)).await {
+                Ok((api, scale)) => {
+                    resize(&api, scale, original).await?;
+                }
+                Err(error) if is_gone(&error) => {}
+                // The finalizer stays until the size that was promised can be given.
+                Err(error) => return Err(error.into()),
+            }
         }
         let rest: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
         let patch =
@@ -115,5 +120,29 @@ impl Inner {
         }
         self.counters.paused(key, true);
         Ok(Action::await_change())
+    }
+}
+
+/// Whether there is no target: the object, its kind, or a reference that could name one.
+fn is_gone(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 404,
+        kube::Error::Discovery(_) | kube::Error::BuildRequest(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_target_that_is_gone_is_not_restored() {
+        let error =
+            |code| kube::Error::Api(Box::new(kube::core::Status::failure("no", "Reason").with_code(code)));
+        assert!(is_gone(&error(404)));
+        for code in [403, 409, 500, 503] {
+            assert!(!is_gone(&error(code)), "{code}");
+        }
     }
 }

@@ -203,8 +203,16 @@ impl Inner {
         self.entries.lock().get(&(is_job, key.clone())).cloned()
     }
 
+    /// Ends the polling of an object.
     fn forget(&self, is_job: bool, key: &Key) {
         self.entries.lock().remove(&(is_job, key.clone()));
+        self.counters.forget_series(key, is_job);
+    }
+
+    /// Ends everything that is kept of an object.
+    fn forget_object(&self, is_job: bool, key: &Key) {
+        self.forget(is_job, key);
+        self.counters.forget_object(key, is_job);
     }
 
     fn interval(&self, seconds: Option<i32>) -> Duration {

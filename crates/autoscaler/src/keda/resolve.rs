@@ -193,6 +193,13 @@ fn unsupported(spec: &TriggerAuthenticationSpec) -> Result<(), String> {
         ("oauth2", spec.oauth2.is_some()),
         ("filePath", !spec.file_path.is_empty()),
     ];
+    // Without the identity a source would be asked with no credentials at all, as whoever that is.
+    let identity = spec.pod_identity.as_ref().map_or("", |identity| identity.provider.as_str());
+    if !matches!(identity, "" | "none") {
+        return Err(format!(
+            "podIdentity {identity:?} of an authentication is not supported; secretTargetRef, configMapTargetRef and env are"
+        ));
+    }
     match used.iter().find(|(_, is_used)| *is_used) {
         Some((name, _)) => Err(format!(
             "{name} of an authentication is not supported; secretTargetRef, configMapTargetRef and env are"
@@ -235,7 +242,19 @@ pub fn expand(text: &str, variables: &Map) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::types::AuthPodIdentity;
     use super::*;
+
+    #[test]
+    fn an_identity_that_nothing_uses_is_refused() {
+        let with = |provider: &str| {
+            let pod_identity = Some(AuthPodIdentity { provider: provider.into() });
+            unsupported(&TriggerAuthenticationSpec { pod_identity, ..TriggerAuthenticationSpec::default() })
+        };
+        assert_eq!(unsupported(&TriggerAuthenticationSpec::default()), Ok(()));
+        assert_eq!((with(""), with("none")), (Ok(()), Ok(())));
+        assert!(with("azure-workload").unwrap_err().contains("podIdentity \"azure-workload\""));
+    }
 
     #[test]
     fn references_expand_once() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_operator::{Action, EventType, Key, Operator, ReconcileError, time_from_ms, time_to_ms};
 use k8s_openapi::api::batch::v1::Job;
@@ -24,6 +25,8 @@ pub(super) const NAME_LABEL: &str = "scaledjob.keda.sh/name";
 const GENERATION: &str = "scaledjob.keda.sh/generation";
 /// At most so many Jobs are made in one go; the rest follows at once.
 const MOST_AT_ONCE: i64 = 200;
+/// Until Jobs that were just made are seen, so that they are counted.
+const SETTLING: Duration = Duration::from_millis(20);
 
 pub(super) fn register(inner: &Arc<Inner>, operator: &Operator) {
     let controller = operator
@@ -43,7 +46,7 @@ pub(super) fn register(inner: &Arc<Inner>, operator: &Operator) {
 impl Inner {
     async fn reconcile_job(&self, key: &Key) -> Result<Action, ReconcileError> {
         let Some(object) = self.scaled_jobs.get(key) else {
-            self.forget(true, key);
+            self.forget_object(true, key);
             self.job_writes.forget(key);
             return Ok(Action::await_change());
         };
@@ -93,7 +96,7 @@ impl Inner {
         key: &Key,
         object: &ScaledJob,
         status: &mut ScaledJobStatus,
-        interval: std::time::Duration,
+        interval: Duration,
     ) -> Result<Action, String> {
         let given = object.metadata.annotations.clone().unwrap_or_default();
         if annotations::is_paused(&given) {
@@ -113,30 +116,20 @@ impl Inner {
         let mine = self.jobs_of(object);
         self.end_outdated(key, object, &mine).await?;
         self.trim_history(key, object, &mine).await?;
-        if conditions::status(&status.conditions, READY) != "True" {
-            self.recorder.event(
-                object,
-                EventType::Normal,
-                "ScaledJobReady",
-                "ScaledJob is ready for scaling",
-            );
-        }
-        let ready =
-            Verdict::new("True", "ScaledJobReady", "ScaledJob is defined correctly and is ready for scaling");
-        conditions::set(&mut status.conditions, &CONDITIONS, READY, ready);
         if !entry.is_due(interval, self.clock.monotonic()) {
+            self.tell_jobs_ready(object, status, &entry, None);
             let since = entry.state.lock().polled_at.map(|at| self.clock.monotonic().saturating_sub(at));
             let left = since.map_or(interval, |since| interval.saturating_sub(since));
-            return Ok(Action::requeue_after(left.max(std::time::Duration::from_millis(1))));
+            return Ok(Action::requeue_after(left.max(Duration::from_millis(1))));
         }
         if !self.job_writes.settled(key) {
             // Jobs that were made a moment ago are not all counted yet; their watch comes back here.
             entry.state.lock().polled_at = None;
-            return Ok(Action::requeue_after(std::time::Duration::from_millis(20)));
+            return Ok(Action::requeue_after(SETTLING));
         }
         let observed = entry.poll(&*self.clock).await;
         self.count(key, &observed, true);
-        let wish = self.wish(object, status, &observed);
+        let wish = self.wish(object, status, &entry, &observed);
         let (running, pending) = self.running_and_pending(object);
         let count = jobs::jobs_to_make(&object.spec, wish, running, pending);
         if wish.is_active {
@@ -150,7 +143,11 @@ impl Inner {
         if made > 0 {
             self.recorder.event(object, EventType::Normal, "KEDAJobsCreated", format!("Created {made} jobs"));
         }
-        Ok(Action::requeue_after(interval))
+        let next = next_look(count, interval);
+        if next < interval {
+            entry.state.lock().polled_at = None;
+        }
+        Ok(Action::requeue_after(next))
     }
 
     async fn job_entry(
@@ -204,8 +201,15 @@ impl Inner {
         Ok(entry)
     }
 
-    fn wish(&self, object: &ScaledJob, status: &mut ScaledJobStatus, observed: &[Observed]) -> Wish {
+    fn wish(
+        &self,
+        object: &ScaledJob,
+        status: &mut ScaledJobStatus,
+        entry: &Entry,
+        observed: &[Observed],
+    ) -> Wish {
         let mut queues = Vec::with_capacity(observed.len());
+        let mut error = None;
         for metric in observed {
             let is_active = metric.outcome.as_ref().is_ok_and(|reading| reading.active);
             status.triggers_activity.insert(metric.metric.clone(), Activity { is_active });
@@ -215,18 +219,41 @@ impl Inner {
                     length: reading.value,
                     target_average: metric.target,
                 }),
-                Err(error) => {
-                    let message =
-                        format!("Some triggers defined in ScaledJob are not working correctly: {error}");
-                    let verdict = Verdict::new("Unknown", "PartialTriggerError", message);
-                    if conditions::set(&mut status.conditions, &CONDITIONS, READY, verdict) {
-                        self.recorder.event(object, EventType::Warning, "KEDAScalerFailed", error.clone());
-                    }
+                Err(failed) => {
+                    error.get_or_insert_with(|| failed.clone());
                 }
             }
         }
+        let before = std::mem::replace(&mut entry.state.lock().last_error, error.clone());
+        if let Some(error) = error.filter(|error| before.as_ref() != Some(error)) {
+            self.recorder.event(object, EventType::Warning, "KEDAScalerFailed", error);
+        }
+        // Jobs of the other triggers are made all the same.
+        self.tell_jobs_ready(object, status, entry, Some(true));
         let calculation = &object.spec.scaling_strategy.multiple_scalers_calculation;
         jobs::combine(calculation, &queues, object.spec.max_replicas())
+    }
+
+    /// Ready as the last poll left it; `polled` is there after a poll.
+    fn tell_jobs_ready(
+        &self,
+        object: &ScaledJob,
+        status: &mut ScaledJobStatus,
+        entry: &Entry,
+        polled: Option<bool>,
+    ) {
+        let error = entry.state.lock().last_error.clone();
+        let verdict = conditions::readiness("ScaledJob", "ScaledJobReady", error.as_deref(), polled);
+        let Some(verdict) = verdict else { return };
+        let is_ready = verdict.status == "True";
+        if conditions::set(&mut status.conditions, &CONDITIONS, READY, verdict) && is_ready {
+            self.recorder.event(
+                object,
+                EventType::Normal,
+                "ScaledJobReady",
+                "ScaledJob is ready for scaling",
+            );
+        }
     }
 
     fn jobs_of(&self, object: &ScaledJob) -> Vec<Arc<Job>> {
@@ -332,6 +359,11 @@ impl Inner {
     }
 }
 
+/// When to look again after so many Jobs were asked for.
+fn next_look(asked: i64, interval: Duration) -> Duration {
+    if asked > MOST_AT_ONCE { SETTLING.min(interval) } else { interval }
+}
+
 /// A Job as the object describes it.
 pub fn job_of(object: &ScaledJob) -> Job {
     let name = object.metadata.name.clone().unwrap_or_default();
@@ -366,5 +398,18 @@ pub fn job_of(object: &ScaledJob) -> Job {
         },
         spec: Some(spec),
         status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_for_one_go_follows_at_once() {
+        let interval = Duration::from_secs(30);
+        assert_eq!(next_look(0, interval), interval);
+        assert_eq!(next_look(MOST_AT_ONCE, interval), interval);
+        assert_eq!(next_look(MOST_AT_ONCE + 1, interval), SETTLING);
     }
 }

@@ -7,6 +7,7 @@ use gantry_operator::{Action, EventType, Key, Operator, ReconcileError, time_to_
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::{CrossVersionObjectReference, HorizontalPodAutoscaler};
 use kube::api::{Api, DynamicObject};
+use kube::core::ObjectMeta;
 
 use super::conditions::{self, ACTIVE, FALLBACK, PAUSED, READY, Verdict};
 use super::decide::Step;
@@ -21,7 +22,6 @@ use super::{Inner, annotations, hpa, validate};
 
 pub(super) const FINALIZER: &str = "finalizer.keda.sh";
 pub(super) const CONDITIONS: [&str; 4] = [READY, ACTIVE, FALLBACK, PAUSED];
-const READY_MESSAGE: &str = "ScaledObject is defined correctly and is ready for scaling";
 
 /// The target as it is now.
 pub(super) struct Target {
@@ -86,7 +86,7 @@ impl Inner {
 
     async fn reconcile_object(&self, key: &Key) -> Result<Action, ReconcileError> {
         let Some(object) = self.objects.get(key) else {
-            self.forget(false, key);
+            self.forget_object(false, key);
             return Ok(Action::await_change());
         };
         if object.metadata.deletion_timestamp.is_some() {
@@ -128,21 +128,8 @@ impl Inner {
         let autoscaler = ensured.map_err(|error| {
             Refusal::new("Failed to ensure HPA is correctly created for ScaledObject", error)
         })?;
-        if conditions::status(&status.conditions, READY) != "True" {
-            self.recorder.event(
-                object,
-                EventType::Normal,
-                "ScaledObjectReady",
-                "ScaledObject is ready for scaling",
-            );
-        }
-        conditions::set(
-            &mut status.conditions,
-            &CONDITIONS,
-            READY,
-            Verdict::new("True", "ScaledObjectReady", READY_MESSAGE),
-        );
         if !entry.is_due(interval, self.clock.monotonic()) {
+            self.tell_ready(object, status, &entry, None);
             return Ok(self.next_poll(&entry, interval));
         }
         let observed = entry.poll(&*self.clock).await;
@@ -285,9 +272,8 @@ impl Inner {
         };
         for other in self.objects.list_in(key.namespace()) {
             let theirs = reference(&other);
-            let is_older = other.metadata.creation_timestamp < object.metadata.creation_timestamp;
             if Key::of(&*other) != *key
-                && is_older
+                && came_first(&other.metadata, &object.metadata)
                 && theirs.name == wanted.name
                 && theirs.kind == wanted.kind
             {
@@ -348,23 +334,33 @@ impl Inner {
             state.last_error.clone_from(&error);
             is_news
         };
-        let Some(error) = error else { return };
-        if is_news {
-            self.recorder.event(object, EventType::Warning, "KEDAScalerFailed", error.clone());
+        if let Some(error) = error.filter(|_| is_news) {
+            self.recorder.event(object, EventType::Warning, "KEDAScalerFailed", error);
         }
-        let message = "Triggers defined in ScaledObject are not working correctly";
-        let verdict = if outcome.is_active {
-            Verdict::new(
-                "Unknown",
-                "PartialTriggerError",
-                format!("Some triggers defined in ScaledObject are not working correctly: {error}"),
-            )
-        } else if object.spec.fallback.is_some() {
-            return;
-        } else {
-            Verdict::new("False", "TriggerError", format!("{message}: {error}"))
-        };
-        conditions::set(&mut status.conditions, &CONDITIONS, READY, verdict);
+        self.tell_ready(object, status, entry, Some(outcome.is_active));
+    }
+
+    /// Ready as the last poll left it; `polled` says of a poll just now whether anything is active.
+    fn tell_ready(
+        &self,
+        object: &ScaledObject,
+        status: &mut ScaledObjectStatus,
+        entry: &Entry,
+        polled: Option<bool>,
+    ) {
+        // With a fallback the object does what it is for while a trigger fails.
+        let error = entry.state.lock().last_error.clone().filter(|_| object.spec.fallback.is_none());
+        let verdict = conditions::readiness("ScaledObject", "ScaledObjectReady", error.as_deref(), polled);
+        let Some(verdict) = verdict else { return };
+        let is_ready = verdict.status == "True";
+        if conditions::set(&mut status.conditions, &CONDITIONS, READY, verdict) && is_ready {
+            self.recorder.event(
+                object,
+                EventType::Normal,
+                "ScaledObjectReady",
+                "ScaledObject is ready for scaling",
+            );
+        }
     }
 }
 
@@ -379,6 +375,12 @@ pub(super) fn is_owned(hpa: &HorizontalPodAutoscaler, object: &ScaledObject) -> 
 pub(super) fn status_kind(object: &ScaledObject) -> String {
     let reference = reference(object);
     format!("{}.{}", reference.api_version.unwrap_or_default(), reference.kind)
+}
+
+/// Whether one object is older than another. Times are whole seconds, so of two in one second the uid decides: else
+/// both would scale the target.
+fn came_first(one: &ObjectMeta, other: &ObjectMeta) -> bool {
+    (&one.creation_timestamp, &one.uid) < (&other.creation_timestamp, &other.uid)
 }
 
 /// The target with its defaults.
@@ -405,4 +407,24 @@ pub(super) fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
 
 fn millis(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_operator::time_from_ms;
+
+    use super::*;
+
+    #[test]
+    fn one_of_two_objects_of_the_same_second_came_first() {
+        let meta = |uid: &str, ms| ObjectMeta {
+            uid: Some(uid.into()),
+            creation_timestamp: Some(time_from_ms(ms)),
+            ..ObjectMeta::default()
+        };
+        let (a, b, late) = (meta("a", 1_000), meta("b", 1_000), meta("0", 2_000));
+        assert!(came_first(&a, &b) && !came_first(&b, &a));
+        assert!(came_first(&b, &late) && !came_first(&late, &b));
+        assert!(!came_first(&a, &a));
+    }
 }

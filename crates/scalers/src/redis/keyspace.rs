@@ -25,10 +25,10 @@ pub enum KeyspaceEvents {
     /// Sources are only polled.
     Off,
     /// Listen where the server already sends events; its configuration is not changed.
+    #[default]
     Listen,
     /// Ask a server on this machine to send events (`CONFIG SET notify-keyspace-events`) where it does not and permits
     /// it; others may be shared, so their configuration is not changed.
-    #[default]
     Enable,
 }
 
@@ -184,9 +184,14 @@ impl Keyspace {
         let set: RedisResult<()> = redis::cmd("CONFIG")
             .arg("SET")
             .arg("notify-keyspace-events")
-            .arg(both)
+            .arg(&both)
             .query_async(&mut connection)
             .await;
+        if set.is_ok() {
+            // It outlasts this process, so whoever keeps the server should be able to find out who did it.
+            let server = client.get_connection_info().addr();
+            tracing::info!(%server, before = %given, now = %both, "asked a redis to send keyspace events");
+        }
         Ok(set.is_ok())
     }
 

@@ -82,7 +82,12 @@ fn series_value(text: &str, location: &str) -> Result<f64, String> {
     let found = samples(&text)?
         .into_iter()
         .find(|(labels, _)| wanted.iter().all(|(name, value)| labels.get(name) == Some(value)));
-    found.map(|(_, value)| value).ok_or_else(|| format!("the answer has no series {location}"))
+    match found {
+        Some((_, value)) if value.is_finite() => Ok(value),
+        // As an amount it would be 0, and a source that cannot tell would count as empty.
+        Some((_, value)) => Err(format!("series {location} is {value}")),
+        None => Err(format!("the answer has no series {location}")),
+    }
 }
 
 fn samples(text: &str) -> Result<Vec<(Labels, f64)>, String> {
@@ -110,5 +115,20 @@ impl Scaler for MetricsApi {
     async fn read(&self, _metric: &str) -> Result<Reading, ScalerError> {
         let value = self.value().await.map_err(|error| ScalerError::source("metrics-api", error))?;
         Ok(Reading { value, active: value > self.activation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_without_a_number_is_an_error() {
+        let text = "depth{q=\"a\"} 3\ndepth{q=\"b\"} NaN\ndepth{q=\"c\"} +Inf\n";
+        assert_eq!(value_in("prometheus", text, "depth{q=\"a\"}"), Ok(3.0));
+        let error = value_in("prometheus", text, "depth{q=\"b\"}").unwrap_err();
+        assert!(error.contains("is NaN"), "{error}");
+        let error = value_in("prometheus", text, "depth{q=\"c\"}").unwrap_err();
+        assert!(error.contains("is inf"), "{error}");
     }
 }

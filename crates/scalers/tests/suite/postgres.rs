@@ -78,6 +78,9 @@ async fn a_query_is_a_number_and_a_notification_is_a_push() {
     let reading = count.read("").await.expect("a reading");
     assert_eq!((reading.value, reading.active), (2.0, true));
     assert_eq!(of("SELECT 2.5::numeric").read("").await.expect("a reading").value, 2.5);
+    let many = of("SELECT generate_series(7, 2000000)");
+    assert_eq!(many.read("").await.expect("the first row").value, 7.0);
+    assert_eq!(many.read("").await.expect("the first row again").value, 7.0);
     for wrong in ["SELECT NULL", "SELECT 'x'", "SELECT 1 WHERE false"] {
         assert!(of(wrong).read("").await.is_err(), "{wrong}");
     }

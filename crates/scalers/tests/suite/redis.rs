@@ -4,7 +4,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::server::{Server, eventually, free_port, program, scaler};
+use gantry_clock::SystemClock;
+use gantry_scalers::{KeyspaceEvents, Settings};
+
+use crate::server::{Server, eventually, free_port, program, scaler, scaler_of};
 
 fn start(port: u16) -> Option<Server> {
     let redis = program("redis-server", &[])?;
@@ -24,6 +27,32 @@ fn start(port: u16) -> Option<Server> {
 async fn client(port: u16) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).expect("a client");
     client.get_multiplexed_async_connection().await.expect("a connection")
+}
+
+/// Which keyspace events the server sends.
+async fn events_of(redis: &mut redis::aio::MultiplexedConnection) -> String {
+    let asked: Vec<String> = redis::cmd("CONFIG")
+        .arg("GET")
+        .arg("notify-keyspace-events")
+        .query_async(redis)
+        .await
+        .expect("the server says");
+    asked.into_iter().nth(1).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_server_that_sends_no_events_is_left_as_it_is() {
+    let Some(server) = start(free_port()) else { return };
+    let address = format!("127.0.0.1:{}", server.port);
+    let scaler = scaler("redis", &[("address", &address), ("listName", "jobs")]);
+    let heard = Arc::new(AtomicU64::new(0));
+    let counter = heard.clone();
+    let _subscription = scaler.subscribe(Arc::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    }));
+    eventually("the list is looked at", async || heard.load(Ordering::SeqCst) > 0).await;
+    let mut redis = client(server.port).await;
+    assert_eq!(events_of(&mut redis).await, "");
 }
 
 #[tokio::test]
@@ -102,7 +131,9 @@ async fn a_push_is_heard_and_a_lost_server_is_an_error_until_it_is_back() {
     let port = free_port();
     let Some(server) = start(port) else { return };
     let address = format!("127.0.0.1:{port}");
-    let scaler = scaler("redis", &[("address", &address), ("listName", "jobs")]);
+    let settings =
+        Settings { keyspace_events: KeyspaceEvents::Enable, ..Settings::new(Arc::new(SystemClock::new())) };
+    let scaler = scaler_of(settings, "redis", &[("address", &address), ("listName", "jobs")]);
     let heard = Arc::new(AtomicU64::new(0));
     let counter = heard.clone();
     let _subscription = scaler.subscribe(Arc::new(move || {
@@ -111,6 +142,7 @@ async fn a_push_is_heard_and_a_lost_server_is_an_error_until_it_is_back() {
     eventually("the subscription holds", async || heard.load(Ordering::SeqCst) > 0).await;
     let before = heard.load(Ordering::SeqCst);
     let mut redis = client(port).await;
+    assert_ne!(events_of(&mut redis).await, "", "the server was asked");
     let (): () = redis::cmd("RPUSH").arg("other").arg(1).query_async(&mut redis).await.expect("pushed");
     let (): () = redis::cmd("RPUSH").arg("jobs").arg(1).query_async(&mut redis).await.expect("pushed");
     eventually("the push is heard", async || heard.load(Ordering::SeqCst) > before).await;

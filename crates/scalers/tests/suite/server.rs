@@ -55,10 +55,14 @@ impl Server {
 }
 
 pub(crate) fn scaler(kind: &str, metadata: &[(&str, &str)]) -> Arc<dyn Scaler> {
+    scaler_of(Settings::new(Arc::new(SystemClock::new())), kind, metadata)
+}
+
+pub(crate) fn scaler_of(settings: Settings, kind: &str, metadata: &[(&str, &str)]) -> Arc<dyn Scaler> {
     let mut config = TriggerConfig::new(kind);
     config.metadata =
         metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Sources::new(Settings::new(Arc::new(SystemClock::new()))).scaler(&config).expect("the trigger is right")
+    Sources::new(settings).scaler(&config).expect("the trigger is right")
 }
 
 /// Waits for `holds`, which asks again and again.
