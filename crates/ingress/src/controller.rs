@@ -298,10 +298,12 @@ fn leave_out(snapshot: &mut Snapshot, entity: &str, name: &str) -> bool {
     let mut has_changed = false;
     match entity {
         "plugin" => {
+            let refusal = json!({"status_code": 503});
             for plugin in &mut snapshot.plugins {
-                if plugin_label(plugin) == name && plugin.name != "request-termination" {
+                let stands_in = plugin.name == "request-termination" && plugin.config == refusal;
+                if plugin_label(plugin) == name && !stands_in {
                     plugin.name = "request-termination".to_owned();
-                    plugin.config = json!({"status_code": 503});
+                    plugin.config = refusal.clone();
                     has_changed = true;
                 }
             }

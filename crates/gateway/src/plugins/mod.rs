@@ -329,7 +329,7 @@ pub(crate) fn build(name: &str, id: &str, config: &Value) -> Result<Arc<dyn Plug
         "rate-limiting" => Arc::new(rate_limiting::RateLimiting::new(id, &settings)?),
         "request-size-limiting" => Arc::new(size_limiting::SizeLimiting::new(&settings)),
         redirect::NAME => Arc::new(redirect::Redirect::new(&settings)?),
-        "request-termination" => Arc::new(request_termination::Termination::new(&settings)),
+        "request-termination" => Arc::new(request_termination::Termination::new(&settings)?),
         "request-transformer" => Arc::new(request_transformer::RequestTransformer::new(&settings)?),
         "response-transformer" => Arc::new(response_transformer::ResponseTransformer::new(&settings)?),
         _ => {
