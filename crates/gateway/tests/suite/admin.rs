@@ -122,6 +122,9 @@ async fn errors_have_kongs_codes() {
     assert_eq!(send(&api, Method::POST, "/nothing", json!({})).0, 404);
     assert_eq!(ask(&api, Method::POST, "/services", "application/json", "{").0, 400);
     assert_eq!(ask(&api, Method::POST, "/services", "text/plain", "a").0, 415);
+    let deep = format!("{}a=1", "a.".repeat(1 << 20));
+    let (status, error) = ask(&api, Method::POST, "/services", "application/x-www-form-urlencoded", &deep);
+    assert_eq!((status, &error["message"]), (400, &json!("field names nest deeper than 32")));
     assert_eq!(
         send(
             &api,
