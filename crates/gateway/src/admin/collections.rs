@@ -183,6 +183,10 @@ impl Admin {
         parent: Option<&Parent>,
         request: &Request<Bytes>,
     ) -> Result<(StatusCode, Value), Problem> {
+        // What a change is made from must still be so when it is stored: otherwise of two changes one would be lost, and
+        // a change would bring back what was deleted meanwhile.
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let _writing = (!is_read).then(|| self.writing.lock());
         let found = {
             let state = self.state.lock();
             let found = state.store.find(schema, key).cloned();

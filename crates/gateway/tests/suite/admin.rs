@@ -140,6 +140,31 @@ async fn errors_have_kongs_codes() {
     assert_eq!((status, &put["name"]), (200, &json!("new")));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_made_at_once_are_all_kept() {
+    let running = Running::start(Snapshot::default());
+    let api = Arc::new(admin(&running, Some(Arc::new(Kept::default()))));
+    send(&api, Method::POST, "/services", json!({"name": "a", "host": "a"}));
+    for round in 0..50 {
+        let all = ["retries", "connect_timeout", "read_timeout", "write_timeout"];
+        let tasks: Vec<_> = all
+            .iter()
+            .map(|field| {
+                let api = Arc::clone(&api);
+                let body = json!({*field: 100 + round});
+                tokio::task::spawn_blocking(move || send(&api, Method::PATCH, "/services/a", body).0)
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), 200);
+        }
+        let service = get(&api, "/services/a").1;
+        for field in all {
+            assert_eq!(service[field], 100 + round, "{field}: {service}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn lists_come_in_pages_and_by_tag() {
     let running = Running::start(Snapshot::default());
