@@ -89,6 +89,8 @@ fn parse_command(matches: &ArgMatches) -> Result<(), String> {
     let model = gantry_kong_model::Model::load();
     let reader = gantry_kong_model::Declarative::new(&model);
     let parsed = reader.parse(&file, &text, &mut Random::new()?).map_err(|error| error.to_string())?;
+    gantry_gateway::entities::Snapshot::from_entities(&parsed.entities, true)
+        .map_err(|error| format!("{file}: {error}"))?;
     for plugin in parsed.entities.of("plugins") {
         let name = plugin["name"].as_str().unwrap_or_default();
         gantry_gateway::check_plugin(name, &plugin["config"])
