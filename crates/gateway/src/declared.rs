@@ -37,9 +37,24 @@ fn all<T: DeserializeOwned>(entities: &Entities, collection: &'static str) -> Re
     Ok(out)
 }
 
+/// A key that is to end must not be taken for one that never does.
+fn refuse_ttl(entities: &Entities) -> Result<(), ConfigError> {
+    let ends = |entity: &&Value| entity["ttl"].as_f64().is_some_and(|seconds| seconds > 0.0);
+    match entities.of("keyauth_credentials").find(ends) {
+        None => Ok(()),
+        Some(entity) => Err(ConfigError {
+            entity: "keyauth_credential",
+            name: entity["id"].as_str().unwrap_or_default().to_owned(),
+            field: "ttl".into(),
+            reason: "is not supported, delete the credential when the key is to end".into(),
+        }),
+    }
+}
+
 impl Snapshot {
-    /// The configuration that `entities` describe. `transform` hashes passwords that are not hashed yet.
+    /// The configuration that `entities` describe; an error where one asks for what would not be done. `transform` hashes passwords that are not hashed yet.
     pub fn from_entities(entities: &Entities, transform: bool) -> Result<Snapshot, ConfigError> {
+        refuse_ttl(entities)?;
         let mut snapshot = Snapshot {
             services: all(entities, "services")?,
             routes: all(entities, "routes")?,
@@ -82,5 +97,26 @@ impl Snapshot {
             }
         }
         Ok(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_key_that_is_to_end_is_refused() {
+        let with = |ttl: Value| {
+            let mut entities = Entities::default();
+            let key = json!({"id": "k1", "key": "hunter2", "consumer": {"id": "c1"}, "ttl": ttl});
+            entities.insert("keyauth_credentials", "k1", key);
+            Snapshot::from_entities(&entities, false)
+        };
+        assert_eq!(with(json!(0)).unwrap().keyauth_credentials.len(), 1);
+        assert_eq!(with(Value::Null).unwrap().keyauth_credentials.len(), 1);
+        let error = with(json!(60)).unwrap_err();
+        assert_eq!((error.name.as_str(), error.field.as_str()), ("k1", "ttl"));
+        assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }

@@ -1,7 +1,8 @@
 //! `konghq.com/*` annotations of Ingresses and Services, and what they change of routes and services.
 //!
-//! An annotation that cannot be read or served closes what it stands on: its route answers an error, because a route that
-//! was meant to be protected must not be open by mistake.
+//! An annotation that narrows who may pass and cannot be read, or that cannot be served, closes what it stands on: its
+//! route answers an error, because a route that was meant to be protected must not be open by mistake. Any other that
+//! cannot be read leaves its default in place. Both are told.
 
 use gantry_gateway::entities::{PathHandling, Plugin, Protocol, Route, Service};
 use gantry_kong_model::entity_id;
@@ -13,6 +14,9 @@ const PREFIX: &str = "konghq.com/";
 /// Annotations whose effect is not built: what they ask for changes who may pass or how the service is reached.
 const CLOSING: [&str; 4] =
     ["override", "client-cert", "ca-certificates-secrets", "ca-certificates-configmaps"];
+
+/// Annotations that narrow which requests a route takes: without them it would take more than was meant.
+const NARROWING: [&str; 3] = ["methods", "protocols", "snis"];
 
 pub(crate) struct Annotations<'a>(Option<&'a BTreeMap<String, String>>);
 
@@ -63,8 +67,10 @@ impl<'a> Annotations<'a> {
         let text = self.get(name)?;
         let value = read(text);
         if value.is_none() {
-            let message = format!("annotation {PREFIX}{name}: found {text:?}, expected {accepted}");
-            faults.push(Fault { message, closes: false });
+            let closes = NARROWING.contains(&name);
+            let end = if closes { "; its routes answer 503" } else { "" };
+            let message = format!("annotation {PREFIX}{name}: found {text:?}, expected {accepted}{end}");
+            faults.push(Fault { message, closes });
         }
         value
     }
@@ -139,7 +145,7 @@ impl<'a> Annotations<'a> {
         let methods = self.read("methods", "methods such as GET,POST", faults, |text| {
             let all: Vec<String> = list(text).iter().map(|method| method.to_ascii_uppercase()).collect();
             let are_methods = all.iter().all(|method| method.bytes().all(|byte| byte.is_ascii_uppercase()));
-            are_methods.then_some(all)
+            (are_methods && !all.is_empty()).then_some(all)
         });
         if let Some(methods) = methods {
             route.methods = Some(methods);
@@ -158,8 +164,11 @@ impl<'a> Annotations<'a> {
         if let Some(handling) = handling {
             route.path_handling = handling;
         }
-        if let Some(snis) = self.get("snis") {
-            route.snis = Some(list(snis));
+        let snis = self.read("snis", "server names such as a.org,b.org", faults, |text| {
+            Some(list(text)).filter(|all| !all.is_empty())
+        });
+        if let Some(snis) = snis {
+            route.snis = Some(snis);
         }
         if let Some(hosts) = &mut route.hosts {
             for alias in self.aliases() {
@@ -281,6 +290,12 @@ mod tests {
         let (_, faults, closes) = changed(&[("strip-path", "maybe")]);
         assert_eq!(faults, ["annotation konghq.com/strip-path: found \"maybe\", expected true or false"]);
         assert!(!closes);
+        for (name, value) in
+            [("methods", "G3T"), ("methods", ","), ("protocols", "htps"), ("protocols", ","), ("snis", " ")]
+        {
+            let (_, faults, closes) = changed(&[(name, value)]);
+            assert!(closes && faults[0].ends_with("; its routes answer 503"), "{name}: {faults:?}");
+        }
         let (_, faults, closes) = changed(&[("client-cert", "auth")]);
         assert!(closes && faults[0].contains("konghq.com/client-cert"), "{faults:?}");
     }

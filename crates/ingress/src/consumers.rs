@@ -177,6 +177,14 @@ impl Building<'_> {
                 return;
             }
         }
+        // The id follows from either, so a custom_id equal to another's username would be that consumer.
+        if self.consumers.claim("id", "id", &name).is_err() {
+            let message = format!(
+                "there is an older KongConsumer with the username or custom_id {name:?}, which stays"
+            );
+            self.problem(&subject, message);
+            return;
+        }
         if !object.consumer_groups.is_empty() {
             self.problem(&subject, "consumerGroups: consumer groups are a feature of Kong Enterprise");
         }

@@ -2,10 +2,11 @@
 
 use crate::addresses::AddressTable;
 use crate::class::is_default;
+use crate::refused::{leave_out, plugin_label};
 use crate::sources::Sources;
 use crate::subject::{Kind, Problem, Subject};
 use crate::translate::{Input, Translation, Translator};
-use gantry_gateway::entities::{Plugin, Snapshot};
+use gantry_gateway::entities::Snapshot;
 use gantry_gateway::{Gateway, Network};
 use gantry_operator::{
     Action, Clock, EventType, Key, Operator, ReconcileError, Recorder, Trigger, time_from_ms,
@@ -196,8 +197,12 @@ impl Controller {
         let mut snapshot = wanted.clone();
         told.applied = Some(wanted);
         let mut errors = HashSet::new();
-        // Each round takes something out, so there are no more rounds than things.
-        let most = snapshot.routes.len() + snapshot.services.len() + snapshot.plugins.len() + 1;
+        // Each round takes something out, of a route first its service, so there are no more rounds than things.
+        let most = 2 * snapshot.routes.len()
+            + snapshot.services.len()
+            + snapshot.upstreams.len()
+            + snapshot.plugins.len()
+            + 1;
         for _ in 0..most {
             let error = match self.gateway.apply(snapshot.clone()) {
                 Ok(generation) => {
@@ -230,6 +235,7 @@ impl Controller {
         let tags = match entity {
             "route" => &snapshot.routes.iter().find(|route| route.label() == name)?.tags,
             "service" => &snapshot.services.iter().find(|service| service.label() == name)?.tags,
+            "upstream" => &snapshot.upstreams.iter().find(|upstream| upstream.name == name)?.tags,
             "plugin" => &snapshot.plugins.iter().find(|plugin| plugin_label(plugin) == name)?.tags,
             _ => return None,
         };
@@ -285,44 +291,4 @@ impl Drop for Controller {
     fn drop(&mut self) {
         self.addresses.close(&self.gateway);
     }
-}
-
-/// How the gateway's errors speak of a plugin.
-fn plugin_label(plugin: &Plugin) -> String {
-    format!("{} {}", plugin.name, plugin.id)
-}
-
-/// Takes what the gateway refused out; a plugin is replaced by one that refuses everything in its place. False when there
-/// is nothing to take out.
-fn leave_out(snapshot: &mut Snapshot, entity: &str, name: &str) -> bool {
-    let mut has_changed = false;
-    match entity {
-        "plugin" => {
-            for plugin in &mut snapshot.plugins {
-                if plugin_label(plugin) == name && plugin.name != "request-termination" {
-                    plugin.name = "request-termination".to_owned();
-                    plugin.config = json!({"status_code": 503});
-                    has_changed = true;
-                }
-            }
-        }
-        "route" => {
-            let before = snapshot.routes.len();
-            snapshot.routes.retain(|route| route.label() != name);
-            has_changed = before != snapshot.routes.len();
-        }
-        "service" => {
-            let before = snapshot.services.len();
-            snapshot.services.retain(|service| service.label() != name);
-            // Their routes stay, so that requests for them do not go to another's.
-            for route in &mut snapshot.routes {
-                if route.service.as_deref() == Some(name) {
-                    route.service = None;
-                }
-            }
-            has_changed = before != snapshot.services.len();
-        }
-        _ => {}
-    }
-    has_changed
 }

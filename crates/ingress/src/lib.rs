@@ -20,6 +20,7 @@ mod matches;
 mod paths;
 mod plugins;
 mod policies;
+mod refused;
 mod services;
 mod sources;
 mod status;

@@ -36,6 +36,11 @@ impl<K: Object<DynamicType = ()>> Optional<K> {
         self.0.lock().clone()
     }
 
+    /// Whether the store holds every object of the kind; so it does where the kind is not served.
+    fn is_complete(&self) -> bool {
+        self.informer().is_none_or(|informer| informer.has_synced())
+    }
+
     /// Begins to watch the kind where it is served; returns whether it is watched now.
     async fn begin(&self, operator: &Operator, served: &[String], changed: &Trigger) -> bool {
         if self.informer().is_some() {
@@ -46,9 +51,9 @@ impl<K: Object<DynamicType = ()>> Optional<K> {
             return false;
         }
         let informer = operator.informer::<K>();
-        // A kind that may not be listed must not hold up the others; what needs it stays closed.
+        // A kind that may not be listed must not hold up the watches of the others; what needs it stays closed.
         if tokio::time::timeout(FIRST_LIST, informer.synced()).await.is_err() {
-            tracing::warn!(kind = resource.kind, "no complete list yet; going on without it");
+            tracing::warn!(kind = resource.kind, "no complete list yet");
         }
         let changed = changed.clone();
         *self.0.lock() = Some(informer.clone());
@@ -73,7 +78,8 @@ pub(crate) struct Sources {
     pub(crate) gateways: Optional<Gateway>,
     pub(crate) http_routes: Optional<HttpRoute>,
     pub(crate) grants: Optional<ReferenceGrant>,
-    /// Whether it is known which kinds are served: before, a plugin that is not seen may only be not seen yet.
+    /// Whether it is known which kinds are served, and every global plugin: before, a plugin that is not seen may only be
+    /// not seen yet.
     known: Mutex<bool>,
 }
 
@@ -139,6 +145,14 @@ impl Sources {
             self.gateways.begin(operator, &served, changed).await,
             self.http_routes.begin(operator, &served, changed).await,
         ];
+        // Nothing names a global plugin, so a route that lacks one cannot be told from a route that never had one.
+        if !self.are_known() && !self.cluster_plugins.is_complete() {
+            tracing::error!(
+                kind = "KongClusterPlugin",
+                "no complete list: nothing is configured until the global plugins are known"
+            );
+            return Ok(false);
+        }
         let was_known = std::mem::replace(&mut *self.known.lock(), true);
         if !was_known {
             changed.now(crate::controller::everything());

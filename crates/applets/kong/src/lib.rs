@@ -65,7 +65,10 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         },
         Some(("check", check)) => {
             let file = check.get_one::<String>("file").map(PathBuf::from).unwrap_or_default();
-            Settings::read(Some(&file), std::iter::empty()).map(|_| {
+            Settings::read(Some(&file), std::iter::empty()).map(|settings| {
+                for (name, place) in &settings.ignored {
+                    eprintln!("gantry kong: {place}: {name}: this setting has no effect");
+                }
                 println!("configuration at {} is valid", file.display());
             })
         }
@@ -89,6 +92,8 @@ fn parse_command(matches: &ArgMatches) -> Result<(), String> {
     let model = gantry_kong_model::Model::load();
     let reader = gantry_kong_model::Declarative::new(&model);
     let parsed = reader.parse(&file, &text, &mut Random::new()?).map_err(|error| error.to_string())?;
+    gantry_gateway::entities::Snapshot::from_entities(&parsed.entities, true)
+        .map_err(|error| format!("{file}: {error}"))?;
     for plugin in parsed.entities.of("plugins") {
         let name = plugin["name"].as_str().unwrap_or_default();
         gantry_gateway::check_plugin(name, &plugin["config"])
@@ -199,6 +204,9 @@ pub struct Kong {
 impl Kong {
     /// Binds everything and loads what there is to load.
     pub async fn start(settings: Settings) -> Result<Kong, String> {
+        for (setting, place) in &settings.ignored {
+            tracing::warn!(setting, place, "this setting has no effect");
+        }
         let random = Random::new()?;
         let config = Config {
             flavour: settings.flavour,

@@ -31,8 +31,10 @@ pub struct Settings {
     pub log_level: String,
     pub ssl_cert: Option<PathBuf>,
     pub ssl_cert_key: Option<PathBuf>,
-    /// As they were given, for the Admin API; secrets are left out.
+    /// As they were given, for the Admin API; only what is understood, because anything else may be a secret.
     pub shown: Map<String, Value>,
+    /// Name and place of settings that have no effect here.
+    pub ignored: Vec<(String, String)>,
 }
 
 impl Default for Settings {
@@ -52,6 +54,7 @@ impl Default for Settings {
             ssl_cert: None,
             ssl_cert_key: None,
             shown: Map::new(),
+            ignored: Vec::new(),
         }
     }
 }
@@ -127,9 +130,9 @@ impl Settings {
         }
         let mut settings = Settings::default();
         for (name, (value, place)) in &given {
-            settings.set(name, value, place)?;
-            let is_secret = ["password", "key", "secret", "token"].iter().any(|word| name.contains(word));
-            if !is_secret {
+            if !settings.set(name, value, place)? {
+                settings.ignored.push((name.clone(), place.clone()));
+            } else if name != "ssl_cert_key" {
                 settings.shown.insert(name.clone(), Value::from(value.clone()));
             }
         }
@@ -144,7 +147,8 @@ impl Settings {
         Ok(settings)
     }
 
-    fn set(&mut self, name: &str, value: &str, place: &str) -> Result<(), String> {
+    /// False when the setting has no effect.
+    fn set(&mut self, name: &str, value: &str, place: &str) -> Result<bool, String> {
         let number =
             || value.parse::<u64>().map_err(|_| format!("{place}: {name}: {value:?} is not a number"));
         let path = || (!value.is_empty()).then(|| PathBuf::from(value));
@@ -197,9 +201,9 @@ impl Settings {
             }
             "ssl_cert" => self.ssl_cert = path(),
             "ssl_cert_key" => self.ssl_cert_key = path(),
-            other => tracing::debug!(setting = other, place, "this setting has no effect"),
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The certificate presented where no other fits, and its key: the one named, or one made for this run.
@@ -235,14 +239,17 @@ mod tests {
             ("KONG_DATABASE", "off"),
             ("KONG_DECLARATIVE_CONFIG", "kong.yml"),
             ("KONG_TRUSTED_IPS", "10.0.0.0/8, ::1"),
-            ("KONG_PG_PASSWORD", "hidden"),
+            ("KONG_PG_DSN", "hidden"),
+            ("KONG_UPSTREAM_KEEPALIVE_POOL_SIZE", "7"),
             ("HOME", "/"),
         ])
         .unwrap();
         assert_eq!(settings.proxy_listen.len(), 2);
         assert!(settings.proxy_listen[1].is_tls && !settings.has_database);
         assert_eq!(settings.trusted_ips.len(), 2);
-        assert!(!settings.shown.contains_key("pg_password"));
+        assert!(!settings.shown.contains_key("pg_dsn"));
+        assert_eq!(settings.ignored, [("pg_dsn".to_owned(), "KONG_PG_DSN".to_owned())]);
+        assert_eq!(settings.shown["upstream_keepalive_pool_size"], "7");
         assert_eq!(settings.shown["database"], "off");
     }
 

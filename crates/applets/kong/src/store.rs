@@ -3,9 +3,13 @@
 use gantry_gateway::admin::Persist;
 use gantry_kong_model::Entities;
 use serde_json::{Map, Value};
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// Keys, secrets and private keys are in the file: it is its owner's alone, whatever the umask says.
+const FILE_MODE: u32 = 0o600;
 
 pub(crate) struct FileStore {
     folder: PathBuf,
@@ -51,7 +55,10 @@ impl Persist for FileStore {
         let failed = |error: std::io::Error| format!("cannot write {}: {error}", self.file().display());
         let text = serde_json::to_vec(&entities.0).map_err(|error| error.to_string())?;
         let next = self.folder.join("entities.json.next");
-        let mut file = File::create(&next).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&next).map_err(failed)?;
+        // One that was left behind keeps the mode it had.
+        file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;
         std::fs::rename(&next, self.file()).map_err(failed)?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)
@@ -70,7 +77,10 @@ mod tests {
         entities.insert("services", "a", json!({"id": "a"}));
         let store = FileStore::open(folder.path()).unwrap();
         assert_eq!(store.load().unwrap(), Entities::default());
+        std::fs::write(folder.path().join("entities.json.next"), "left behind").unwrap();
         store.save(&entities).unwrap();
+        let mode = std::fs::metadata(store.file()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, FILE_MODE);
         assert!(FileStore::open(folder.path()).is_err());
         drop(store);
         assert_eq!(FileStore::open(folder.path()).unwrap().load().unwrap(), entities);

@@ -7,6 +7,8 @@ use http::{Request, StatusCode, header};
 use serde_json::{Map, Value};
 
 const BAD_JSON: &str = "Cannot parse JSON body";
+/// More than any schema nests; without a bound the name of one field could be as deep as a body is long.
+const MAX_DEPTH: usize = 32;
 
 pub(super) fn percent_decoded(text: &str) -> String {
     decoded(text, false)
@@ -146,7 +148,11 @@ pub(super) fn parse(request: &Request<Bytes>, schema: &Schema) -> Result<Map<Str
     let name = pairs.iter().find(|(key, _)| key == "name").map(|(_, value)| value.clone());
     let mut out = Value::Object(Map::new());
     for (key, value) in pairs {
-        let path: Vec<&str> = key.split('.').collect();
+        let path: Vec<&str> = key.split('.').take(MAX_DEPTH + 1).collect();
+        if path.len() > MAX_DEPTH {
+            let message = format!("field names nest deeper than {MAX_DEPTH}");
+            return Err(Problem::message(StatusCode::BAD_REQUEST, message));
+        }
         let first = path[0].split('[').next().unwrap_or_default();
         let field = schema.field_of(first, name.as_deref());
         put(&mut out, &path, field, value);

@@ -183,6 +183,10 @@ impl Admin {
         parent: Option<&Parent>,
         request: &Request<Bytes>,
     ) -> Result<(StatusCode, Value), Problem> {
+        // What a change is made from must still be so when it is stored: otherwise of two changes one would be lost, and
+        // a change would bring back what was deleted meanwhile.
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let _writing = (!is_read).then(|| self.writing.lock());
         let found = {
             let state = self.state.lock();
             let found = state.store.find(schema, key).cloned();
@@ -201,8 +205,10 @@ impl Admin {
             }
             Method::PATCH => {
                 self.may_write("update", schema)?;
-                let given = body::parse(request, schema)?;
+                let mut given = body::parse(request, schema)?;
                 let mut entity = found.ok_or_else(Problem::not_found)?;
+                // The entity is the one in the path: another id would change somebody else's.
+                given.remove("id");
                 merge(schema, &mut entity, given);
                 self.store_changed(schema, entity).map(|entity| (StatusCode::OK, entity))
             }
@@ -289,7 +295,12 @@ impl Admin {
         hash_password(schema, &mut entity, None);
         let now = entity["created_at"].clone();
         let stored = entity.clone();
+        let is_new = replaces.is_none_or(|(_, old)| old.is_none());
         self.change(|store| {
+            let id = stored["id"].as_str().unwrap_or_default();
+            if is_new && store.entities().get(&schema.name, id).is_some() {
+                return Err(Problem::primary_key(id));
+            }
             store.check(&self.model, schema, &stored)?;
             store.put(schema, stored);
             if let (Some(names), Some(snis)) = (names.as_array(), self.model.schema("snis")) {
@@ -301,6 +312,11 @@ impl Admin {
                         "created_at": now, "updated_at": now, "tags": null,
                     });
                     snis.validate(&sni).map_err(|faults| Problem::schema(&faults))?;
+                    // The id follows from the name, so `check` takes another certificate's name for this one.
+                    let known = store.find(snis, name);
+                    if known.is_some_and(|known| known["certificate"]["id"] != entity["id"]) {
+                        return Err(Problem::unique(json!({"name": name})));
+                    }
                     store.check(&self.model, snis, &sni)?;
                     store.put(snis, sni);
                 }

@@ -55,6 +55,8 @@ pub struct Admin {
     node_id: String,
     hostname: String,
     settings: Map<String, Value>,
+    /// Held from reading what is to be changed until the change is stored; taken before `state`.
+    writing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -95,6 +97,7 @@ impl Admin {
             node_id: config.node_id,
             hostname: config.hostname,
             settings: config.settings,
+            writing: Mutex::new(()),
             state: Mutex::new(State {
                 store: Store::new(entities.clone()),
                 generate: config.generate,
@@ -115,6 +118,7 @@ impl Admin {
 
     /// Loads a declarative file; errors name file, line and column.
     pub fn load_declarative(&self, file_name: &str, text: &str) -> Result<(), String> {
+        let _writing = self.writing.lock();
         let mut state = self.state.lock();
         let reader = Declarative::new(&self.model);
         let parsed =

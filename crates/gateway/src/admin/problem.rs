@@ -65,6 +65,11 @@ impl Problem {
         Problem::coded(StatusCode::CONFLICT, 5, "unique constraint violation", message, fields)
     }
 
+    pub(super) fn primary_key(id: &str) -> Problem {
+        let message = format!("primary key violation on key '{{id=\"{id}\"}}'");
+        Problem::coded(StatusCode::BAD_REQUEST, 3, "primary key violation", message, json!({"id": id}))
+    }
+
     pub(super) fn foreign(field: &str, id: &str, target: &str) -> Problem {
         let message =
             format!("the foreign key '{{id=\"{id}\"}}' does not reference an existing '{target}' entity.");

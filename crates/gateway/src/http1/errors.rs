@@ -132,23 +132,28 @@ impl OwnAnswer<'_> {
         let rendered =
             if self.body.is_some() { String::new() } else { kind.render(self.message, self.request_id) };
         let (content_type, body) = self.body.unwrap_or((kind.content_type(), rendered.as_bytes()));
-        let content_type =
-            if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
         let status = self.status;
+        // RFC 9110, 6.4.1: no client reads a body here, it would take the bytes for the next response.
+        let has_body = !matches!(status, 0..200 | 204 | 304);
+        let content_type = if content_type.is_empty() || !has_body {
+            String::new()
+        } else {
+            format!("Content-Type: {content_type}\r\n")
+        };
+        let length = if has_body { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
         // 494 is nginx's own and leaves the process as 400.
         let sent = if status == 494 { 400 } else { status };
         let date = httpdate::fmt_http_date(std::time::SystemTime::now());
         let connection = if self.close { "close" } else { "keep-alive" };
         let head_text = format!(
-            "HTTP/1.1 {sent} {}\r\nDate: {date}\r\n{content_type}Connection: {connection}\r\n{}Content-Length: {}\r\nX-Kong-Response-Latency: {}\r\nServer: {SERVER}\r\nX-Kong-Request-Id: {}\r\n\r\n",
+            "HTTP/1.1 {sent} {}\r\nDate: {date}\r\n{content_type}Connection: {connection}\r\n{}{length}X-Kong-Response-Latency: {}\r\nServer: {SERVER}\r\nX-Kong-Request-Id: {}\r\n\r\n",
             reason_of(status),
             self.extra_fields,
-            body.len(),
             self.latency_ms,
             self.request_id,
         );
         out.extend_from_slice(head_text.as_bytes());
-        if !self.is_head {
+        if has_body && !self.is_head {
             out.extend_from_slice(body);
         }
     }
@@ -176,6 +181,28 @@ mod tests {
         };
         answer.write(&head, text.as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_answer_without_a_body_says_so() {
+        for (status, has_body) in [(200, true), (204, false), (304, false), (503, true)] {
+            let mut out = Vec::new();
+            let answer = OwnAnswer {
+                status,
+                message: "done",
+                body: Some(("text/plain", b"HTTP/1.1 200 OK")),
+                extra_fields: "",
+                request_id: "abc",
+                latency_ms: 0,
+                is_head: false,
+                close: false,
+            };
+            answer.write(&Head::default(), b"", &mut out);
+            let out = String::from_utf8(out).unwrap();
+            assert_eq!(out.contains("Content-Length: 15\r\n"), has_body, "{out}");
+            assert_eq!(out.ends_with("\r\n\r\nHTTP/1.1 200 OK"), has_body, "{out}");
+            assert_eq!(out.ends_with("\r\n\r\n"), !has_body, "{out}");
+        }
     }
 
     #[test]

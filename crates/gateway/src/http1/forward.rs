@@ -216,6 +216,41 @@ mod tests {
     }
 
     #[test]
+    fn plugins_do_not_change_where_a_body_ends() {
+        let text = "POST /a HTTP/1.1\r\nHost: shop.org\r\nContent-Length: 4\r\nX-Old: 1\r\n\r\n";
+        let mut head = Head::default();
+        assert_eq!(head.parse_request(text.as_bytes(), &HeadLimits::default()), Ok(true));
+        let mut edits = Edits::default();
+        for name in
+            ["Content-Length", "Transfer-Encoding", "Connection", "TE", "Trailer", "Upgrade", "Keep-Alive"]
+        {
+            edits.set(name, "chunked");
+        }
+        edits.add("Transfer-Encoding ", "chunked");
+        edits.add("X-A: b\r\nContent-Length", "0");
+        edits.set("X-Old", "2");
+        let changes = Changes { edits: &edits, method: None, body_length: None };
+        let origin = Origin {
+            peer: "10.0.0.9".parse().unwrap(),
+            is_trusted: false,
+            scheme: "http",
+            local_port: 8000,
+            request_id: "abc",
+            host: "shop.org",
+            path: b"/a",
+            prefix: None,
+            is_upgrade: false,
+            is_transparent: true,
+        };
+        let mut out = Vec::new();
+        write_head(&head, text.as_bytes(), b"/a", b"a", &origin, Some(&changes), &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nX-Old: 2\r\n\r\n"
+        );
+    }
+
+    #[test]
     fn a_service_address_adds_nothing() {
         let head = forwarded(REQUEST, false, true);
         assert!(

@@ -128,7 +128,7 @@ static TOKEN: [bool; 256] = {
     table
 };
 
-fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN[byte as usize])
 }
 
@@ -163,6 +163,15 @@ fn classify(name: &[u8]) -> Kind {
         18 if is(b"x-forwarded-prefix") => Kind::Forwarded(Forwarded::Prefix),
         _ => Kind::Other,
     }
+}
+
+/// Whether the field says where a message ends or what becomes of its connection: such a field is written by whoever
+/// sends the message and by nobody else.
+pub(crate) fn frames(name: &[u8]) -> bool {
+    matches!(
+        classify(name),
+        Kind::Connection | Kind::ContentLength | Kind::HopByHop | Kind::TransferEncoding | Kind::Upgrade
+    )
 }
 
 fn trim(buffer: &[u8], mut start: usize, mut end: usize) -> (usize, usize) {

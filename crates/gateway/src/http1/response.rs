@@ -92,11 +92,8 @@ pub(super) fn write_head(
     match edits.filter(|edits| !edits.is_empty()) {
         None => head.copy_fields(buffer, out, keep),
         Some(edits) => {
-            // What frames the body is not for plugins to take away.
-            head.copy_fields_without(buffer, out, keep, |name| {
-                edits.removes(name) && !name.eq_ignore_ascii_case(b"content-length")
-            });
-            edits.write_except("content-length", out);
+            head.copy_fields_without(buffer, out, keep, |name| edits.removes(name));
+            edits.write(out);
         }
     }
     let is_chunked = framing.outgoing == Outgoing::Chunked;

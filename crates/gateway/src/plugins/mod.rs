@@ -24,7 +24,7 @@ mod size_limiting;
 pub(crate) use rate_limiting::Counters;
 pub use redirect::NAME as HTTP_ROUTE_REDIRECT;
 
-use crate::http1::head::Head;
+use crate::http1::head::{Head, frames, is_token};
 use consumers::{Consumers, Identity};
 use gantry_clock::Clock;
 use serde_json::Value;
@@ -53,6 +53,9 @@ pub const SUPPORTED: [&str; 13] = [
 ];
 
 /// Changes to the fields of a head that is passed on.
+///
+/// Invariant: no field that frames the message is among them. Without its length, or with a second one, the target would
+/// read the rest of a body as the next request of a connection that others share.
 #[derive(Debug, Default)]
 pub(crate) struct Edits {
     /// In lower case.
@@ -71,6 +74,9 @@ impl Edits {
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
+        if frames(name.as_bytes()) {
+            return;
+        }
         self.added.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         if !self.removed.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             self.removed.push(name.to_ascii_lowercase());
@@ -78,7 +84,10 @@ impl Edits {
     }
 
     pub(crate) fn add(&mut self, name: &str, value: &str) {
-        self.added.push((clean(name), clean(value)));
+        // A name that is no token could hold another field: `Transfer-Encoding ` or `A: b`.
+        if is_token(name.as_bytes()) && !frames(name.as_bytes()) {
+            self.added.push((name.to_owned(), clean(value)));
+        }
     }
 
     pub(crate) fn set(&mut self, name: &str, value: &str) {
@@ -320,7 +329,7 @@ pub(crate) fn build(name: &str, id: &str, config: &Value) -> Result<Arc<dyn Plug
         "rate-limiting" => Arc::new(rate_limiting::RateLimiting::new(id, &settings)?),
         "request-size-limiting" => Arc::new(size_limiting::SizeLimiting::new(&settings)),
         redirect::NAME => Arc::new(redirect::Redirect::new(&settings)?),
-        "request-termination" => Arc::new(request_termination::Termination::new(&settings)),
+        "request-termination" => Arc::new(request_termination::Termination::new(&settings)?),
         "request-transformer" => Arc::new(request_transformer::RequestTransformer::new(&settings)?),
         "response-transformer" => Arc::new(response_transformer::ResponseTransformer::new(&settings)?),
         _ => {

@@ -31,15 +31,20 @@ fn words(status: u16) -> &'static str {
 }
 
 impl Termination {
-    pub(crate) fn new(settings: &Settings<'_>) -> Termination {
-        Termination {
-            status: settings.number("status_code").map_or(503, |status| status as u16),
+    /// Interim statuses are refused: a client waits on for the answer behind them.
+    pub(crate) fn new(settings: &Settings<'_>) -> Result<Termination, String> {
+        let status = settings.number("status_code").unwrap_or(503.0);
+        if !(200.0..600.0).contains(&status) {
+            return Err(format!("status_code: found {status}, expected a final status from 200 to 599"));
+        }
+        Ok(Termination {
+            status: status as u16,
             message: settings.text("message"),
             content_type: settings.text("content_type"),
             body: settings.text("body"),
             echoes: settings.flag("echo", false),
             trigger: settings.text("trigger"),
-        }
+        })
     }
 
     fn echo(&self, request: &Request<'_>) -> Vec<u8> {
@@ -92,5 +97,17 @@ impl Plugin for Termination {
             AnswerBody::Raw(json.to_owned(), json!({"message": message}).to_string().into_bytes())
         };
         Err(Answer { status: self.status, body, headers: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_final_statuses_end_a_request() {
+        let of = |status: u16| Termination::new(&Settings(&json!({"status_code": status})));
+        assert!(of(204).is_ok() && of(599).is_ok());
+        assert_eq!(of(101).err().unwrap(), "status_code: found 101, expected a final status from 200 to 599");
     }
 }

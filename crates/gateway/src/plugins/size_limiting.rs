@@ -1,7 +1,7 @@
 //! `request-size-limiting`: how large a request's body may be.
 
 use super::settings::Settings;
-use super::{Answer, Plugin, Request};
+use super::{Answer, MAX_PLUGIN_BODY_BYTES, Plugin, Request};
 
 pub(crate) struct SizeLimiting {
     max_bytes: u64,
@@ -43,8 +43,24 @@ impl Plugin for SizeLimiting {
         }
     }
 
-    /// Bodies of unknown length are read as far as they may be long.
+    /// Bodies of unknown length are read as far as they may be long, but never further than what may be held in memory:
+    /// they are read before anybody is known to be allowed to send them. Longer ones are answered with 413.
     fn reads_unknown_body(&self) -> Option<usize> {
-        Some(usize::try_from(self.max_bytes).unwrap_or(usize::MAX).saturating_add(1))
+        let longest = usize::try_from(self.max_bytes).unwrap_or(usize::MAX).saturating_add(1);
+        Some(longest.min(MAX_PLUGIN_BODY_BYTES))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn no_setting_lets_a_body_fill_the_memory() {
+        let of = |config| SizeLimiting::new(&Settings(&config)).reads_unknown_body();
+        assert_eq!(of(json!({})), Some(MAX_PLUGIN_BODY_BYTES));
+        assert_eq!(of(json!({"allowed_payload_size": 1e18})), Some(MAX_PLUGIN_BODY_BYTES));
+        assert_eq!(of(json!({"allowed_payload_size": 4, "size_unit": "bytes"})), Some(5));
     }
 }

@@ -122,6 +122,9 @@ async fn errors_have_kongs_codes() {
     assert_eq!(send(&api, Method::POST, "/nothing", json!({})).0, 404);
     assert_eq!(ask(&api, Method::POST, "/services", "application/json", "{").0, 400);
     assert_eq!(ask(&api, Method::POST, "/services", "text/plain", "a").0, 415);
+    let deep = format!("{}a=1", "a.".repeat(1 << 20));
+    let (status, error) = ask(&api, Method::POST, "/services", "application/x-www-form-urlencoded", &deep);
+    assert_eq!((status, &error["message"]), (400, &json!("field names nest deeper than 32")));
     assert_eq!(
         send(
             &api,
@@ -135,6 +138,51 @@ async fn errors_have_kongs_codes() {
     assert_eq!(get(&api, "/plugins").1["data"], json!([]), "what the gateway refuses is not kept");
     let (status, put) = send(&api, Method::PUT, "/services/new", json!({"host": "new"}));
     assert_eq!((status, &put["name"]), (200, &json!("new")));
+}
+
+#[tokio::test]
+async fn nobody_takes_over_an_entity_by_its_id() {
+    let running = Running::start(Snapshot::default());
+    let api = admin(&running, Some(Arc::new(Kept::default())));
+    let make = |name: &str| send(&api, Method::POST, "/consumers", json!({"username": name})).1["id"].clone();
+    let (ann, bob) = (make("ann"), make("bob"));
+    let (status, error) = send(&api, Method::POST, "/consumers", json!({"id": ann, "username": "eve"}));
+    assert_eq!((status, &error["code"], &error["name"]), (400, &json!(3), &json!("primary key violation")));
+    assert_eq!(error["fields"], json!({"id": ann}));
+    let (status, changed) = send(&api, Method::PATCH, "/consumers/bob", json!({"id": ann, "custom_id": "b"}));
+    assert_eq!((status, &changed["id"], &changed["custom_id"]), (200, &bob, &json!("b")), "{changed}");
+    assert_eq!(get(&api, "/consumers/ann").1["id"], ann);
+
+    let key = send(&api, Method::POST, "/consumers/ann/key-auth", json!({"key": "open"})).1;
+    let target = format!("/consumers/bob/key-auth/{}", key["id"].as_str().unwrap());
+    assert_eq!(send(&api, Method::PUT, &target, json!({"key": "other"})).1["code"], 3);
+    let kept = get(&api, "/consumers/ann/key-auth").1;
+    assert_eq!(kept["data"], json!([key]), "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_made_at_once_are_all_kept() {
+    let running = Running::start(Snapshot::default());
+    let api = Arc::new(admin(&running, Some(Arc::new(Kept::default()))));
+    send(&api, Method::POST, "/services", json!({"name": "a", "host": "a"}));
+    for round in 0..50 {
+        let all = ["retries", "connect_timeout", "read_timeout", "write_timeout"];
+        let tasks: Vec<_> = all
+            .iter()
+            .map(|field| {
+                let api = Arc::clone(&api);
+                let body = json!({*field: 100 + round});
+                tokio::task::spawn_blocking(move || send(&api, Method::PATCH, "/services/a", body).0)
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), 200);
+        }
+        let service = get(&api, "/services/a").1;
+        for field in all {
+            assert_eq!(service[field], 100 + round, "{field}: {service}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -232,6 +232,21 @@ fn a_key_stays_with_the_older_consumer() {
 }
 
 #[test]
+fn a_custom_id_is_no_way_into_anothers_account() {
+    let mut old = consumer("admin", json!([]), json!({}));
+    old["metadata"]["creationTimestamp"] = json!("2020-01-01T00:00:00Z");
+    let mut young = consumer("eve", json!(["b"]), json!({}));
+    young["metadata"]["creationTimestamp"] = json!("2021-01-01T00:00:00Z");
+    young.as_object_mut().unwrap().remove("username");
+    young["custom_id"] = json!("admin");
+    let found = translated(&[old, young, secret("b", "key-auth", json!({"key": "hunter2"}))]);
+    let [admin] = &found.snapshot.consumers[..] else { panic!("{found:?}") };
+    assert_eq!(admin.username.as_deref(), Some("admin"));
+    assert_eq!(found.snapshot.keyauth_credentials, []);
+    assert_eq!(found.problems[0].subject.key.name(), "eve");
+}
+
+#[test]
 fn a_global_plugin_is_for_all_and_a_broken_one_closes_all() {
     let global = |config: Value| {
         json!({"kind": "KongClusterPlugin", "metadata": {"name": "g", "labels": {"global": "true"}},
