@@ -63,6 +63,7 @@ pub(crate) fn router(grafana: Grafana) -> Router {
         .route("/render/d-solo/{uid}", get(render::panel_without_slug))
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
         .layer(from_fn(only_json))
+        .layer(from_fn(only_this_site))
         .with_state(grafana)
 }
 
@@ -79,6 +80,16 @@ async fn user() -> Reply {
 async fn reload(axum::extract::State(grafana): axum::extract::State<Grafana>) -> Result<Reply, Failure> {
     grafana.reload().map_err(|reason| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;
     Ok(Reply(json!({ "message": "Dashboards config reloaded" })))
+}
+
+/// What changes something, here or behind a data source, comes from no page of another site.
+async fn only_this_site(request: Request, next: Next) -> Response {
+    let writes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let host = gantry_serve::host_of(request.headers(), request.uri());
+    if writes && let Err(reason) = gantry_serve::from_same_site(request.headers(), host) {
+        return Failure::new(StatusCode::FORBIDDEN, reason).into_response();
+    }
+    next.run(request).await
 }
 
 /// A page of another site can send a form here, but no JSON: what changes something must be JSON.

@@ -96,9 +96,14 @@ fn replace(grafana: &Grafana, old: &Entry, body: Value) -> Result<Reply, Failure
         return Err(Failure::new(StatusCode::FORBIDDEN, "Cannot update read-only data source"));
     }
     let mut entry = Entry { uid: old.uid.clone(), read_only: false, ..read(body)? };
-    // Secrets that are not sent again stay.
-    for (key, value) in &old.secure_json_data {
-        entry.secure_json_data.entry(key.clone()).or_insert_with(|| value.clone());
+    if grafana.shared.datasources.find(|other| other.name == entry.name && other.uid != old.uid).is_some() {
+        return Err(Failure::new(StatusCode::CONFLICT, "data source with the same name already exists"));
+    }
+    // Secrets that are not sent again stay, but only where they were meant to go.
+    if entry.url == old.url {
+        for (key, value) in &old.secure_json_data {
+            entry.secure_json_data.entry(key.clone()).or_insert_with(|| value.clone());
+        }
     }
     put(grafana, entry, "Datasource updated")
 }
@@ -171,7 +176,26 @@ pub(super) async fn health(
     }
 }
 
-/// Passes a request on to the source, with the source's credentials and none of the caller's.
+/// What a source is asked with a form. Anything else that is posted may change it, such as its rules or its series, and
+/// the credentials that would be sent along are not the caller's.
+const ASKED_BY_POST: [&str; 6] = [
+    "api/v1/query",
+    "api/v1/query_range",
+    "api/v1/query_exemplars",
+    "api/v1/series",
+    "api/v1/labels",
+    "api/v1/format_query",
+];
+
+fn is_passed_on(method: &Method, path: &str) -> bool {
+    match *method {
+        Method::GET | Method::HEAD => true,
+        Method::POST => ASKED_BY_POST.contains(&path),
+        _ => false,
+    }
+}
+
+/// Passes a question on to the source, with the source's credentials and none of the caller's.
 pub(super) async fn proxy(
     State(grafana): State<Grafana>,
     Path((uid, path)): Path<(String, String)>,
@@ -183,6 +207,10 @@ pub(super) async fn proxy(
     let entry = found(&grafana, |entry| entry.uid == uid)?;
     if path.split('/').any(|part| part == "..") {
         return Err(Failure::bad("the path must not have .. in it"));
+    }
+    if !is_passed_on(&method, &path) {
+        let text = format!("{method} /{path} is not passed on to a data source");
+        return Err(Failure::new(StatusCode::FORBIDDEN, text));
     }
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let target = format!("/{path}{query}");
