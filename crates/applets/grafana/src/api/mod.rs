@@ -20,7 +20,7 @@ use http::{Method, StatusCode, header};
 use serde_json::json;
 
 use crate::Grafana;
-use reply::{Failure, Reply};
+use reply::{Failure, Reply, apart};
 
 const MOST_BODY_BYTES: usize = 20 << 20;
 
@@ -77,9 +77,12 @@ async fn user() -> Reply {
     )
 }
 
-async fn reload(axum::extract::State(grafana): axum::extract::State<Grafana>) -> Result<Reply, Failure> {
-    grafana.reload().map_err(|reason| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;
-    Ok(Reply(json!({ "message": "Dashboards config reloaded" })))
+async fn reload(axum::extract::State(grafana): axum::extract::State<Grafana>) -> Response {
+    apart(grafana, |grafana| {
+        grafana.reload().map_err(|reason| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;
+        Ok(Reply(json!({ "message": "Dashboards config reloaded" })))
+    })
+    .await
 }
 
 /// What changes something, here or behind a data source, comes from no page of another site.
@@ -106,4 +109,50 @@ async fn only_json(request: Request, next: Next) -> Response {
         return Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
     }
     next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use gantry_clock::ManualClock;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_the_store_keeps_nobody_else_waiting() {
+        let grafana = Grafana::open(None, None, Arc::new(ManualClock::new(0))).unwrap();
+        let requests = [
+            (Method::GET, "/api/search"),
+            (Method::GET, "/api/folders"),
+            (Method::GET, "/api/dashboards/uid/a"),
+            (Method::DELETE, "/api/dashboards/uid/a"),
+            (Method::POST, "/api/dashboards/uid/a/view"),
+        ];
+        for (method, path) in requests {
+            let (locked, is_locked) = mpsc::channel();
+            let (free, is_free) = mpsc::channel::<()>();
+            let own = grafana.clone();
+            let writer = std::thread::spawn(move || {
+                let _store = own.shared.store.write();
+                locked.send(()).unwrap();
+                is_free.recv_timeout(Duration::from_secs(20)).is_ok()
+            });
+            is_locked.recv().unwrap();
+            let request = Request::builder().method(method).uri(path);
+            let request = request.header(header::CONTENT_TYPE, "application/json").body(Body::from("{}"));
+            let asked = tokio::spawn(router(grafana.clone()).oneshot(request.unwrap()));
+            // This runtime has one thread: if the request waited on it, nobody could free the store.
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            let _ = free.send(());
+            assert!(writer.join().unwrap(), "{path} holds up the runtime");
+            assert!(asked.await.unwrap().is_ok());
+        }
+    }
 }
