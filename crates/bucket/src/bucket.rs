@@ -68,6 +68,8 @@ impl BucketError {
 
 /// Objects larger than this are uploaded in parts of this many bytes.
 const PART_BYTES: usize = 16 << 20;
+/// An object that is held in memory as a whole has at most so many bytes.
+const MOST_WHOLE_BYTES: u64 = 64 << 20;
 /// Objects asked for at the same time.
 const PARALLEL: usize = 16;
 
@@ -143,13 +145,22 @@ impl Bucket {
         })
     }
 
-    /// The whole object.
+    /// The whole object, into memory. What may be large is read with [`get_ranges`](Self::get_ranges) or
+    /// [`get_file`](Self::get_file).
     ///
     /// # Errors
-    /// When there is none, or it cannot be read.
+    /// When there is none, it is larger than 64 MiB, or it cannot be read.
     pub fn get(&self, name: &str) -> Result<Bytes, BucketError> {
         let (store, path) = (self.store.clone(), Path::from(name));
-        self.wait("get", name, async move { store.get(&path).await?.bytes().await })
+        let read = self.wait("get", name, async move {
+            let found = store.get(&path).await?;
+            let size = found.meta.size;
+            if size > MOST_WHOLE_BYTES { Ok(Err(size)) } else { found.bytes().await.map(Ok) }
+        });
+        read?.map_err(|size| BucketError::Content {
+            name: name.to_owned(),
+            reason: format!("it has {size} bytes, at most {MOST_WHOLE_BYTES} are read at once"),
+        })
     }
 
     /// Ranges of an object, in the order asked, all asked for at once.
@@ -309,4 +320,21 @@ fn s3(storage: &ObjectStorage) -> Result<object_store::aws::AmazonS3, ConfigErro
         _ => builder,
     };
     builder.build().map_err(|error| wrong("config", error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_is_too_large_for_memory_is_refused() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let bucket =
+            Bucket::over(Arc::new(object_store::memory::InMemory::new()), runtime.handle().clone(), "b");
+        bucket.put("small", vec![7u8; 100]).unwrap();
+        assert_eq!(bucket.get("small").unwrap().len(), 100);
+        bucket.put("large", vec![0u8; MOST_WHOLE_BYTES as usize + 1]).unwrap();
+        let error = bucket.get("large").unwrap_err().to_string();
+        assert_eq!(error, "object large: it has 67108865 bytes, at most 67108864 are read at once");
+    }
 }

@@ -1,5 +1,6 @@
 //! Stores as what the query engine reads: replicas joined, the right aggregate of downsampled chunks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gantry_prom_model::{
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use crate::compact::downsample::CounterReader;
 use crate::dedup::{Algorithm, dedup, is_counter_function, split_overlaps};
 use crate::storeapi::{
-    AggrChunk, Aggregate, EncodedChunk, LabelsAnswer, LabelsQuery, PartialResponse, SeriesQuery,
+    AggrChunk, Aggregate, Budget, EncodedChunk, LabelsAnswer, LabelsQuery, PartialResponse, SeriesQuery,
     SeriesStream, StoreApi, StoreSeries,
 };
 
@@ -30,28 +31,27 @@ pub struct FanOutOptions {
     pub max_resolution_ms: i64,
 }
 
-/// Stores behind the engine's reading interface, for one query: it keeps the query's warnings.
+/// Stores behind the engine's reading interface.
 pub struct FanOut {
     store: Arc<dyn StoreApi>,
     options: FanOutOptions,
-    warnings: Mutex<Vec<String>>,
 }
 
 impl FanOut {
     /// Reads `store`.
     pub fn new(store: Arc<dyn StoreApi>, options: FanOutOptions) -> FanOut {
-        FanOut { store, options, warnings: Mutex::default() }
-    }
-
-    /// What was said about questions for labels; warnings about series come with them.
-    pub fn warnings(&self) -> Vec<String> {
-        self.warnings.lock().clone()
+        FanOut { store, options }
     }
 }
 
 impl Queryable for FanOut {
     fn querier(&self, min_time_ms: i64, max_time_ms: i64) -> Result<Box<dyn Querier + '_>, StorageError> {
-        Ok(Box::new(FanOutQuerier { fan_out: self, min_ms: min_time_ms, max_ms: max_time_ms }))
+        Ok(Box::new(FanOutQuerier {
+            fan_out: self,
+            min_ms: min_time_ms,
+            max_ms: max_time_ms,
+            warnings: Mutex::default(),
+        }))
     }
 }
 
@@ -59,6 +59,8 @@ struct FanOutQuerier<'f> {
     fan_out: &'f FanOut,
     min_ms: i64,
     max_ms: i64,
+    /// What was said about questions for labels, each word once.
+    warnings: Mutex<BTreeSet<String>>,
 }
 
 /// The aggregates that a function needs of a downsampled chunk.
@@ -95,7 +97,7 @@ impl FanOutQuerier<'_> {
     }
 
     fn keep(&self, answer: LabelsAnswer) -> Vec<String> {
-        self.fan_out.warnings.lock().extend(answer.warnings);
+        self.warnings.lock().extend(answer.warnings);
         answer.values
     }
 }
@@ -125,6 +127,7 @@ impl Querier for FanOutQuerier<'_> {
             step_ms: hints.step_ms,
             range_ms: hints.range_ms,
             function: function.to_owned(),
+            budget: Budget::default(),
         };
         let stream = self.fan_out.store.series(&query)?;
         Ok(Box::new(FanOutSet {
@@ -152,6 +155,10 @@ impl Querier for FanOutQuerier<'_> {
     ) -> Result<Vec<String>, StorageError> {
         let answer = self.fan_out.store.label_values(name, &self.labels_query(matchers, limit))?;
         Ok(self.keep(answer))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().iter().cloned().collect()
     }
 }
 

@@ -154,12 +154,7 @@ fn from_this_page(headers: &HeaderMap) -> Result<(), &'static str> {
     if name != "localhost" && name.parse::<std::net::IpAddr>().is_err() {
         return Err("the console is changed only by its number or as localhost, not by another name");
     }
-    match text(header::ORIGIN) {
-        Some(origin) if origin.split_once("://").is_none_or(|(_, from)| from != host) => {
-            Err("the request comes from another site")
-        }
-        _ => Ok(()),
-    }
+    gantry_serve::from_same_site(headers, host)
 }
 
 #[cfg(test)]

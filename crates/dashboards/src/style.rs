@@ -340,7 +340,9 @@ impl Mapping {
     fn replacement(&self, cell: &Cell) -> Option<String> {
         match (&self.what, cell) {
             (Matches::Regex(regex, Some(pattern)), Cell::Text(text)) => {
-                Some(regex.replace(text, pattern.as_str()).into_owned())
+                // A text that takes more steps than a regex is given stays as it is.
+                let replaced = regex.try_replacen(text, 1, pattern.as_str());
+                Some(replaced.map_or_else(|_| text.clone(), std::borrow::Cow::into_owned))
             }
             _ => self.text.clone(),
         }
@@ -414,5 +416,18 @@ mod tests {
         assert_eq!(show(Cell::Number(1.0)), ("one".into(), "#5794f2".into(), Some(0.005)));
         assert_eq!(show(Cell::Number(5.5)).0, "few");
         assert_eq!(show(Cell::Null).0, "N/A");
+    }
+
+    #[test]
+    fn a_regex_that_takes_too_long_maps_a_text_to_itself() {
+        let panel = panel(json!({"defaults": {"mappings": [{"type": "regex",
+            "options": {"pattern": "/x|(a|b|ab)*(?=c)/", "result": {"text": "y"}}}]}}));
+        let style = FieldStyle::read(&panel.field_defaults, Theme::Dark);
+        let show = |text: &str| {
+            style.show(&Cell::Text(text.to_owned()), Locale::default(), (0.0, 1.0)).written.joined()
+        };
+        assert_eq!(show("x"), "y");
+        let long = format!("x{}", "ab".repeat(26));
+        assert_eq!(show(&long), long);
     }
 }

@@ -139,8 +139,11 @@ fn rename_by_regex(mut frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
     let names = display_names(&frames);
     for (frame, names) in frames.iter_mut().zip(names) {
         for (field, name) in frame.fields.iter_mut().zip(names) {
-            if compiled.is_match(&name).unwrap_or(false) {
-                field.renamed = Some(compiled.replace(&name, replacement.as_str()).into_owned());
+            // One match may be found within the limit of steps and the next, or its groups, not: the name stays then.
+            if compiled.is_match(&name).unwrap_or(false)
+                && let Ok(renamed) = compiled.try_replacen(&name, 1, replacement.as_str())
+            {
+                field.renamed = Some(renamed.into_owned());
             }
         }
     }
@@ -252,5 +255,16 @@ mod tests {
     fn fields_are_renamed_by_a_regex() {
         let steps = json!([{"id": "renameByRegex", "options": {"regex": "(.*) \\((.*)\\)", "renamePattern": "$2x-$1"}}]);
         assert_eq!(run(vec![frame(vec![numbers("cpu (a)", &[1.0])])], steps), ["ax-cpu: 1"]);
+    }
+
+    #[test]
+    fn a_regex_that_takes_too_long_renames_nothing() {
+        // The first match is found at once; looking for the one after it does not end within the limit.
+        let name = format!("x{}", "ab".repeat(26));
+        for new in ["y", "$1"] {
+            let options = json!({"regex": "x|(a|b|ab)*(?=c)", "renamePattern": new});
+            let steps = json!([{"id": "renameByRegex", "options": options}]);
+            assert_eq!(run(vec![frame(vec![numbers(&name, &[1.0])])], steps), [format!("{name}: 1")]);
+        }
     }
 }

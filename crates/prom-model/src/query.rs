@@ -92,6 +92,12 @@ pub trait Querier: Send + Sync {
         matchers: &[Matcher],
         limit: usize,
     ) -> Result<Vec<String>, StorageError>;
+
+    /// Things the user should know about the names and values that were given; those about series come with the
+    /// series.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A cursor over series; before the first [`advance`](Self::advance) it stands on none.

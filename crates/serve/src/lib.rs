@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod listener;
+mod origin;
 mod port;
 mod tls;
 
 pub use listener::{BindError, ConnectInfo, Limits, ListenConfig, Listener};
+pub use origin::{from_same_site, host_of};
 pub use port::{PortHolder, port_holder};
 pub use tls::{TlsConfig, TlsError};

@@ -40,7 +40,9 @@ pub(crate) async fn follow(grafana: Grafana, configmaps: Informer<ConfigMap>) {
     let mut changes = configmaps.changes();
     loop {
         changes.borrow_and_update();
-        grafana.provide("configmaps", provided(&configmaps));
+        let (own, list) = (grafana.clone(), provided(&configmaps));
+        // Who saves has the store until the disk has it.
+        let _ = tokio::task::spawn_blocking(move || own.provide("configmaps", list)).await;
         if changes.changed().await.is_err() {
             return;
         }

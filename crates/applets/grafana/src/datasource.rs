@@ -50,7 +50,18 @@ pub(crate) struct Datasources {
 #[derive(Clone)]
 struct Known {
     entry: Entry,
-    opened: Option<Arc<dyn DataSource>>,
+    opened: Opened,
+}
+
+/// How a source is asked.
+#[derive(Clone)]
+enum Opened {
+    /// In this process.
+    Local(Arc<dyn DataSource>),
+    /// Over the network; one for as long as its entry is the same, so that its connections are used again.
+    Remote(Arc<Remote>),
+    /// Not at all: it is of a type that no panel can show.
+    Unknown,
 }
 
 // === impl Entry ===
@@ -87,10 +98,10 @@ impl Datasources {
         let (entry, source) = local.map_or((None, None), |(entry, source)| (Some(entry), Some(source)));
         let datasources = Datasources { entries: Arc::default(), local: source.clone() };
         if let Some(entry) = entry {
-            datasources
-                .entries
-                .write()
-                .push(Known { entry: Entry { id: 1, version: 1, ..entry }, opened: source });
+            datasources.entries.write().push(Known {
+                entry: Entry { id: 1, version: 1, ..entry },
+                opened: source.map_or(Opened::Unknown, Opened::Local),
+            });
         }
         datasources
     }
@@ -104,6 +115,12 @@ impl Datasources {
         if entry.name.is_empty() || entry.kind.is_empty() {
             return Err("a data source needs a name and a type".to_owned());
         }
+        // Before anything is changed, and before anybody has to wait for it: certificates may be read from the disk.
+        let opened = if entry.kind == PROMETHEUS {
+            Opened::Remote(Arc::new(Remote::new(&entry)?))
+        } else {
+            Opened::Unknown
+        };
         let mut known = self.entries.write();
         let at = known.iter().position(|one| {
             if entry.uid.is_empty() {
@@ -130,11 +147,6 @@ impl Datasources {
             entry.is_default = true;
             known.iter_mut().for_each(|one| one.entry.is_default = false);
         }
-        let opened = if entry.kind == PROMETHEUS {
-            Some(Arc::new(Remote::new(&entry)?) as Arc<dyn DataSource>)
-        } else {
-            None
-        };
         let new = Known { entry: entry.clone(), opened };
         match at {
             Some(at) => known[at] = new,
@@ -148,6 +160,14 @@ impl Datasources {
         let mut known = self.entries.write();
         let at = known.iter().position(|one| fits(&one.entry))?;
         Some(known.remove(at).entry)
+    }
+
+    /// The way to a source that is asked over the network.
+    pub(crate) fn remote(&self, uid: &str) -> Option<Arc<Remote>> {
+        match &self.entries.read().iter().find(|one| one.entry.uid == uid)?.opened {
+            Opened::Remote(remote) => Some(remote.clone()),
+            Opened::Local(_) | Opened::Unknown => None,
+        }
     }
 
     pub(crate) fn find(&self, fits: impl Fn(&Entry) -> bool) -> Option<Entry> {
@@ -172,6 +192,10 @@ impl Sources for Datasources {
     }
 
     fn open(&self, uid: &str) -> Option<Arc<dyn DataSource>> {
-        self.entries.read().iter().find(|one| one.entry.uid == uid)?.opened.clone()
+        match &self.entries.read().iter().find(|one| one.entry.uid == uid)?.opened {
+            Opened::Local(source) => Some(source.clone()),
+            Opened::Remote(remote) => Some(remote.clone()),
+            Opened::Unknown => None,
+        }
     }
 }

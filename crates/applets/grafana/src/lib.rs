@@ -53,11 +53,13 @@ pub struct Grafana {
 struct Shared {
     store: RwLock<Store>,
     datasources: Datasources,
+    /// Held from the look at what there is until what came of it is kept.
+    changing_datasources: Mutex<()>,
     /// The Prometheus API of the store in this process, for the proxy.
     local_api: Option<Router>,
     annotations: Annotations,
     providers: Mutex<Vec<Provider>>,
-    views: Semaphore,
+    views: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     data_dir: Option<PathBuf>,
 }
@@ -167,10 +169,11 @@ impl Grafana {
         let shared = Shared {
             store: RwLock::new(store),
             datasources: Datasources::new(source),
+            changing_datasources: Mutex::default(),
             local_api,
             annotations: Annotations::default(),
             providers: Mutex::default(),
-            views: Semaphore::new(VIEWS_AT_ONCE),
+            views: Arc::new(Semaphore::new(VIEWS_AT_ONCE)),
             clock,
             data_dir: data_dir.map(Path::to_owned),
         };
@@ -221,7 +224,7 @@ impl Grafana {
     fn provide(&self, provider: &str, list: Vec<Provided>) {
         let problems = self.shared.store.write().provide(provider, list, self.shared.clock.now_ms());
         for problem in problems {
-            tracing::warn!(%problem, "a dashboard cannot be read");
+            tracing::warn!(%problem, "a provided dashboard needs attention");
         }
     }
 
@@ -255,7 +258,7 @@ impl Grafana {
 
     fn read_datasources(&self) -> Result<(), String> {
         let Some(path) = self.datasource_file() else { return Ok(()) };
-        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+        let Some(text) = store::read_if_there(&path)? else { return Ok(()) };
         let entries: Vec<Entry> = serde_json::from_str(&text)
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         entries.into_iter().try_for_each(|entry| self.shared.datasources.put(entry).map(drop))

@@ -3,6 +3,10 @@
 //! Invariant: a dashboard that came from a file or a ConfigMap is changed only there; what was saved is on disk before
 //! the save is answered, and a file is replaced whole.
 
+mod provide;
+
+pub(crate) use provide::Provided;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -43,6 +47,10 @@ pub(crate) struct Stored {
     pub(crate) origin: Option<String>,
     /// It may be saved although a file provides it (`allowUiUpdates`).
     pub(crate) editable: bool,
+    /// Of the text that a file provides, or did when this was edited.
+    pub(crate) provided: Option<String>,
+    /// It was saved over what a file provides.
+    pub(crate) edited: bool,
 }
 
 /// A file as it is kept.
@@ -53,18 +61,10 @@ struct Kept {
     version: u64,
     created_ms: i64,
     updated_ms: i64,
+    /// The fingerprint of the file's text that this is an edit of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    provided: Option<String>,
     dashboard: Value,
-}
-
-/// One dashboard that a file or ConfigMap provides.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Provided {
-    pub(crate) origin: String,
-    pub(crate) text: String,
-    /// Title of its folder; empty for none.
-    pub(crate) folder: String,
-    pub(crate) folder_uid: String,
-    pub(crate) editable: bool,
 }
 
 /// What a save was refused for.
@@ -147,7 +147,7 @@ impl Store {
         std::fs::create_dir_all(&boards)
             .map_err(|error| format!("cannot create {}: {error}", boards.display()))?;
         let folders = dir.join("folders.json");
-        if let Ok(text) = std::fs::read_to_string(&folders) {
+        if let Some(text) = read_if_there(&folders)? {
             let list: Vec<Folder> = serde_json::from_str(&text).map_err(|error| wrong(&folders, &error))?;
             store.folders = list.into_iter().map(|folder| (folder.uid.clone(), folder)).collect();
         }
@@ -158,8 +158,11 @@ impl Store {
             }
             let text = std::fs::read_to_string(&path).map_err(|error| wrong(&path, &error))?;
             let kept: Kept = serde_json::from_str(&text).map_err(|error| wrong(&path, &error))?;
-            let parsed =
+            let mut parsed =
                 Dashboard::from_value(kept.dashboard.clone()).map_err(|error| wrong(&path, &error))?;
+            // The file's name is what it is replaced and deleted by, so it is what it is found by.
+            let uid = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            parsed.uid.clone_from(&uid);
             let stored = Stored {
                 id: kept.id,
                 parsed: Arc::new(parsed),
@@ -170,8 +173,10 @@ impl Store {
                 updated_ms: kept.updated_ms,
                 origin: None,
                 editable: true,
+                edited: kept.provided.is_some(),
+                provided: kept.provided,
             };
-            store.dashboards.insert(stored.parsed.uid.clone(), stored);
+            store.dashboards.insert(uid, stored);
         }
         let ids = store.dashboards.values().map(|one| one.id).chain(store.folders.values().map(|one| one.id));
         store.next_id = ids.max().unwrap_or(0) + 1;
@@ -251,6 +256,7 @@ impl Store {
                 "there are {MOST_DASHBOARDS} dashboards, more are not kept"
             )));
         }
+        let (origin, provided) = old.map_or((None, None), |old| (old.origin.clone(), old.provided.clone()));
         let (old_id, old_uid) = old.map_or((None, None), |old| (Some(old.id), Some(old.parsed.uid.clone())));
         let (version, created_ms) = old.map_or((1, save.now_ms), |old| (old.version + 1, old.created_ms));
         let id = old_id.unwrap_or_else(|| self.id());
@@ -262,6 +268,13 @@ impl Store {
         let json = Value::Object(object);
         let parsed =
             Dashboard::from_value(json.clone()).map_err(|error| SaveError::Invalid(error.to_string()))?;
+        if parsed.uid != uid {
+            // An export with the dashboard inside: it would be shown under one uid and kept under another.
+            return Err(SaveError::Invalid(format!(
+                "dashboard {uid:?} has another one inside, with uid {:?}; expected the inner one alone",
+                parsed.uid
+            )));
+        }
         let stored = Stored {
             id,
             json: Arc::new(json),
@@ -270,8 +283,10 @@ impl Store {
             version,
             created_ms,
             updated_ms: save.now_ms,
-            origin: None,
+            edited: provided.is_some(),
+            origin,
             editable: true,
+            provided,
         };
         self.keep(&uid, &stored).map_err(SaveError::Disk)?;
         self.dashboards.insert(uid.clone(), stored);
@@ -286,6 +301,7 @@ impl Store {
             version: stored.version,
             created_ms: stored.created_ms,
             updated_ms: stored.updated_ms,
+            provided: stored.provided.clone(),
             dashboard: (*stored.json).clone(),
         };
         let text = serde_json::to_vec(&kept).map_err(|error| error.to_string())?;
@@ -336,126 +352,79 @@ impl Store {
             parent_uid: parent.to_owned(),
             provisioned: false,
         };
-        self.folders.insert(uid, folder.clone());
-        self.keep_folders()?;
+        let mut folders = self.folders.clone();
+        folders.insert(uid, folder.clone());
+        self.replace_folders(folders)?;
         Ok(folder)
     }
 
     pub(crate) fn rename_folder(&mut self, uid: &str, title: &str) -> Result<Folder, SaveError> {
-        let folder = self.folders.get_mut(uid).ok_or_else(|| SaveError::NoFolder(uid.to_owned()))?;
-        folder.title = title.trim().to_owned();
+        let title = title.trim();
+        if title.is_empty() {
+            return Err(SaveError::Invalid("folder title cannot be empty".to_owned()));
+        }
+        let mut folders = self.folders.clone();
+        let folder = folders.get_mut(uid).ok_or_else(|| SaveError::NoFolder(uid.to_owned()))?;
+        if folder.provisioned {
+            return Err(SaveError::Invalid(format!(
+                "folder {uid:?} is made for provisioned dashboards and is renamed only where they come from"
+            )));
+        }
+        folder.title = title.to_owned();
         let folder = folder.clone();
-        self.keep_folders()?;
+        self.replace_folders(folders)?;
         Ok(folder)
     }
 
-    /// Removes a folder and the saved dashboards in it.
+    /// Removes a folder with the folders and the saved dashboards in it.
     pub(crate) fn delete_folder(&mut self, uid: &str) -> Result<Folder, SaveError> {
         let folder = self.folders.get(uid).cloned().ok_or_else(|| SaveError::NoFolder(uid.to_owned()))?;
-        let inside: Vec<String> = self
+        let mut gone = vec![uid.to_owned()];
+        let mut next = 0;
+        while let Some(parent) = gone.get(next).cloned() {
+            let inner = self.folders.values().filter(|folder| folder.parent_uid == parent);
+            let inner: Vec<String> =
+                inner.map(|folder| folder.uid.clone()).filter(|uid| !gone.contains(uid)).collect();
+            gone.extend(inner);
+            next += 1;
+        }
+        let inside: Vec<(String, Option<String>)> = self
             .dashboards
-            .values()
-            .filter(|one| one.folder_uid == uid)
-            .map(|one| one.parsed.uid.clone())
+            .iter()
+            .filter(|(_, one)| gone.contains(&one.folder_uid))
+            .map(|(uid, one)| (uid.clone(), one.origin.clone()))
             .collect();
-        if let Some(origin) = inside.iter().filter_map(|uid| self.dashboards[uid].origin.clone()).next() {
+        if let Some(origin) = inside.iter().find_map(|(_, origin)| origin.clone()) {
             return Err(SaveError::Provisioned(origin));
         }
-        for dashboard in inside {
+        for (dashboard, _) in inside {
             self.delete(&dashboard)?;
         }
-        self.folders.remove(uid);
-        self.keep_folders()?;
+        let mut folders = self.folders.clone();
+        folders.retain(|uid, _| !gone.contains(uid));
+        self.replace_folders(folders)?;
         Ok(folder)
     }
 
-    fn keep_folders(&self) -> Result<(), SaveError> {
-        let Some(dir) = &self.dir else { return Ok(()) };
-        let kept: Vec<&Folder> = self.folders.values().filter(|folder| !folder.provisioned).collect();
-        let text = serde_json::to_vec(&kept).map_err(|error| SaveError::Disk(error.to_string()))?;
-        write_whole(&dir.join("folders.json"), &text).map_err(SaveError::Disk)
-    }
-
-    /// Takes what a provider has now in place of what it had before. Gives what could not be read, and why.
-    pub(crate) fn provide(&mut self, provider: &str, list: Vec<Provided>, now_ms: i64) -> Vec<String> {
-        let before = self.provided.get(provider).cloned().unwrap_or_default();
-        if before == list {
-            return Vec::new();
+    /// Keeps the folders, and only then has them: what the disk refuses did not happen.
+    fn replace_folders(&mut self, folders: BTreeMap<String, Folder>) -> Result<(), SaveError> {
+        if let Some(dir) = &self.dir {
+            let kept: Vec<&Folder> = folders.values().filter(|folder| !folder.provisioned).collect();
+            let text = serde_json::to_vec(&kept).map_err(|error| SaveError::Disk(error.to_string()))?;
+            write_whole(&dir.join("folders.json"), &text).map_err(SaveError::Disk)?;
         }
-        let origins: Vec<&str> = list.iter().map(|one| one.origin.as_str()).collect();
-        let is_gone = |one: &Stored| {
-            one.origin.as_deref().is_some_and(|origin| {
-                before.iter().any(|old| old.origin == origin) && !origins.contains(&origin)
-            })
-        };
-        self.dashboards.retain(|_, one| !is_gone(one));
-        let mut problems = Vec::new();
-        for one in list.iter().filter(|one| !before.contains(one)) {
-            if let Err(problem) = self.provide_one(one, now_ms) {
-                problems.push(format!("{}: {problem}", one.origin));
-            }
-        }
-        let used: Vec<String> = self.dashboards.values().map(|one| one.folder_uid.clone()).collect();
-        self.folders.retain(|uid, folder| !folder.provisioned || used.contains(uid));
-        self.provided.insert(provider.to_owned(), list);
-        problems
-    }
-
-    fn provide_one(&mut self, one: &Provided, now_ms: i64) -> Result<(), String> {
-        if one.text.len() > LONGEST_BYTES {
-            return Err(format!("{} bytes, at most {LONGEST_BYTES} are read", one.text.len()));
-        }
-        let mut json: Value = serde_json::from_str(&one.text).map_err(|error| error.to_string())?;
-        let mut parsed = Dashboard::from_value(json.clone()).map_err(|error| error.to_string())?;
-        if !is_uid(&parsed.uid) {
-            parsed.uid = uid_of(&one.origin);
-            json["uid"] = json!(parsed.uid);
-        }
-        let folder_uid = self.provided_folder(one);
-        let old = self.dashboards.get(&parsed.uid);
-        if let Some(other) = old.and_then(|old| old.origin.as_ref()).filter(|origin| **origin != one.origin) {
-            return Err(format!("uid {:?} is already taken by {other}", parsed.uid));
-        }
-        let (id, version, created_ms) = match old {
-            Some(old) => (old.id, old.version + 1, old.created_ms),
-            None => (self.id(), 1, now_ms),
-        };
-        let stored = Stored {
-            id,
-            json: Arc::new(json),
-            folder_uid,
-            version,
-            created_ms,
-            updated_ms: now_ms,
-            origin: Some(one.origin.clone()),
-            editable: one.editable,
-            parsed: Arc::new(parsed),
-        };
-        self.dashboards.insert(stored.parsed.uid.clone(), stored);
+        self.folders = folders;
         Ok(())
     }
+}
 
-    fn provided_folder(&mut self, one: &Provided) -> String {
-        if one.folder.is_empty() {
-            return String::new();
-        }
-        if let Some(folder) = self.folders.values().find(|folder| folder.title == one.folder) {
-            return folder.uid.clone();
-        }
-        let uid = if is_uid(&one.folder_uid) {
-            one.folder_uid.clone()
-        } else {
-            uid_of(&format!("folder//{}", one.folder))
-        };
-        let folder = Folder {
-            id: self.id(),
-            uid: uid.clone(),
-            title: one.folder.clone(),
-            parent_uid: String::new(),
-            provisioned: true,
-        };
-        self.folders.insert(uid.clone(), folder);
-        uid
+/// A file's text; `None` when there is no such file. One that cannot be read is not one that is empty: what is written
+/// next would take its place.
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
     }
 }
 
@@ -515,22 +484,75 @@ mod tests {
     }
 
     #[test]
-    fn what_a_provider_no_longer_has_is_gone() {
-        let mut store = Store::open(None).unwrap();
-        let one = |name: &str| Provided {
-            origin: format!("x/{name}.json"),
-            text: json!({"uid": name, "title": name}).to_string(),
-            folder: "Team".into(),
-            folder_uid: String::new(),
-            editable: false,
+    fn a_wrapped_dashboard_is_not_kept_under_another_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(Some(dir.path())).unwrap();
+        store.make_folder(Some("f".into()), "F", "").unwrap();
+        let inner = json!({"uid": "inner", "title": "Inner"});
+        let wrapped = json!({"uid": "outer", "title": "Outer", "dashboard": inner});
+        let to_folder =
+            |dashboard: Value| Save { dashboard, folder_uid: Some("f".into()), overwrite: true, now_ms: 7 };
+        let refused = store.save(to_folder(wrapped.clone())).unwrap_err().to_string();
+        assert!(refused.contains("\"inner\"") && store.dashboards().count() == 0, "{refused}");
+        // One that lies there from before has the name of its file, and goes with its folder.
+        let kept = Kept {
+            id: 1,
+            folder_uid: "f".into(),
+            version: 1,
+            created_ms: 7,
+            updated_ms: 7,
+            provided: None,
+            dashboard: wrapped,
         };
-        assert!(store.provide("x", vec![one("a"), one("b")], 1).is_empty());
-        assert!(save(&mut store, json!({"uid": "a", "title": "A"}), true).unwrap_err().contains("x/a.json"));
-        assert_eq!(store.folders().count(), 1);
-        let broken = Provided { text: "{".into(), ..one("c") };
-        assert_eq!(store.provide("x", vec![one("b"), broken], 2).len(), 1);
-        assert!(store.get("a").is_none() && store.get("b").is_some());
-        store.provide("x", Vec::new(), 3);
-        assert_eq!((store.dashboards().count(), store.folders().count()), (0, 0));
+        let file = dir.path().join("dashboards/outer.json");
+        std::fs::write(&file, serde_json::to_vec(&kept).unwrap()).unwrap();
+        let mut store = Store::open(Some(dir.path())).unwrap();
+        assert_eq!(store.get("outer").unwrap().parsed.uid, "outer");
+        store.delete_folder("f").unwrap();
+        assert!(store.get("outer").is_none() && !file.exists());
+    }
+
+    #[test]
+    fn a_folder_goes_with_all_that_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(Some(dir.path())).unwrap();
+        store.make_folder(Some("a".into()), "A", "").unwrap();
+        store.make_folder(Some("b".into()), "B", "a").unwrap();
+        store.make_folder(Some("c".into()), "C", "").unwrap();
+        let board = Save {
+            dashboard: json!({"uid": "x", "title": "X"}),
+            folder_uid: Some("b".into()),
+            overwrite: false,
+            now_ms: 7,
+        };
+        store.save(board).unwrap();
+        assert!(store.rename_folder("a", " ").unwrap_err().to_string().contains("empty"));
+        store.delete_folder("a").unwrap();
+        let again = Store::open(Some(dir.path())).unwrap();
+        for store in [&store, &again] {
+            let left: Vec<&str> = store.folders().map(|folder| folder.uid.as_str()).collect();
+            assert_eq!((left, store.dashboards().count()), (vec!["c"], 0));
+        }
+    }
+
+    #[test]
+    fn a_folder_that_the_disk_refuses_does_not_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(Some(dir.path())).unwrap();
+        store.make_folder(Some("a".into()), "A", "").unwrap();
+        // A folder in the place of the file that is written first.
+        std::fs::create_dir(dir.path().join("folders.new")).unwrap();
+        assert!(matches!(store.make_folder(Some("b".into()), "B", ""), Err(SaveError::Disk(_))));
+        assert!(matches!(store.rename_folder("a", "C"), Err(SaveError::Disk(_))));
+        assert!(matches!(store.delete_folder("a"), Err(SaveError::Disk(_))));
+        assert_eq!(store.folders().map(|folder| folder.title.as_str()).collect::<Vec<_>>(), ["A"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("folders.json")).unwrap();
+        let error = Store::open(Some(dir.path())).err().unwrap();
+        assert!(error.starts_with("cannot read ") && error.contains("folders.json"), "{error}");
     }
 }

@@ -10,6 +10,7 @@ mod order;
 pub(crate) mod translate;
 
 pub use chunk::{AggrChunk, Aggregate, EncodedChunk};
+pub use order::Budget;
 pub(crate) use order::{Sorted, relabel};
 
 use gantry_prom_model::{Labels, Matcher, StorageError};
@@ -131,6 +132,8 @@ pub struct SeriesQuery {
     pub range_ms: i64,
     /// Function around the selector, empty for none.
     pub function: String,
+    /// What its answer may hold in memory where it has to be sorted.
+    pub budget: Budget,
 }
 
 /// A question for label names or values.

@@ -1,12 +1,49 @@
 //! Series under changed labels, put in order again.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use gantry_prom_model::Labels;
 use gantry_tsdb::block::ChunkSeriesSet;
 
 use super::{AggrChunk, Aggregate, Ready, SeriesQuery, SeriesStream, StoreError, StoreSeries};
 
-/// An answer that has to be sorted is held in memory up to so many bytes.
+/// What an answer that has to be sorted holds in memory, of all blocks and stores in this process together.
 const MAX_BUFFERED_BYTES: u64 = 1 << 30;
+
+/// What a question may still hold in memory. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    limit: u64,
+    left: Arc<AtomicU64>,
+}
+
+impl Budget {
+    /// So many bytes.
+    pub fn new(limit: u64) -> Budget {
+        Budget { limit, left: Arc::new(AtomicU64::new(limit)) }
+    }
+
+    /// Takes from it.
+    ///
+    /// # Errors
+    /// When there is not so much left.
+    fn take(&self, bytes: u64) -> Result<(), StoreError> {
+        let take = |left: u64| left.checked_sub(bytes);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map(drop).map_err(|_| {
+            StoreError::Limit {
+                what: "the size of an answer that has to be sorted".into(),
+                limit: self.limit,
+            }
+        })
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget::new(MAX_BUFFERED_BYTES)
+    }
+}
 
 /// The labels of a series with the external ones over them and without those of `without`.
 pub(crate) fn relabel(labels: &Labels, external: &Labels, without: &[String]) -> Labels {
@@ -59,17 +96,10 @@ impl<C: ChunkSeriesSet> Sorted<C> {
 
     fn collect(&mut self) -> Result<Ready, StoreError> {
         let mut all: Vec<StoreSeries> = Vec::new();
-        let mut bytes = 0u64;
         while let Some(series) = self.read()? {
             let data: usize =
                 series.chunks.iter().flat_map(AggrChunk::parts).map(|part| part.data.len()).sum();
-            bytes += (data + series.labels.encoded_len() + 64 * series.chunks.len()) as u64;
-            if bytes > MAX_BUFFERED_BYTES {
-                return Err(StoreError::Limit {
-                    what: "the size of an answer that has to be sorted".into(),
-                    limit: MAX_BUFFERED_BYTES,
-                });
-            }
+            self.query.budget.take((data + series.labels.encoded_len() + 64 * series.chunks.len()) as u64)?;
             all.push(series);
         }
         all.sort_by(|left, right| left.labels.cmp(&right.labels));
@@ -113,5 +143,51 @@ impl<C: ChunkSeriesSet> SeriesStream for Sorted<C> {
             self.ready = Some(self.collect()?);
         }
         self.ready.as_mut().map_or(Ok(None), Ready::next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_prom_model::StorageError;
+    use gantry_tsdb::block::RawChunk;
+
+    use super::*;
+
+    /// Series without chunks.
+    struct Names(std::vec::IntoIter<Labels>, Labels);
+
+    impl ChunkSeriesSet for Names {
+        fn advance(&mut self) -> Result<bool, StorageError> {
+            let next = self.0.next();
+            let is_there = next.is_some();
+            self.1 = next.unwrap_or_else(Labels::empty);
+            Ok(is_there)
+        }
+
+        fn labels(&self) -> &Labels {
+            &self.1
+        }
+
+        fn chunks(&mut self) -> Result<Vec<RawChunk>, StorageError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn all_blocks_of_a_question_have_one_budget() {
+        let external = Labels::from_pairs([("cluster", "eu")]);
+        let series = Labels::from_pairs([("job", "shop")]);
+        let one = relabel(&series, &external, &[]).encoded_len() as u64;
+        let blocks = |budget: u64| {
+            let query =
+                SeriesQuery { budget: Budget::new(budget), skip_chunks: true, ..SeriesQuery::default() };
+            let block = || {
+                let set = Names(vec![series.clone()].into_iter(), Labels::empty());
+                Sorted::new(set, external.clone(), &query).next().map(|series| series.is_some())
+            };
+            (block(), block())
+        };
+        assert!(matches!(blocks(2 * one), (Ok(true), Ok(true))));
+        assert!(matches!(blocks(2 * one - 1), (Ok(true), Err(StoreError::Limit { .. }))));
     }
 }

@@ -6,7 +6,7 @@ use gantry_tsdb::chunks::encoding;
 
 use super::messages::{self as wire, Label};
 use super::{
-    AggrChunk, Aggregate, EncodedChunk, LabelsQuery, PartialResponse, SeriesQuery, Shard, StoreError,
+    AggrChunk, Aggregate, Budget, EncodedChunk, LabelsQuery, PartialResponse, SeriesQuery, Shard, StoreError,
     StoreSeries,
 };
 
@@ -131,6 +131,7 @@ pub(crate) fn series_from_wire(request: &wire::SeriesRequest) -> Result<SeriesQu
         step_ms: request.step,
         range_ms: request.range,
         function: function.unwrap_or_default(),
+        budget: Budget::default(),
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gantry_bucket::storeapi::{LabelsQuery, PartialResponse, StoreApi};
 use gantry_bucket::{Endpoint, FanOutOptions, GrpcStore, GrpcStoreOptions, LocalStore, Proxy, service};
-use gantry_prom_model::{Labels, Matcher};
+use gantry_prom_model::{Labels, Matcher, Queryable};
 use gantry_serve::{ListenConfig, Listener};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +90,12 @@ fn a_store_that_went_is_a_warning_or_the_end() {
     };
     assert_eq!(partial.values, ["eu"]);
     assert!(partial.warnings[0].contains(&address.to_string()), "{:?}", partial.warnings);
+    let fan_out_of_both = fan_out(proxy.clone(), FanOutOptions::default());
+    let querier = fan_out_of_both.querier(T0, T0 + HOUR).unwrap();
+    assert_eq!(querier.label_values("cluster", &[], 0).unwrap(), ["eu"]);
+    assert_eq!(querier.label_names(&[], 0).unwrap().len(), 4);
+    assert_eq!(querier.warnings().len(), 1, "{:?}", querier.warnings());
+    drop(querier);
     let aborts = FanOutOptions { partial: PartialResponse::Abort, ..FanOutOptions::default() };
     let error = read(&fan_out(proxy, aborts), None, T0 + HOUR).unwrap_err();
     assert!(error.to_string().contains(&address.to_string()), "{error}");

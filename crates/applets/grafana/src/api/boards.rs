@@ -2,9 +2,10 @@
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
+use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::reply::{Failure, Reply, iso, pairs};
+use super::reply::{Failure, Reply, apart, iso, pairs};
 use crate::Grafana;
 use crate::store::{Save, Stored, slug};
 
@@ -14,8 +15,12 @@ fn url(stored: &Stored) -> String {
     format!("/d/{}/{}", stored.parsed.uid, slug(&stored.parsed.title))
 }
 
-pub(super) async fn search(State(grafana): State<Grafana>, RawQuery(query): RawQuery) -> Reply {
-    let pairs = pairs(query.as_deref());
+pub(super) async fn search(State(grafana): State<Grafana>, RawQuery(query): RawQuery) -> Response {
+    apart(grafana, move |grafana| Ok(hits(grafana, query.as_deref()))).await
+}
+
+fn hits(grafana: &Grafana, query: Option<&str>) -> Reply {
+    let pairs = pairs(query);
     let all = |name: &str| {
         pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect::<Vec<_>>()
     };
@@ -65,7 +70,11 @@ pub(super) async fn search(State(grafana): State<Grafana>, RawQuery(query): RawQ
     Reply(hits.into_iter().skip((page - 1).saturating_mul(limit)).take(limit).collect())
 }
 
-pub(super) async fn tags(State(grafana): State<Grafana>) -> Reply {
+pub(super) async fn tags(State(grafana): State<Grafana>) -> Response {
+    apart(grafana, |grafana| Ok(counted_tags(grafana))).await
+}
+
+fn counted_tags(grafana: &Grafana) -> Reply {
     let store = grafana.shared.store.read();
     let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     for tag in store.dashboards().flat_map(|one| &one.parsed.tags) {
@@ -78,9 +87,13 @@ pub(super) async fn home() -> Reply {
     Reply(json!({ "redirectUri": "/#/dashboards" }))
 }
 
-pub(super) async fn get(State(grafana): State<Grafana>, Path(uid): Path<String>) -> Result<Reply, Failure> {
+pub(super) async fn get(State(grafana): State<Grafana>, Path(uid): Path<String>) -> Response {
+    apart(grafana, move |grafana| shown(grafana, &uid)).await
+}
+
+fn shown(grafana: &Grafana, uid: &str) -> Result<Reply, Failure> {
     let store = grafana.shared.store.read();
-    let one = store.get(&uid).ok_or_else(|| Failure::not_found("Dashboard"))?;
+    let one = store.get(uid).ok_or_else(|| Failure::not_found("Dashboard"))?;
     let folder = store.folder(&one.folder_uid);
     let mut dashboard = (*one.json).clone();
     if dashboard.get("apiVersion").is_none() && dashboard.is_object() {
@@ -103,7 +116,11 @@ pub(super) async fn get(State(grafana): State<Grafana>, Path(uid): Path<String>)
     })))
 }
 
-pub(super) async fn save(State(grafana): State<Grafana>, Json(body): Json<Value>) -> Result<Reply, Failure> {
+pub(super) async fn save(State(grafana): State<Grafana>, Json(body): Json<Value>) -> Response {
+    apart(grafana, move |grafana| saved(grafana, &body)).await
+}
+
+fn saved(grafana: &Grafana, body: &Value) -> Result<Reply, Failure> {
     let Some(dashboard) = body.get("dashboard").filter(|dashboard| dashboard.is_object()) else {
         return Err(Failure::bad("bad request data: expected an object with \"dashboard\""));
     };
@@ -131,11 +148,11 @@ pub(super) async fn save(State(grafana): State<Grafana>, Json(body): Json<Value>
     })))
 }
 
-pub(super) async fn delete(
-    State(grafana): State<Grafana>,
-    Path(uid): Path<String>,
-) -> Result<Reply, Failure> {
-    let gone = grafana.shared.store.write().delete(&uid)?;
-    let title = &gone.parsed.title;
-    Ok(Reply(json!({ "id": gone.id, "title": title, "message": format!("Dashboard {title} deleted") })))
+pub(super) async fn delete(State(grafana): State<Grafana>, Path(uid): Path<String>) -> Response {
+    apart(grafana, move |grafana| {
+        let gone = grafana.shared.store.write().delete(&uid)?;
+        let title = &gone.parsed.title;
+        Ok(Reply(json!({ "id": gone.id, "title": title, "message": format!("Dashboard {title} deleted") })))
+    })
+    .await
 }

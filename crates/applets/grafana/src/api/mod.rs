@@ -20,7 +20,7 @@ use http::{Method, StatusCode, header};
 use serde_json::json;
 
 use crate::Grafana;
-use reply::{Failure, Reply};
+use reply::{Failure, Reply, apart};
 
 const MOST_BODY_BYTES: usize = 20 << 20;
 
@@ -63,6 +63,7 @@ pub(crate) fn router(grafana: Grafana) -> Router {
         .route("/render/d-solo/{uid}", get(render::panel_without_slug))
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
         .layer(from_fn(only_json))
+        .layer(from_fn(only_this_site))
         .with_state(grafana)
 }
 
@@ -76,9 +77,22 @@ async fn user() -> Reply {
     )
 }
 
-async fn reload(axum::extract::State(grafana): axum::extract::State<Grafana>) -> Result<Reply, Failure> {
-    grafana.reload().map_err(|reason| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;
-    Ok(Reply(json!({ "message": "Dashboards config reloaded" })))
+async fn reload(axum::extract::State(grafana): axum::extract::State<Grafana>) -> Response {
+    apart(grafana, |grafana| {
+        grafana.reload().map_err(|reason| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;
+        Ok(Reply(json!({ "message": "Dashboards config reloaded" })))
+    })
+    .await
+}
+
+/// What changes something, here or behind a data source, comes from no page of another site.
+async fn only_this_site(request: Request, next: Next) -> Response {
+    let writes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let host = gantry_serve::host_of(request.headers(), request.uri());
+    if writes && let Err(reason) = gantry_serve::from_same_site(request.headers(), host) {
+        return Failure::new(StatusCode::FORBIDDEN, reason).into_response();
+    }
+    next.run(request).await
 }
 
 /// A page of another site can send a form here, but no JSON: what changes something must be JSON.
@@ -95,4 +109,50 @@ async fn only_json(request: Request, next: Next) -> Response {
         return Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
     }
     next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use gantry_clock::ManualClock;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_the_store_keeps_nobody_else_waiting() {
+        let grafana = Grafana::open(None, None, Arc::new(ManualClock::new(0))).unwrap();
+        let requests = [
+            (Method::GET, "/api/search"),
+            (Method::GET, "/api/folders"),
+            (Method::GET, "/api/dashboards/uid/a"),
+            (Method::DELETE, "/api/dashboards/uid/a"),
+            (Method::POST, "/api/dashboards/uid/a/view"),
+        ];
+        for (method, path) in requests {
+            let (locked, is_locked) = mpsc::channel();
+            let (free, is_free) = mpsc::channel::<()>();
+            let own = grafana.clone();
+            let writer = std::thread::spawn(move || {
+                let _store = own.shared.store.write();
+                locked.send(()).unwrap();
+                is_free.recv_timeout(Duration::from_secs(20)).is_ok()
+            });
+            is_locked.recv().unwrap();
+            let request = Request::builder().method(method).uri(path);
+            let request = request.header(header::CONTENT_TYPE, "application/json").body(Body::from("{}"));
+            let asked = tokio::spawn(router(grafana.clone()).oneshot(request.unwrap()));
+            // This runtime has one thread: if the request waited on it, nobody could free the store.
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            let _ = free.send(());
+            assert!(writer.join().unwrap(), "{path} holds up the runtime");
+            assert!(asked.await.unwrap().is_ok());
+        }
+    }
 }

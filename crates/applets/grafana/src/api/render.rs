@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use gantry_dashboards::{Request, Scene, Theme, ViewOptions, view};
-use http::{HeaderValue, StatusCode, header};
+use gantry_dashboards::{Request, Scene, Theme, ViewOptions};
+use http::{HeaderValue, header};
 
 use super::reply::{Failure, pairs};
+use super::view::seen;
 use crate::Grafana;
 
 pub(super) async fn panel(
@@ -34,8 +35,6 @@ async fn picture(grafana: &Grafana, uid: &str, query: Option<&str>) -> Result<Re
     let id: i64 = id
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| Failure::bad("panelId is missing, such as panelId=2"))?;
-    let dashboard = grafana.shared.store.read().get(uid).map(|one| one.parsed.clone());
-    let dashboard = dashboard.ok_or_else(|| Failure::not_found("Dashboard"))?;
     let mut variables: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (key, value) in &pairs {
         if let Some(name) = key.strip_prefix("var-") {
@@ -55,20 +54,19 @@ async fn picture(grafana: &Grafana, uid: &str, query: Option<&str>) -> Result<Re
         only: BTreeSet::from([id]),
         ..ViewOptions::default()
     };
-    let unavailable =
-        |error: &dyn std::fmt::Display| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-    let _permit = grafana.shared.views.acquire().await.map_err(|error| unavailable(&error))?;
-    let seen = view(&dashboard, &options, &grafana.shared.datasources).await;
-    let panel =
-        seen.panels.into_iter().find(|panel| panel.id == id).ok_or_else(|| Failure::not_found("Panel"))?;
     let scale = one("scale").or(one("deviceScaleFactor")).and_then(|text| text.parse().ok()).unwrap_or(1.0);
     let is_svg = one("format") == Some("svg");
-    let drawn = tokio::task::spawn_blocking(move || {
+    let drawn = seen(grafana, uid.to_owned(), options, move |view| {
+        let panel = view.panels.into_iter().find(|panel| panel.id == id);
+        let panel = panel.ok_or_else(|| Failure::not_found("Panel"))?;
         let scene = Scene::of(&panel, width, height, theme, locale);
-        if is_svg { Ok(scene.svg().into_bytes()) } else { scene.png(scale) }
+        if is_svg {
+            Ok(scene.svg().into_bytes())
+        } else {
+            scene.png(scale).map_err(|error| Failure::bad(error.to_string()))
+        }
     });
-    let bytes =
-        drawn.await.map_err(|error| unavailable(&error))?.map_err(|error| Failure::bad(error.to_string()))?;
+    let bytes = drawn.await??;
     let mut response = bytes.into_response();
     let kind = if is_svg { "image/svg+xml" } else { "image/png" };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -5,6 +5,7 @@ use gantry_dashboards::Locale;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::Grafana;
 use crate::store::SaveError;
 
 /// A good answer.
@@ -66,6 +67,19 @@ impl IntoResponse for Failure {
         }
         json_response(self.code, &body)
     }
+}
+
+/// Answers with what `work` finds, on a thread that may wait: for the disk, for whoever has the store and writes, for a
+/// large answer to become text.
+pub(crate) async fn apart(
+    grafana: Grafana,
+    work: impl FnOnce(&Grafana) -> Result<Reply, Failure> + Send + 'static,
+) -> Response {
+    let done = tokio::task::spawn_blocking(move || work(&grafana).into_response()).await;
+    done.unwrap_or_else(|error| {
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the request failed: {error}"))
+            .into_response()
+    })
 }
 
 /// A moment as the API writes it.

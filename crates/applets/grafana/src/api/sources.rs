@@ -1,5 +1,7 @@
 //! Data sources: what there is, and the ways through to them.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
@@ -9,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::reply::{Failure, Reply};
+use super::reply::{Failure, Reply, apart};
 use crate::Grafana;
 use crate::datasource::Entry;
 use crate::remote::Remote;
@@ -72,10 +74,12 @@ fn put(grafana: &Grafana, entry: Entry, message: &str) -> Result<Reply, Failure>
     Ok(Reply(json!({ "id": entry.id, "name": entry.name, "message": message, "datasource": entry.shown() })))
 }
 
-pub(super) async fn create(
-    State(grafana): State<Grafana>,
-    Json(body): Json<Value>,
-) -> Result<Reply, Failure> {
+pub(super) async fn create(State(grafana): State<Grafana>, Json(body): Json<Value>) -> Response {
+    apart(grafana, move |grafana| add(grafana, body)).await
+}
+
+fn add(grafana: &Grafana, body: Value) -> Result<Reply, Failure> {
+    let _one_at_a_time = grafana.shared.changing_datasources.lock();
     let entry = Entry { read_only: false, ..read(body)? };
     if grafana
         .shared
@@ -88,17 +92,24 @@ pub(super) async fn create(
             "data source with the same name or uid already exists",
         ));
     }
-    put(&grafana, entry, "Datasource added")
+    put(grafana, entry, "Datasource added")
 }
 
-fn replace(grafana: &Grafana, old: &Entry, body: Value) -> Result<Reply, Failure> {
+fn replace(grafana: &Grafana, fits: impl Fn(&Entry) -> bool, body: Value) -> Result<Reply, Failure> {
+    let _one_at_a_time = grafana.shared.changing_datasources.lock();
+    let old = found(grafana, fits)?;
     if old.read_only {
         return Err(Failure::new(StatusCode::FORBIDDEN, "Cannot update read-only data source"));
     }
     let mut entry = Entry { uid: old.uid.clone(), read_only: false, ..read(body)? };
-    // Secrets that are not sent again stay.
-    for (key, value) in &old.secure_json_data {
-        entry.secure_json_data.entry(key.clone()).or_insert_with(|| value.clone());
+    if grafana.shared.datasources.find(|other| other.name == entry.name && other.uid != old.uid).is_some() {
+        return Err(Failure::new(StatusCode::CONFLICT, "data source with the same name already exists"));
+    }
+    // Secrets that are not sent again stay, but only where they were meant to go.
+    if entry.url == old.url {
+        for (key, value) in &old.secure_json_data {
+            entry.secure_json_data.entry(key.clone()).or_insert_with(|| value.clone());
+        }
     }
     put(grafana, entry, "Datasource updated")
 }
@@ -107,21 +118,21 @@ pub(super) async fn update(
     State(grafana): State<Grafana>,
     Path(uid): Path<String>,
     Json(body): Json<Value>,
-) -> Result<Reply, Failure> {
-    let old = found(&grafana, |entry| entry.uid == uid)?;
-    replace(&grafana, &old, body)
+) -> Response {
+    apart(grafana, move |grafana| replace(grafana, |entry| entry.uid == uid, body)).await
 }
 
 pub(super) async fn update_by_id(
     State(grafana): State<Grafana>,
     Path(id): Path<u64>,
     Json(body): Json<Value>,
-) -> Result<Reply, Failure> {
-    let old = found(&grafana, |entry| entry.id == id)?;
-    replace(&grafana, &old, body)
+) -> Response {
+    apart(grafana, move |grafana| replace(grafana, |entry| entry.id == id, body)).await
 }
 
-fn remove(grafana: &Grafana, old: &Entry) -> Result<Reply, Failure> {
+fn remove(grafana: &Grafana, fits: impl Fn(&Entry) -> bool) -> Result<Reply, Failure> {
+    let _one_at_a_time = grafana.shared.changing_datasources.lock();
+    let old = found(grafana, fits)?;
     if old.read_only {
         return Err(Failure::new(StatusCode::FORBIDDEN, "Cannot delete read-only data source"));
     }
@@ -130,25 +141,16 @@ fn remove(grafana: &Grafana, old: &Entry) -> Result<Reply, Failure> {
     Ok(Reply(json!({ "message": "Data source deleted", "id": old.id })))
 }
 
-pub(super) async fn delete(
-    State(grafana): State<Grafana>,
-    Path(uid): Path<String>,
-) -> Result<Reply, Failure> {
-    remove(&grafana, &found(&grafana, |entry| entry.uid == uid)?)
+pub(super) async fn delete(State(grafana): State<Grafana>, Path(uid): Path<String>) -> Response {
+    apart(grafana, move |grafana| remove(grafana, |entry| entry.uid == uid)).await
 }
 
-pub(super) async fn delete_by_id(
-    State(grafana): State<Grafana>,
-    Path(id): Path<u64>,
-) -> Result<Reply, Failure> {
-    remove(&grafana, &found(&grafana, |entry| entry.id == id)?)
+pub(super) async fn delete_by_id(State(grafana): State<Grafana>, Path(id): Path<u64>) -> Response {
+    apart(grafana, move |grafana| remove(grafana, |entry| entry.id == id)).await
 }
 
-pub(super) async fn delete_by_name(
-    State(grafana): State<Grafana>,
-    Path(name): Path<String>,
-) -> Result<Reply, Failure> {
-    remove(&grafana, &found(&grafana, |entry| entry.name == name)?)
+pub(super) async fn delete_by_name(State(grafana): State<Grafana>, Path(name): Path<String>) -> Response {
+    apart(grafana, move |grafana| remove(grafana, |entry| entry.name == name)).await
 }
 
 pub(super) async fn health(
@@ -171,7 +173,26 @@ pub(super) async fn health(
     }
 }
 
-/// Passes a request on to the source, with the source's credentials and none of the caller's.
+/// What a source is asked with a form. Anything else that is posted may change it, such as its rules or its series, and
+/// the credentials that would be sent along are not the caller's.
+const ASKED_BY_POST: [&str; 6] = [
+    "api/v1/query",
+    "api/v1/query_range",
+    "api/v1/query_exemplars",
+    "api/v1/series",
+    "api/v1/labels",
+    "api/v1/format_query",
+];
+
+fn is_passed_on(method: &Method, path: &str) -> bool {
+    match *method {
+        Method::GET | Method::HEAD => true,
+        Method::POST => ASKED_BY_POST.contains(&path),
+        _ => false,
+    }
+}
+
+/// Passes a question on to the source, with the source's credentials and none of the caller's.
 pub(super) async fn proxy(
     State(grafana): State<Grafana>,
     Path((uid, path)): Path<(String, String)>,
@@ -183,6 +204,10 @@ pub(super) async fn proxy(
     let entry = found(&grafana, |entry| entry.uid == uid)?;
     if path.split('/').any(|part| part == "..") {
         return Err(Failure::bad("the path must not have .. in it"));
+    }
+    if !is_passed_on(&method, &path) {
+        let text = format!("{method} /{path} is not passed on to a data source");
+        return Err(Failure::new(StatusCode::FORBIDDEN, text));
     }
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let target = format!("/{path}{query}");
@@ -199,7 +224,11 @@ pub(super) async fn proxy(
             Err(never) => match never {},
         };
     }
-    let remote = Remote::new(&entry).map_err(Failure::bad)?;
+    let remote = match grafana.shared.datasources.remote(&uid) {
+        Some(remote) => remote,
+        // Only Prometheus is asked for panels; others are only passed on to.
+        None => Arc::new(Remote::new(&entry).map_err(Failure::bad)?),
+    };
     let reply = remote.send(method, &target, kind, body).await;
     let reply = reply.map_err(|error| Failure::new(StatusCode::BAD_GATEWAY, error.to_string()))?;
     let mut response = (reply.status, reply.body).into_response();

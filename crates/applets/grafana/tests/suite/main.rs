@@ -160,6 +160,83 @@ async fn data_sources_are_kept_without_showing_their_secrets() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let grafana = grafana();
+    let entry = json!({ "name": "P", "uid": "p", "type": "prometheus", "url": prometheus().await });
+    json_of(&grafana, "POST", "/api/datasources", Some(entry)).await;
+    let send = async |method: &str, path: &str, origin: &str| {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("host", "localhost:3000").header("origin", origin);
+        grafana.router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status()
+    };
+    let query = "/api/datasources/proxy/uid/p/api/v1/query";
+    assert_eq!(send("POST", query, "http://evil.example").await, StatusCode::FORBIDDEN);
+    assert_eq!(send("POST", query, "null").await, StatusCode::FORBIDDEN);
+    assert_eq!(send("DELETE", "/api/datasources/uid/p", "http://evil.example").await, StatusCode::FORBIDDEN);
+    assert_eq!(send("POST", query, "http://localhost:3000").await, StatusCode::OK);
+    assert_eq!(send("GET", "/api/datasources/uid/p", "http://evil.example").await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn only_questions_are_passed_on_to_a_data_source() {
+    let grafana = grafana();
+    let url = prometheus().await;
+    let entry = json!({ "name": "P", "uid": "p", "type": "prometheus", "url": url });
+    json_of(&grafana, "POST", "/api/datasources", Some(entry)).await;
+    for (method, path) in [
+        ("POST", "api/v1/admin/tsdb/delete_series"),
+        ("POST", "api/v1/write"),
+        ("POST", "-/reload"),
+        ("PUT", "api/v1/query"),
+        ("DELETE", "api/v1/query"),
+    ] {
+        for way in ["/api/datasources/proxy/uid/p", "/api/datasources/uid/p/resources"] {
+            let (status, refused) = json_of(&grafana, method, &format!("{way}/{path}"), None).await;
+            let wanted = format!("{method} /{path} is not passed on to a data source");
+            assert_eq!((status, refused["message"].as_str()), (403, Some(wanted.as_str())));
+        }
+    }
+    let asked = "/api/datasources/proxy/uid/p/api/v1/query";
+    assert_eq!(call(&grafana, "POST", asked, None).await.0, StatusCode::OK);
+    assert_eq!(call(&grafana, "HEAD", asked, None).await.0, StatusCode::OK);
+}
+
+/// Answers with the password it was asked with.
+async fn mirror() -> String {
+    let echo = async |headers: http::HeaderMap| {
+        headers.get("authorization").map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
+    };
+    let listener = Listener::bind(ListenConfig::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
+        .await
+        .expect("a free port");
+    let address = listener.local_addr();
+    let router = Router::new().route("/who", get(echo));
+    tokio::spawn(listener.serve(router, CancellationToken::new()));
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_changed_data_source_takes_no_name_and_no_secret_of_another() {
+    let grafana = grafana();
+    let (url, elsewhere) = (mirror().await, mirror().await);
+    let entry = |name: &str, url: &str| json!({ "name": name, "uid": "p", "type": "prometheus", "url": url, "basicAuth": true, "basicAuthUser": "u" });
+    let mut first = entry("P", &url);
+    first["secureJsonData"] = json!({ "basicAuthPassword": "hush" });
+    json_of(&grafana, "POST", "/api/datasources", Some(first)).await;
+    let other = json!({ "name": "Q", "uid": "q", "type": "prometheus", "url": elsewhere });
+    json_of(&grafana, "POST", "/api/datasources", Some(other)).await;
+    let change = async |body: Value| json_of(&grafana, "PUT", "/api/datasources/uid/p", Some(body)).await;
+    let (status, refused) = change(entry("Q", &url)).await;
+    assert_eq!((status, &refused["message"]), (409, &json!("data source with the same name already exists")));
+    assert_eq!(json_of(&grafana, "GET", "/api/datasources/uid/q", None).await.1["url"], elsewhere);
+    let sent = async || call(&grafana, "GET", "/api/datasources/proxy/uid/p/who", None).await.1;
+    assert_eq!(change(entry("P2", &url)).await.0, 200);
+    assert_eq!(sent().await, b"Basic dTpodXNo", "the same place keeps its password");
+    assert_eq!(change(entry("P2", &elsewhere)).await.0, 200);
+    assert_eq!(sent().await, b"Basic dTo=", "another place is not told the password");
+}
+
+#[tokio::test]
 async fn a_dashboard_is_seen_whole_and_drawn_in_parts() {
     let grafana = grafana();
     let entry = json!({ "name": "P", "type": "prometheus", "url": prometheus().await });

@@ -36,20 +36,26 @@ fn times(params: &Params) -> Result<(i64, i64), ApiError> {
     Ok((start, end))
 }
 
-/// Runs a read of the storage on a blocking thread.
+/// What the user should know about an answer, each word once.
+type Warnings = BTreeSet<String>;
+
+/// Runs a read of the storage on a blocking thread. Gives what it found, and what is missing in it.
 async fn read<T: Send + 'static>(
     api: &PrometheusApi,
     params: &Params,
     (start, end): (i64, i64),
-    work: impl FnOnce(&dyn Querier) -> Result<T, StorageError> + Send + 'static,
-) -> Result<T, ApiError> {
+    work: impl FnOnce(&dyn Querier, &mut Warnings) -> Result<T, StorageError> + Send + 'static,
+) -> Result<(T, Warnings), ApiError> {
     let permit = api.shared.queries.clone().acquire_owned().await;
     let permit = permit.map_err(|_| ApiError::new(ErrorKind::Unavailable, "the server is shutting down"))?;
     let storage = api.shared.storage(params)?;
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let querier = storage.querier(start, end)?;
-        work(&*querier)
+        let mut warnings = Warnings::new();
+        let found = work(&*querier, &mut warnings)?;
+        warnings.extend(querier.warnings());
+        Ok::<_, StorageError>((found, warnings))
     })
     .await;
     match done {
@@ -65,7 +71,7 @@ pub(super) async fn series(State(api): State<PrometheusApi>, params: Params) -> 
     }
     let limit = params.limit()?;
     let (start, end) = times(&params)?;
-    let found = read(&api, &params, (start, end), move |querier| {
+    let (found, warnings) = read(&api, &params, (start, end), move |querier, warnings| {
         let hints = SelectHints { function: Some("series"), ..SelectHints::range(start, end) };
         let mut found: BTreeSet<Labels> = BTreeSet::new();
         for matchers in &selectors {
@@ -76,11 +82,12 @@ pub(super) async fn series(State(api): State<PrometheusApi>, params: Params) -> 
                     break;
                 }
             }
+            warnings.extend(series.warnings());
         }
         Ok(found)
     })
     .await?;
-    let mut answer = Answer::default();
+    let mut answer = Answer { warnings: warnings.into_iter().collect(), ..Answer::default() };
     let shown = if limit == 0 { found.len() } else { limit };
     if found.len() > shown {
         answer.warnings.push(TRUNCATED.into());
@@ -107,7 +114,7 @@ async fn union(
         selectors.push(Vec::new());
     }
     let limit = params.limit()?;
-    let found = read(api, params, times(params)?, move |querier| {
+    let (found, warnings) = read(api, params, times(params)?, move |querier, _| {
         // One more than asked for, to know whether there are more.
         let asked = if limit == 0 { 0 } else { limit + 1 };
         let mut found = BTreeSet::new();
@@ -117,7 +124,9 @@ async fn union(
         Ok(found)
     })
     .await?;
-    Ok(Answer::list(found.into_iter().collect(), limit))
+    let mut answer = Answer::list(found.into_iter().collect(), limit);
+    answer.warnings.extend(warnings);
+    Ok(answer)
 }
 
 pub(super) async fn labels(State(api): State<PrometheusApi>, params: Params) -> Result<Answer, ApiError> {
@@ -163,7 +172,7 @@ pub(super) async fn federate(State(api): State<PrometheusApi>, params: Params) -
     let selectors = selectors(&params, "match[]").map_err(plain)?;
     let end = api.shared.clock.now_ms();
     let start = end - i64::try_from(api.shared.engine.options().lookback.as_millis()).unwrap_or(300_000);
-    let found = read(&api, &params, (start, end), move |querier| {
+    let (found, warnings) = read(&api, &params, (start, end), move |querier, warnings| {
         let mut found: BTreeSet<(Labels, i64, u64)> = BTreeSet::new();
         let mut buffer = SampleBuffer::default();
         for matchers in &selectors {
@@ -177,12 +186,17 @@ pub(super) async fn federate(State(api): State<PrometheusApi>, params: Params) -
                     found.insert((series.labels().clone(), *t, v.to_bits()));
                 }
             }
+            warnings.extend(series.warnings());
         }
         Ok(found)
     })
     .await
     .map_err(plain)?;
     let mut text = String::new();
+    // The format has no place for them but a comment.
+    for warning in &warnings {
+        let _ = writeln!(text, "# warning: {}", warning.replace(['\n', '\r'], " "));
+    }
     let mut last = None;
     for (labels, t, bits) in &found {
         let Some(name) = labels.get(METRIC_NAME) else { continue };
@@ -202,7 +216,18 @@ pub(super) async fn federate(State(api): State<PrometheusApi>, params: Params) -
 
 #[cfg(test)]
 mod tests {
-    use super::unescape_name;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use gantry_clock::ManualClock;
+    use gantry_prom_model::{Registry, SeriesSet};
+    use gantry_promql::{Engine, EngineOptions};
+    use http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::api::ApiParts;
 
     #[test]
     fn escaped_names() {
@@ -210,5 +235,91 @@ mod tests {
         assert_eq!(unescape_name("job"), "job");
         assert_eq!(unescape_name("U__bad_zz_"), "U__bad_zz_");
         assert_eq!(unescape_name("U__bad_2e"), "U__bad_2e");
+    }
+
+    /// A storage of which a part cannot be reached.
+    struct Partial;
+
+    impl Queryable for Partial {
+        fn querier(&self, _min_ms: i64, _max_ms: i64) -> Result<Box<dyn Querier + '_>, StorageError> {
+            Ok(Box::new(Partial))
+        }
+    }
+
+    impl Querier for Partial {
+        fn select<'a>(
+            &'a self,
+            _sorted: bool,
+            _hints: &SelectHints,
+            _matchers: &[Matcher],
+        ) -> Result<Box<dyn SeriesSet + 'a>, StorageError> {
+            Ok(Box::new(NoSeries(Labels::empty())))
+        }
+
+        fn label_names(&self, _matchers: &[Matcher], _limit: usize) -> Result<Vec<String>, StorageError> {
+            Ok(vec!["job".into()])
+        }
+
+        fn label_values(
+            &self,
+            _name: &str,
+            _matchers: &[Matcher],
+            _limit: usize,
+        ) -> Result<Vec<String>, StorageError> {
+            Ok(Vec::new())
+        }
+
+        fn warnings(&self) -> Vec<String> {
+            vec!["labels are missing".into()]
+        }
+    }
+
+    struct NoSeries(Labels);
+
+    impl SeriesSet for NoSeries {
+        fn advance(&mut self) -> Result<bool, StorageError> {
+            Ok(false)
+        }
+
+        fn labels(&self) -> &Labels {
+            &self.0
+        }
+
+        fn fill(&mut self, _min: i64, _max: i64, _into: &mut SampleBuffer) -> Result<(), StorageError> {
+            Ok(())
+        }
+
+        fn warnings(&self) -> Vec<String> {
+            vec!["series are missing".into()]
+        }
+    }
+
+    #[tokio::test]
+    async fn a_partial_answer_says_so() {
+        let api = PrometheusApi::new(ApiParts {
+            storage: Arc::new(Partial),
+            storage_for: None,
+            engine: Engine::new(EngineOptions::default()),
+            scraping: None,
+            db: None,
+            clock: Arc::new(ManualClock::new(0)),
+            registry: Registry::new(),
+            max_concurrency: 1,
+            flags: BTreeMap::new(),
+            reload: None,
+            quit: None,
+        });
+        for (path, wanted) in [
+            ("/api/v1/series?match[]=up", "series are missing"),
+            ("/api/v1/labels", "labels are missing"),
+            ("/api/v1/label/job/values", "labels are missing"),
+            ("/federate?match[]=up", "# warning: series are missing"),
+        ] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = api.router().oneshot(request).await.unwrap();
+            let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            assert!(text.contains(wanted), "{path}: {text}");
+        }
     }
 }
