@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::Api;
+use parking_lot::Mutex;
 
 use super::resolve::secret_data;
 use crate::query::MetricsQuery;
@@ -125,11 +126,19 @@ impl Resolve for Services {
 pub(crate) struct OwnStore {
     queries: Arc<dyn MetricsQuery>,
     addresses: Vec<String>,
+    listeners: Arc<Mutex<Listeners>>,
+}
+
+#[derive(Default)]
+struct Listeners {
+    hears: Vec<(u64, Hear)>,
+    next: u64,
+    is_running: bool,
 }
 
 impl OwnStore {
     pub(crate) fn new(queries: Arc<dyn MetricsQuery>, addresses: Vec<String>) -> OwnStore {
-        OwnStore { queries, addresses }
+        OwnStore { queries, addresses, listeners: Arc::default() }
     }
 }
 
@@ -144,4 +153,36 @@ impl LocalMetrics for OwnStore {
         let series = self.queries.query(promql).await.map_err(|error| LocalQueryError(error.0))?;
         Ok(series.into_iter().map(|(_, value)| value).collect())
     }
+
+    fn hear(&self, hear: Hear) -> Option<Subscription> {
+        let changes = self.queries.changes()?;
+        let mut listeners = self.listeners.lock();
+        let id = listeners.next;
+        listeners.next += 1;
+        listeners.hears.push((id, hear));
+        if !listeners.is_running {
+            listeners.is_running = true;
+            tokio::spawn(tell(changes, self.listeners.clone()));
+        }
+        let all = self.listeners.clone();
+        Some(Subscription::new(move || all.lock().hears.retain(|(other, _)| *other != id)))
+    }
+}
+
+/// Tells all listeners of new samples until none is left or the store is gone.
+async fn tell(mut changes: tokio::sync::watch::Receiver<u64>, listeners: Arc<Mutex<Listeners>>) {
+    while changes.changed().await.is_ok() {
+        let hears: Vec<Hear> = {
+            let mut listeners = listeners.lock();
+            if listeners.hears.is_empty() {
+                listeners.is_running = false;
+                return;
+            }
+            listeners.hears.iter().map(|(_, hear)| hear.clone()).collect()
+        };
+        for hear in hears {
+            hear();
+        }
+    }
+    listeners.lock().is_running = false;
 }

@@ -15,7 +15,7 @@ use crate::config::TriggerConfig;
 use crate::http::{Ask, Auth, HttpClient, HttpClients, query_escape};
 use crate::local::LocalMetrics;
 use crate::parameters::{Field, Fields, META, META_AUTH};
-use crate::scaler::{Reading, Scaler, ScalerError};
+use crate::scaler::{Hear, Reading, Scaler, ScalerError, Subscription};
 use crate::spec::{Amount, MetricSpec, MetricType, metric_name};
 
 enum Store {
@@ -161,6 +161,13 @@ impl Scaler for Prometheus {
     async fn read(&self, _metric: &str) -> Result<Reading, ScalerError> {
         let value = self.value().await.map_err(|error| ScalerError::source("prometheus", error))?;
         Ok(Reading { value, active: value > self.activation })
+    }
+
+    fn subscribe(&self, hear: Hear) -> Option<Subscription> {
+        match &self.store {
+            Store::Local(local) => local.hear(hear),
+            Store::Server { .. } => None,
+        }
     }
 }
 
