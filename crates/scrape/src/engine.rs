@@ -7,7 +7,7 @@ use std::time::Duration;
 use gantry_clock::Clock;
 use gantry_prom_model::{Appendable, Labels, Metadata, Registry};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -113,6 +113,7 @@ impl Scraping {
                 offset_seed,
                 shutdown,
                 dialer: None,
+                stored: watch::Sender::new(0),
             },
             pools: Pools::default(),
             tasks: TaskTracker::new(),
@@ -123,6 +124,11 @@ impl Scraping {
     pub fn reaching(mut self, dialer: Arc<dyn Dialer>) -> Scraping {
         self.shared.dialer = Some(dialer);
         self
+    }
+
+    /// Counts the scrapes whose samples are stored; it changes when there are new ones to query.
+    pub fn stored(&self) -> watch::Receiver<u64> {
+        self.shared.stored.subscribe()
     }
 
     /// Takes these jobs in place of those that ran before. Targets that stay go on under the new settings; the

@@ -7,6 +7,7 @@ use std::time::Duration;
 use gantry_clock::Clock;
 use gantry_prom_model::{Appendable, Gather};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     /// Everything ends, without stale markers: the process will be back.
     pub(crate) shutdown: CancellationToken,
     pub(crate) dialer: Option<Arc<dyn Dialer>>,
+    /// Counts the scrapes that are stored.
+    pub(crate) stored: watch::Sender<u64>,
 }
 
 /// A running loop.
@@ -224,6 +227,7 @@ impl Runner {
             return;
         };
         self.ingest = Some(ingest);
+        self.shared.stored.send_modify(|scrapes| *scrapes = scrapes.wrapping_add(1));
         let outcome = if report.error.is_some() { "failure" } else { "success" };
         self.shared.counters.scrapes.with([&self.config.job_name, outcome]).inc();
         if let Some(error) = &report.error {

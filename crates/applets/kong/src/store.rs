@@ -56,7 +56,8 @@ impl Persist for FileStore {
         let text = serde_json::to_vec(&entities.0).map_err(|error| error.to_string())?;
         let next = self.folder.join("entities.json.next");
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&next).map_err(failed)?;
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&next).map_err(failed)?;
         // One that was left behind keeps the mode it had.
         file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use gantry_apimachinery::selector::Selector;
@@ -129,6 +130,9 @@ pub(crate) struct OwnStore {
     listeners: Arc<Mutex<Listeners>>,
 }
 
+/// A push reads all sources of an object, among them those of other programs.
+const BETWEEN_WORDS: Duration = Duration::from_millis(250);
+
 #[derive(Default)]
 struct Listeners {
     hears: Vec<(u64, Hear)>,
@@ -183,6 +187,63 @@ async fn tell(mut changes: tokio::sync::watch::Receiver<u64>, listeners: Arc<Mut
         for hear in hears {
             hear();
         }
+        // Each target's samples come by themselves: what comes in this time is one word.
+        tokio::time::sleep(BETWEEN_WORDS).await;
     }
     listeners.lock().is_running = false;
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_prom_model::Labels;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::query::QueryError;
+
+    struct Store(watch::Sender<u64>);
+
+    #[async_trait]
+    impl MetricsQuery for Store {
+        async fn query(&self, _promql: &str) -> Result<Vec<(Labels, f64)>, QueryError> {
+            Ok(Vec::new())
+        }
+
+        fn changes(&self) -> Option<watch::Receiver<u64>> {
+            Some(self.0.subscribe())
+        }
+    }
+
+    #[tokio::test]
+    async fn new_samples_are_told_to_whoever_still_listens() {
+        let store = Arc::new(Store(watch::Sender::new(0)));
+        let own = OwnStore::new(store.clone(), Vec::new());
+        let heard = Arc::new(AtomicU64::new(0));
+        let listen = || {
+            let heard = heard.clone();
+            let hear: Hear = Arc::new(move || {
+                heard.fetch_add(1, Ordering::Relaxed);
+            });
+            own.hear(hear).expect("the store tells")
+        };
+        let until = async |words: u64| {
+            let all = async {
+                while heard.load(Ordering::Relaxed) < words {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), all).await.expect("it is told");
+            assert_eq!(heard.load(Ordering::Relaxed), words);
+        };
+        let (first, second) = (listen(), listen());
+        store.0.send_modify(|stored| *stored += 1);
+        until(2).await;
+        drop(second);
+        store.0.send_modify(|stored| *stored += 1);
+        until(3).await;
+        drop(first);
+        let _third = listen();
+        store.0.send_modify(|stored| *stored += 1);
+        until(4).await;
+    }
 }

@@ -12,6 +12,7 @@ use gantry_operator::Operator;
 use gantry_prom_model::{Gather, Labels, Registry};
 use gantry_promql::{QueryValue, Value};
 use gantry_scrape::InProcess;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
@@ -167,6 +168,10 @@ impl Metrics {
 impl MetricsQuery for Metrics {
     async fn query(&self, promql: &str) -> Result<Vec<(Labels, f64)>, QueryError> {
         Metrics::query(self, promql, self.clock.now_ms()).await.map_err(QueryError)
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.prometheus.scraping().stored())
     }
 }
 

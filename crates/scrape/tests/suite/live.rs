@@ -164,8 +164,12 @@ async fn connections_are_kept() {
         "scrape_configs: [{{job_name: a, scrape_interval: 200ms, metrics_path: /plain, static_configs: [{{targets: ['{}']}}]}}]",
         server.address
     )));
+    let mut stored = scraping.stored();
+    let first = tokio::time::timeout(Duration::from_secs(20), stored.wait_for(|scrapes| *scrapes > 0)).await;
+    first.expect("word of the first scrape").expect("it still scrapes");
     let ups =
         || read(&*store.db).iter().find(|(series, _)| series.contains("\"up\"")).map_or(0, |(_, s)| s.len());
+    assert!(ups() >= 1, "what there is word of can be read");
     until("it is scraped ten times", || ups() >= 10).await;
     scraping.shutdown().await;
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
