@@ -44,6 +44,7 @@ use serde_json::{Value, json};
 
 pub use gantry_scalers::KeyspaceEvents;
 pub use metrics_api::ExternalMetricsApi;
+pub use world::Reach;
 
 use self::counters::Counters;
 use self::entry::Entry;
@@ -59,7 +60,7 @@ use crate::query::MetricsQuery;
 pub const DEFINITIONS: &[&str] = &[include_str!("../../data/keda@2.21/crds.json")];
 
 /// The controllers' settings; the defaults are upstream's.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KedaConfig {
     /// Sources are polled at least this often, whatever the objects say.
     pub slowest_polling: Option<Duration>,
@@ -74,6 +75,8 @@ pub struct KedaConfig {
     pub own_addresses: Vec<String>,
     /// Names of Services lead to their pods, where there is no cluster DNS.
     pub resolves_services: bool,
+    /// How pods are reached from here; asked where names of Services are resolved.
+    pub reach: Option<Arc<dyn Reach>>,
     /// Objects that are worked on at the same time.
     pub concurrency: usize,
 }
@@ -88,6 +91,7 @@ impl Default for KedaConfig {
             keyspace_events: KeyspaceEvents::Listen,
             own_addresses: Vec::new(),
             resolves_services: false,
+            reach: None,
             concurrency: 32,
         }
     }
@@ -141,7 +145,9 @@ impl Keda {
         let sources = Sources::new(Settings {
             cluster: Some(Arc::new(world::Objects { client: client.clone(), pods: pods.clone() })),
             local_metrics: queries.map(own_store),
-            resolve: config.resolves_services.then(|| Arc::new(world::Services::new(operator)) as _),
+            resolve: config
+                .resolves_services
+                .then(|| Arc::new(world::Services::new(operator, config.reach.clone())) as _),
             keyspace_events: config.keyspace_events,
             ..Settings::new(operator.clock().clone())
         });

@@ -77,21 +77,32 @@ impl Cluster for Objects {
     }
 }
 
+/// Pods may be in a network that this process is not in.
+pub trait Reach: Send + Sync + 'static {
+    /// Where one connects to instead of `address`; `None` when that can be connected to as it is.
+    fn reach(&self, address: SocketAddr) -> Option<SocketAddr>;
+}
+
 /// Leads `service.namespace[.svc[.DOMAIN]]` to a ready endpoint, where no cluster DNS does.
 pub(crate) struct Services {
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
+    reach: Option<Arc<dyn Reach>>,
     next: AtomicU64,
 }
 
 impl Services {
-    pub(crate) fn new(operator: &Operator) -> Services {
-        Services { services: operator.informer(), slices: operator.informer(), next: AtomicU64::new(0) }
+    pub(crate) fn new(operator: &Operator, reach: Option<Arc<dyn Reach>>) -> Services {
+        Services {
+            services: operator.informer(),
+            slices: operator.informer(),
+            reach,
+            next: AtomicU64::new(0),
+        }
     }
-}
 
-impl Resolve for Services {
-    fn resolve(&self, host: &str, port: u16) -> Option<SocketAddr> {
+    /// A ready endpoint of the Service that `host` names.
+    fn endpoint(&self, host: &str, port: u16) -> Option<SocketAddr> {
         let mut labels = host.trim_end_matches('.').split('.');
         let (name, namespace) = (labels.next()?, labels.next()?);
         if labels.next().is_some_and(|label| label != "svc") {
@@ -120,6 +131,17 @@ impl Resolve for Services {
         let count = u64::try_from(addresses.len()).ok().filter(|count| *count > 0)?;
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % count;
         addresses.get(usize::try_from(turn).ok()?).copied()
+    }
+}
+
+impl Resolve for Services {
+    fn resolve(&self, host: &str, port: u16) -> Option<SocketAddr> {
+        let address = match host.parse() {
+            Ok(ip) => SocketAddr::new(ip, port),
+            Err(_) => self.endpoint(host, port)?,
+        };
+        let instead = self.reach.as_ref().and_then(|reach| reach.reach(address));
+        Some(instead.unwrap_or(address))
     }
 }
 

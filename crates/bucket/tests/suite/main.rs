@@ -5,3 +5,4 @@ mod common;
 mod compaction;
 mod grpc;
 mod remote_read;
+mod s3;

@@ -10,19 +10,23 @@ use bytes::Bytes;
 use gantry_apiserver::{AggregatedApi, Resource, ResponseBody, Verbs};
 use gantry_autoscaler::keda::{ExternalMetricsApi, Keda, KedaConfig, KeyspaceEvents};
 use gantry_autoscaler::{Decisions, ExternalMetrics};
+use gantry_node::PodNetworks;
 use gantry_operator::Operator;
 use http::{Method, Request, Response};
 
+use super::forwards::Forwards;
 use super::metrics::Metrics;
 
 /// Upstream polls every 30 seconds unless told otherwise; here someone watches.
 const POLLING: Duration = Duration::from_secs(1);
 
-/// Both controllers; must be made before the operator runs. `metrics_at` is where this process' metric store listens.
+/// Both controllers; must be made before the operator runs. `metrics_at` is where this process' metric store listens;
+/// `networks` are the pods', where they have their own.
 pub(super) fn controllers(
     operator: &Operator,
     metrics: Metrics,
     metrics_at: SocketAddr,
+    networks: Option<PodNetworks>,
     decisions: Decisions,
 ) -> Keda {
     let config = KedaConfig {
@@ -34,6 +38,7 @@ pub(super) fn controllers(
             format!("http://localhost:{}", metrics_at.port()),
         ],
         resolves_services: true,
+        reach: networks.map(|networks| Arc::new(Forwards::new(networks)) as _),
         ..KedaConfig::default()
     };
     Keda::new(config, operator, Some(Arc::new(metrics)), decisions)

@@ -35,11 +35,11 @@ pub(crate) struct Project {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PodNetwork {
     /// Their own where this machine allows it, else this machine's.
+    #[default]
     Auto,
     /// Their own, or nothing starts.
     Isolated,
     /// This machine's: each pod has a loopback address.
-    #[default]
     Host,
 }
 

@@ -175,7 +175,7 @@ impl Stack {
         let node = gantry_node::Config {
             service_addresses: Some(reached),
             pod_cidr: gantry_node::Cidr { network: network.pods, prefix: network::PREFIX },
-            networks,
+            networks: networks.clone(),
             ..config.node.clone()
         };
         let node = Node::new(node, &operator, Some(drain.clone()))?;
@@ -190,7 +190,8 @@ impl Stack {
         )?;
         let decisions = Decisions::default();
         let metrics_at = sockets.metrics.local_addr();
-        let keda = super::keda::controllers(&operator, metrics.clone(), metrics_at, decisions.clone());
+        let keda =
+            super::keda::controllers(&operator, metrics.clone(), metrics_at, networks, decisions.clone());
         let objects = CustomMetricsPart::new(&operator, config.metric_rules.clone(), metrics.clone());
         let external = objects.external_after(keda.clone());
         server.add_api(super::keda::served(external.clone(), &operator));
