@@ -6,6 +6,11 @@ use crate::value::{Kind, Number, Value};
 
 /// Expressions that nest deeper are refused.
 const MAX_DEPTH: usize = 100;
+/// So many operators and steps to fields an expression may have: chains of them make a tree that is as deep as they
+/// are long, and it is walked by recursion.
+const MAX_STEPS: usize = 1_000;
+/// Counted in characters.
+const MAX_LENGTH: usize = 100_000;
 
 /// A text that is no expression, or one this server cannot evaluate.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
@@ -31,8 +36,11 @@ const SIGNS: [&str; 25] = [
 ];
 
 pub fn parse(text: &str) -> Result<Expression, ParseError> {
+    if text.chars().nth(MAX_LENGTH).is_some() {
+        return Err(ParseError { at: MAX_LENGTH + 1, why: "the expression is too long".into() });
+    }
     let tokens = Lexer { text: text.chars().collect(), at: 0 }.all()?;
-    let mut parser = Parser { tokens, at: 0, depth: 0 };
+    let mut parser = Parser { tokens, at: 0, depth: 0, steps: 0 };
     let node = parser.expression()?;
     match parser.peek() {
         Token::End => Ok(Expression(node)),
@@ -202,6 +210,7 @@ struct Parser {
     tokens: Vec<(usize, Token)>,
     at: usize,
     depth: usize,
+    steps: usize,
 }
 
 impl Parser {
@@ -224,6 +233,14 @@ impl Parser {
         match self.take(sign) {
             true => Ok(()),
             false => Err(self.error(&format!("expected {sign:?}, found {:?}", self.peek()))),
+        }
+    }
+
+    fn step(&mut self) -> Result<(), ParseError> {
+        self.steps += 1;
+        match self.steps > MAX_STEPS {
+            true => Err(self.error("the expression is too long")),
+            false => Ok(()),
         }
     }
 
@@ -268,6 +285,7 @@ impl Parser {
     fn binary(&mut self, least: u8) -> Result<Node, ParseError> {
         let mut left = self.unary()?;
         while let Some((operator, strength)) = self.operator().filter(|(_, strength)| *strength > least) {
+            self.step()?;
             self.at += 1;
             let right = self.binary(strength)?;
             left = Node::Binary(operator, Box::new(left), Box::new(right));
@@ -294,6 +312,9 @@ impl Parser {
     fn postfix(&mut self) -> Result<Node, ParseError> {
         let mut node = self.primary()?;
         loop {
+            if matches!(self.peek(), Token::Sign("." | "[")) {
+                self.step()?;
+            }
             if self.take(".") {
                 let Token::Name(name) = self.peek().clone() else {
                     return Err(self.error("expected a name"));
@@ -398,6 +419,45 @@ impl Parser {
                 self.at -= 1;
                 Err(self.error(&format!("expected a value, found {other:?}")))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::evaluate;
+    use super::*;
+
+    #[test]
+    fn chains_have_an_end() {
+        for length in [2_000, 40_000, 100_000] {
+            for chain in [
+                format!("self{}", ".a".repeat(length)),
+                format!("self{}", "[0]".repeat(length)),
+                format!("{}1", "1+".repeat(length)),
+                format!("{}true", "true&&".repeat(length)),
+            ] {
+                assert_eq!(parse(&chain).unwrap_err().why, "the expression is too long");
+            }
+        }
+        assert_eq!(parse(&"-".repeat(2_000)).unwrap_err().why, "the expression nests too deeply");
+    }
+
+    #[test]
+    fn what_is_accepted_fits_the_stack_of_a_thread() {
+        let lists = format!("{}1{}.size() >= 0", "[".repeat(90), "]".repeat(90));
+        for chain in [
+            format!("{}1", "1+".repeat(MAX_STEPS)),
+            format!("{}true", "true&&".repeat(MAX_STEPS)),
+            format!("self{}", ".a".repeat(MAX_STEPS)),
+            format!("self{}", ".trim()".repeat(MAX_STEPS)),
+            format!("self{}", "[0]".repeat(MAX_STEPS)),
+            format!("self{}", ".map(x, x)".repeat(MAX_STEPS)),
+            lists,
+        ] {
+            let expression = parse(&chain).unwrap();
+            assert!(!expression.mentions("oldSelf"));
+            let _ = evaluate(&expression, &[("self", &Value::NULL)]);
         }
     }
 }
