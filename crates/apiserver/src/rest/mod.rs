@@ -103,6 +103,11 @@ impl Call {
         warnings.extend(texts.into_iter().take(room));
     }
 
+    /// Refuses a caller who may not create what the path names: to change it is another right.
+    pub(crate) fn authorize_create(&self) -> Result<(), Failure> {
+        authorize(&self.server, &self.user, "create", &self.resource, &self.path)
+    }
+
     fn header(&self, name: header::HeaderName) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
     }

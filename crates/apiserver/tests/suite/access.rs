@@ -106,6 +106,34 @@ async fn only_who_may_do_everything_says_what_a_role_aggregates() {
 }
 
 #[tokio::test]
+async fn to_change_is_not_to_create() {
+    let api = Api::start().await;
+    let rule = r#"[{"verbs":["get","patch","update"],"apiGroups":["","coordination.k8s.io"],"resources":["configmaps","leases"]}]"#;
+    grant(&api, "editor", rule).await;
+    let bob = api.as_user(UserInfo::new("bob"));
+    let config = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"},"data":{"a":"1"}}"#;
+    let path = "/api/v1/namespaces/default/configmaps/c";
+    let apply = async |api: &Api| {
+        let path = format!("{path}?fieldManager=me");
+        let (status, text) =
+            api.send(Method::PATCH, &path, "application/apply-patch+yaml", "application/json", config).await;
+        (status.as_u16(), text)
+    };
+    let (code, text) = apply(&bob).await;
+    assert_eq!(code, 403, "{text}");
+    assert!(text.contains("cannot create resource"), "{text}");
+    assert_eq!(api.get(path).await.0, 404);
+    assert_eq!(apply(&api).await.0, 201);
+    assert_eq!(apply(&bob).await.0, 200);
+    let lease = r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"l"}}"#;
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l";
+    let (code, refused) = bob.put(path, lease).await;
+    assert_eq!(code, 403, "{refused:?}");
+    assert_eq!(api.put(path, lease).await.0, 201);
+    assert_eq!(bob.put(path, lease).await.0, 200);
+}
+
+#[tokio::test]
 async fn reviews_answer_for_others() {
     let api = with_reader().await;
     let review = |user: &str, verb: &str| {
