@@ -134,6 +134,31 @@ async fn to_change_is_not_to_create() {
 }
 
 #[tokio::test]
+async fn whoever_acts_as_another_is_never_themselves() {
+    let api = Api::start().await;
+    let rule =
+        r#"[{"verbs":["impersonate"],"apiGroups":[""],"resources":["users"],"resourceNames":["jürgen"]}]"#;
+    grant(&api, "actor", rule).await;
+    let bob = api.as_user(UserInfo::new("bob"));
+    let who = async |api: &Api, headers: &[(&'static str, &[u8])]| {
+        let mut all: Vec<(&'static str, &[u8])> = vec![("content-type", b"application/json".as_slice())];
+        all.extend(headers);
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let (status, body) = api.send_with(Method::POST, path, &all, b"{}").await;
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        let name = answer.str_at(&["status", "userInfo", "username"]).unwrap_or_default().to_owned();
+        (status.as_u16(), name)
+    };
+    assert_eq!(who(&bob, &[]).await, (201, "bob".into()));
+    assert_eq!(who(&bob, &[("impersonate-user", "jürgen".as_bytes())]).await, (201, "jürgen".into()));
+    assert_eq!(who(&bob, &[("impersonate-user", b"alice")]).await.0, 403);
+    assert_eq!(who(&bob, &[("impersonate-user", b"j\xfcrgen")]).await.0, 400);
+    let group: (&str, &[u8]) = ("impersonate-group", b"\xff");
+    assert_eq!(who(&api, &[("impersonate-user", b"alice"), group]).await.0, 400);
+    assert_eq!(who(&api, &[("impersonate-user", b"alice")]).await, (201, "alice".into()));
+}
+
+#[tokio::test]
 async fn reviews_answer_for_others() {
     let api = with_reader().await;
     let review = |user: &str, verb: &str| {
