@@ -72,6 +72,37 @@ async fn unknown_fields_go_defaults_come_and_mistakes_are_named() {
     assert_eq!(object.at(&["spec", "size"]).and_then(Value::as_i64), Some(3));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_definition_is_served_whatever_else_is_read_anew() {
+    let api = std::sync::Arc::new(Api::start().await);
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let reloading = std::thread::spawn({
+        let (server, done) = (api.server.clone(), done.clone());
+        move || {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                server.reload_apis();
+            }
+        }
+    });
+    let mut writes = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let api = api.clone();
+        writes.spawn(async move {
+            let definition = DEFINITION.replace("play.example.com", &format!("play{number}.example.com"));
+            api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.0
+        });
+    }
+    while let Some(code) = writes.join_next().await {
+        assert_eq!(code.unwrap(), 201);
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    reloading.join().unwrap();
+    for number in 0..24 {
+        let toys = TOYS.replace("play.example.com", &format!("play{number}.example.com"));
+        assert_eq!(api.get(&toys).await.0, 200, "{toys}");
+    }
+}
+
 #[tokio::test]
 async fn appliers_share_a_list_by_its_keys() {
     let api = start().await;
