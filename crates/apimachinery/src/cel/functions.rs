@@ -1,7 +1,5 @@
 //! Functions and methods of expressions.
 
-use regex::Regex;
-
 use super::eval::EvalError;
 use crate::value::{Kind, Number, Value};
 
@@ -39,10 +37,9 @@ fn no_overload(name: &str) -> EvalError {
     EvalError::NoOverload(format!("{name}()"))
 }
 
-pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, EvalError> {
-    let [of] = arguments else { return Err(no_overload(name)) };
+/// A function of one argument.
+pub(super) fn call(name: &str, of: &Value) -> Result<Value, EvalError> {
     match (name, &of.kind) {
-        ("dyn", _) => Ok(of.clone()),
         ("size", _) => method("size", of, &[]),
         ("int" | "uint", Kind::Number(Number::Int(number))) => Ok((*number).into()),
         ("int" | "uint", Kind::Number(number)) => Ok((number.as_f64() as i64).into()),
@@ -67,7 +64,7 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, EvalError> 
     }
 }
 
-pub(super) fn method(name: &str, of: &Value, arguments: &[Value]) -> Result<Value, EvalError> {
+pub(super) fn method(name: &str, of: &Value, arguments: &[&Value]) -> Result<Value, EvalError> {
     match &of.kind {
         Kind::String(text) => text_method(name, text, arguments),
         Kind::Array(items) => list_method(name, items, arguments),
@@ -77,8 +74,8 @@ pub(super) fn method(name: &str, of: &Value, arguments: &[Value]) -> Result<Valu
 }
 
 /// Positions are those of characters.
-fn text_method(name: &str, text: &str, arguments: &[Value]) -> Result<Value, EvalError> {
-    let first = arguments.first().and_then(Value::as_str);
+fn text_method(name: &str, text: &str, arguments: &[&Value]) -> Result<Value, EvalError> {
+    let first = arguments.first().and_then(|argument| argument.as_str());
     let position =
         |at: Option<usize>| -> Value { at.map_or(-1, |bytes| text[..bytes].chars().count() as i64).into() };
     Ok(match (name, first, arguments) {
@@ -86,10 +83,6 @@ fn text_method(name: &str, text: &str, arguments: &[Value]) -> Result<Value, Eva
         ("startsWith", Some(prefix), [_]) => text.starts_with(prefix).into(),
         ("endsWith", Some(suffix), [_]) => text.ends_with(suffix).into(),
         ("contains", Some(part), [_]) => text.contains(part).into(),
-        ("matches", Some(pattern), [_]) => {
-            let regex = Regex::new(pattern).map_err(|_| EvalError::Arithmetic("no regular expression"))?;
-            regex.is_match(text).into()
-        }
         ("lowerAscii", _, []) => text.to_ascii_lowercase().into(),
         ("upperAscii", _, []) => text.to_ascii_uppercase().into(),
         ("trim", _, []) => text.trim().into(),
@@ -118,12 +111,12 @@ fn text_method(name: &str, text: &str, arguments: &[Value]) -> Result<Value, Eva
     })
 }
 
-fn list_method(name: &str, items: &[Value], arguments: &[Value]) -> Result<Value, EvalError> {
+fn list_method(name: &str, items: &[Value], arguments: &[&Value]) -> Result<Value, EvalError> {
     let number = |value: &Value| value.as_f64().ok_or_else(|| no_overload(name));
     Ok(match (name, arguments) {
         ("size", []) => (items.len() as i64).into(),
         ("join", _) => {
-            let separator = arguments.first().and_then(Value::as_str).unwrap_or_default();
+            let separator = arguments.first().and_then(|argument| argument.as_str()).unwrap_or_default();
             let texts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
             texts.ok_or_else(|| no_overload(name))?.join(separator).into()
         }
@@ -157,7 +150,7 @@ fn list_method(name: &str, items: &[Value], arguments: &[Value]) -> Result<Value
             best.cloned().ok_or(EvalError::Arithmetic("the list is empty"))?
         }
         ("indexOf", [wanted]) => {
-            items.iter().position(|item| item == wanted).map_or(-1, |at| at as i64).into()
+            items.iter().position(|item| item == *wanted).map_or(-1, |at| at as i64).into()
         }
         _ => return Err(no_overload(name)),
     })

@@ -1,6 +1,7 @@
 //! From the text of an expression to its tree.
 
 use super::functions::{is_function, is_method};
+use super::pattern::Pattern;
 use super::{Binary, Each, Expression, Node, Unary};
 use crate::value::{Kind, Number, Value};
 
@@ -361,6 +362,14 @@ impl Parser {
             if !is_method(&function) {
                 return Err(self.error(&format!("the function {function}() is not supported")));
             }
+            if let ("matches", [Node::Literal(literal)]) = (function.as_str(), &arguments[..])
+                && let Some(text) = literal.as_str()
+            {
+                let pattern = Pattern::of_rule(text);
+                let pattern =
+                    pattern.ok_or_else(|| self.error(&format!("{text:?} is no regular expression")))?;
+                return Ok(Node::Matches { of, pattern });
+            }
             return Ok(Node::Method { of, function, arguments });
         };
         let mut arguments = arguments.into_iter();
@@ -425,7 +434,7 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
-    use super::super::evaluate;
+    use super::super::{OBJECT_BUDGET, evaluate};
     use super::*;
 
     #[test]
@@ -457,7 +466,7 @@ mod tests {
         ] {
             let expression = parse(&chain).unwrap();
             assert!(!expression.mentions("oldSelf"));
-            let _ = evaluate(&expression, &[("self", &Value::NULL)]);
+            let _ = evaluate(&expression, &[("self", &Value::NULL)], &mut OBJECT_BUDGET.clone());
         }
     }
 }

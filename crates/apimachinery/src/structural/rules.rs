@@ -1,12 +1,19 @@
 //! The rules of `x-kubernetes-validations`, evaluated on an object and, where they ask for it, on what it was.
 
+use std::collections::HashMap;
+
+use smol_str::SmolStr;
+
 use super::{ListType, Problem, Rule, Structural, Trouble};
 use crate::cel;
+use crate::fields::key_step;
 use crate::value::{Kind, Value};
 
 /// Rules that the object breaks. Rules that this server cannot evaluate are passed over: see [`unsupported`].
+/// They share one budget, however many elements a rule is asked about; where it is used up no more are asked.
 pub fn broken_rules(object: &Value, old: Option<&Value>, schema: &Structural) -> Vec<Problem> {
-    let mut walk = Walk { problems: Vec::new(), path: String::new() };
+    let mut walk =
+        Walk { problems: Vec::new(), path: String::new(), budget: cel::OBJECT_BUDGET, stopped: false };
     walk.value(object, old, schema);
     walk.problems
 }
@@ -42,6 +49,9 @@ fn collect(schema: &Structural, path: &str, found: &mut Vec<(String, String)>) {
 struct Walk {
     problems: Vec<Problem>,
     path: String,
+    budget: u64,
+    /// A rule was too costly, which is said once, and no more are evaluated.
+    stopped: bool,
 }
 
 impl Walk {
@@ -50,6 +60,9 @@ impl Walk {
             return;
         }
         for rule in &schema.rules {
+            if self.stopped {
+                return;
+            }
             self.rule(rule, value, old);
         }
         match &value.kind {
@@ -69,10 +82,12 @@ impl Walk {
             }
             Kind::Array(items) => {
                 let Some(element) = &schema.items else { return };
+                let former = former(old, &schema.list_type);
                 for (index, item) in items.iter().enumerate() {
                     let length = self.path.len();
                     self.path.push_str(&format!("[{index}]"));
-                    self.value(item, old.and_then(|old| former(old, item, &schema.list_type)), element);
+                    let old = step_to(item, &schema.list_type).and_then(|step| former.get(&step).copied());
+                    self.value(item, old, element);
                     self.path.truncate(length);
                 }
             }
@@ -92,10 +107,13 @@ impl Walk {
             "" => format!("failed rule: {}", rule.rule.trim()),
             message => message.to_owned(),
         };
-        let message = match cel::evaluate(expression, &names) {
+        let message = match cel::evaluate(expression, &names, &mut self.budget) {
             Ok(result) if result.as_bool() == Some(true) => return,
-            Ok(_) => rule.message_of(&names).unwrap_or_else(told),
-            Err(error) => format!("{error} evaluating rule: {}", told()),
+            Ok(_) => rule.message_of(&names, &mut self.budget).unwrap_or_else(told),
+            Err(error) => {
+                self.stopped = error == cel::EvalError::TooCostly;
+                format!("{error} evaluating rule: {}", told())
+            }
         };
         let path = format!("{}{}", self.path, rule.field_path);
         let path = path.trim_start_matches('.').to_owned();
@@ -109,19 +127,30 @@ impl Walk {
     }
 }
 
-/// The element that was this one, where the list tells its elements apart by their keys.
-fn former<'v>(old: &'v Value, item: &Value, list: &ListType) -> Option<&'v Value> {
+/// The elements that were there, where the list tells its elements apart by their keys.
+fn former<'v>(old: Option<&'v Value>, list: &ListType) -> HashMap<SmolStr, &'v Value> {
+    let items = old.and_then(Value::as_array).into_iter().flatten();
+    let mut former = HashMap::new();
+    for item in items {
+        if let Some(step) = step_to(item, list) {
+            former.entry(step).or_insert(item);
+        }
+    }
+    former
+}
+
+fn step_to(item: &Value, list: &ListType) -> Option<SmolStr> {
     let ListType::Map(keys) = list else { return None };
-    old.as_array()?.iter().find(|other| keys.iter().all(|key| other.get(key) == item.get(key)))
+    Some(key_step(keys.iter().filter_map(|key| Some((key.as_str(), item.get(key)?))).collect()))
 }
 
 impl Rule {
-    fn message_of(&self, names: &[(&str, &Value)]) -> Option<String> {
+    fn message_of(&self, names: &[(&str, &Value)], budget: &mut u64) -> Option<String> {
         if self.message_expression.is_empty() {
             return None;
         }
         let expression = cel::parse(&self.message_expression).ok()?;
-        let message = cel::evaluate(&expression, names).ok()?;
+        let message = cel::evaluate(&expression, names, budget).ok()?;
         message.as_str().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 }
@@ -165,5 +194,28 @@ mod tests {
             ["spec: no such key: count evaluating rule: too many"]
         );
         assert_eq!(unsupported(&schema).len(), 1);
+    }
+
+    #[test]
+    fn a_rule_of_elements_has_one_budget_for_all_of_them() {
+        let schema = Structural::parse(
+            &serde_json::from_str(
+                r#"{"properties":{"l":{"type":"array","items":{"type":"array","x-kubernetes-validations":[
+                {"rule":"self.all(a, self.all(b, a == b))","message":"not the same"}],
+                "items":{"type":"integer"}}}}}"#,
+            )
+            .unwrap(),
+        )
+        .unwrap();
+        let object = |elements: usize| -> Value {
+            let list = format!("[{}]", vec!["1"; 100].join(","));
+            serde_json::from_str(&format!(r#"{{"l":[{}]}}"#, vec![list; elements].join(","))).unwrap()
+        };
+        assert_eq!(broken_rules(&object(20), None, &schema), []);
+        let broken = broken_rules(&object(2000), None, &schema);
+        assert_eq!(broken.len(), 1);
+        assert!(
+            matches!(&broken[0].trouble, Trouble::Rule { message, .. } if message.contains("cost limit"))
+        );
     }
 }
