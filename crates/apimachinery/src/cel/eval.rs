@@ -234,7 +234,8 @@ impl Evaluation {
         if function == "dyn" {
             return Ok(argument);
         }
-        if function != "size" {
+        // The characters of a text are counted, the elements of a list are known.
+        if function != "size" || argument.as_str().is_some() {
             self.spend(cost::size(&argument))?;
         }
         call(function, &argument).map(Cow::Owned)
@@ -469,6 +470,16 @@ mod tests {
             ("size({'a': 1}) == 1 // one", "true"),
             ("int('7') + 1", "8"),
             ("-self.size", "-3"),
+            ("'a,b,c'.split(',', 2)", r#"["a","b,c"]"#),
+            ("'a,b'.split(',', 0) == [] && 'a,b'.split(',', -1) == ['a', 'b']", "true"),
+            ("'aaa'.replace('a', 'b', 2) + 'aa'.replace('a', 'b', -1)", "\"bbabb\""),
+            ("'äbäb'.indexOf('b', 2)", "3"),
+            ("'äbäb'.indexOf('b', 9)", "-1"),
+            ("'äbäb'.lastIndexOf('b', 2)", "1"),
+            ("'ab€'.lastIndexOf('a', 1)", "0"),
+            ("[1, 2, 1].lastIndexOf(1)", "2"),
+            ("int(2.9) + int(-2.9)", "0"),
+            ("uint('18446744073709551615')", "18446744073709551615"),
         ] {
             assert_eq!(run(text).as_deref(), Ok(expected), "{text}");
         }
@@ -481,6 +492,10 @@ mod tests {
             ("1 / 0", "division by zero"),
             ("self.tags[5]", "index out of bounds: 5"),
             ("nothing", "undeclared reference to 'nothing'"),
+            ("int(1e30)", "integer overflow"),
+            ("uint(-1)", "unsigned integer overflow"),
+            ("uint('-1')", "the text is no unsigned integer"),
+            ("'a'.indexOf('a', -1)", "index out of bounds: -1"),
             ("self.size +", "at character 12: expected a value, found End"),
             ("quantity('1')", "at character 14: the function quantity() is not supported"),
         ] {

@@ -25,6 +25,8 @@ const METHODS: [&str; 18] = [
     "max",
 ];
 
+const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
+
 pub(super) fn is_function(name: &str) -> bool {
     FUNCTIONS.contains(&name)
 }
@@ -41,10 +43,18 @@ fn no_overload(name: &str) -> EvalError {
 pub(super) fn call(name: &str, of: &Value) -> Result<Value, EvalError> {
     match (name, &of.kind) {
         ("size", _) => method("size", of, &[]),
-        ("int" | "uint", Kind::Number(Number::Int(number))) => Ok((*number).into()),
-        ("int" | "uint", Kind::Number(number)) => Ok((number.as_f64() as i64).into()),
-        ("int" | "uint", Kind::String(text)) => {
+        ("int", Kind::Number(number)) => {
+            signed(*number).map(Value::from).ok_or(EvalError::Arithmetic("integer overflow"))
+        }
+        ("uint", Kind::Number(number)) => {
+            unsigned(*number).ok_or(EvalError::Arithmetic("unsigned integer overflow"))
+        }
+        ("int", Kind::String(text)) => {
             text.parse::<i64>().map(Value::from).map_err(|_| EvalError::Arithmetic("the text is no integer"))
+        }
+        ("uint", Kind::String(text)) => {
+            let number = text.parse::<u64>().ok().and_then(|number| unsigned(Number::Uint(number)));
+            number.ok_or(EvalError::Arithmetic("the text is no unsigned integer"))
         }
         ("double", Kind::Number(number)) => Ok(number.as_f64().into()),
         ("double", Kind::String(text)) => {
@@ -62,6 +72,29 @@ pub(super) fn call(name: &str, of: &Value) -> Result<Value, EvalError> {
         },
         _ => Err(no_overload(name)),
     }
+}
+
+/// The integer that the number is, without what comes after the point.
+fn signed(number: Number) -> Option<i64> {
+    match number {
+        Number::Int(number) => Some(number),
+        Number::Uint(number) => i64::try_from(number).ok(),
+        // The bounds are exact, and no number is between them and the integers that fit.
+        Number::Float(number) => (number > -TWO_TO_63 && number < TWO_TO_63).then_some(number as i64),
+    }
+}
+
+fn unsigned(number: Number) -> Option<Value> {
+    let number = match number {
+        Number::Int(number) => u64::try_from(number).ok()?,
+        Number::Uint(number) => number,
+        Number::Float(number) if number >= 0.0 && number < 2.0 * TWO_TO_63 => number as u64,
+        Number::Float(_) => return None,
+    };
+    Some(match i64::try_from(number) {
+        Ok(number) => number.into(),
+        Err(_) => Kind::Number(Number::Uint(number)).into(),
+    })
 }
 
 pub(super) fn method(name: &str, of: &Value, arguments: &[&Value]) -> Result<Value, EvalError> {
@@ -87,12 +120,39 @@ fn text_method(name: &str, text: &str, arguments: &[&Value]) -> Result<Value, Ev
         ("upperAscii", _, []) => text.to_ascii_uppercase().into(),
         ("trim", _, []) => text.trim().into(),
         ("split", Some(separator), [_]) => text.split(separator).map(Value::from).collect::<Vec<_>>().into(),
-        ("replace", Some(from), [_, to]) => match to.as_str() {
-            Some(to) => text.replace(from, to).into(),
-            None => return Err(no_overload(name)),
-        },
+        ("split", Some(separator), [_, limit]) => {
+            let limit = limit.as_i64().ok_or_else(|| no_overload(name))?;
+            match usize::try_from(limit) {
+                Ok(limit) => text.splitn(limit, separator).map(Value::from).collect::<Vec<_>>().into(),
+                Err(_) => text.split(separator).map(Value::from).collect::<Vec<_>>().into(),
+            }
+        }
+        ("replace", Some(from), [_, to, limit @ ..]) => {
+            let to = to.as_str().ok_or_else(|| no_overload(name))?;
+            let limit = match limit {
+                [] => -1,
+                [limit] => limit.as_i64().ok_or_else(|| no_overload(name))?,
+                _ => return Err(no_overload(name)),
+            };
+            match usize::try_from(limit) {
+                Ok(limit) => text.replacen(from, to, limit).into(),
+                Err(_) => text.replace(from, to).into(),
+            }
+        }
         ("indexOf", Some(part), [_]) => position(text.find(part)),
         ("lastIndexOf", Some(part), [_]) => position(text.rfind(part)),
+        ("indexOf" | "lastIndexOf", Some(part), [_, from]) => {
+            let from = from.as_i64().ok_or_else(|| no_overload(name))?;
+            if part.is_empty() {
+                return Ok(from.into());
+            }
+            let characters = usize::try_from(from).map_err(|_| EvalError::OutOfBounds(from))?;
+            let Some((start, _)) = text.char_indices().nth(characters) else { return Ok((-1).into()) };
+            match name {
+                "indexOf" => position(text[start..].find(part).map(|at| start + at)),
+                _ => position(text[..boundary(text, start.saturating_add(part.len()))].rfind(part)),
+            }
+        }
         ("substring", _, [start, rest @ ..]) => {
             let length = text.chars().count() as i64;
             let start = start.as_i64().ok_or_else(|| no_overload(name))?;
@@ -109,6 +169,11 @@ fn text_method(name: &str, text: &str, arguments: &[&Value]) -> Result<Value, Ev
         }
         _ => return Err(no_overload(name)),
     })
+}
+
+/// The last place up to `at` where a character begins, or the end.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
 fn list_method(name: &str, items: &[Value], arguments: &[&Value]) -> Result<Value, EvalError> {
@@ -151,6 +216,9 @@ fn list_method(name: &str, items: &[Value], arguments: &[&Value]) -> Result<Valu
         }
         ("indexOf", [wanted]) => {
             items.iter().position(|item| item == *wanted).map_or(-1, |at| at as i64).into()
+        }
+        ("lastIndexOf", [wanted]) => {
+            items.iter().rposition(|item| item == *wanted).map_or(-1, |at| at as i64).into()
         }
         _ => return Err(no_overload(name)),
     })
