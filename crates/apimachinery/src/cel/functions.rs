@@ -79,7 +79,7 @@ fn signed(number: Number) -> Option<i64> {
     match number {
         Number::Int(number) => Some(number),
         Number::Uint(number) => i64::try_from(number).ok(),
-        // The bounds are exact, and no number is between them and the integers that fit.
+        // As the reference, which refuses the least integer too.
         Number::Float(number) => (number > -TWO_TO_63 && number < TWO_TO_63).then_some(number as i64),
     }
 }
@@ -88,7 +88,7 @@ fn unsigned(number: Number) -> Option<Value> {
     let number = match number {
         Number::Int(number) => u64::try_from(number).ok()?,
         Number::Uint(number) => number,
-        Number::Float(number) if number >= 0.0 && number < 2.0 * TWO_TO_63 => number as u64,
+        Number::Float(number) if (0.0..2.0 * TWO_TO_63).contains(&number) => number as u64,
         Number::Float(_) => return None,
     };
     Some(match i64::try_from(number) {
@@ -147,7 +147,7 @@ fn text_method(name: &str, text: &str, arguments: &[&Value]) -> Result<Value, Ev
                 return Ok(from.into());
             }
             let characters = usize::try_from(from).map_err(|_| EvalError::OutOfBounds(from))?;
-            let Some((start, _)) = text.char_indices().nth(characters) else { return Ok((-1).into()) };
+            let Some((start, _)) = text.char_indices().nth(characters) else { return Ok((-1_i64).into()) };
             match name {
                 "indexOf" => position(text[start..].find(part).map(|at| start + at)),
                 _ => position(text[..boundary(text, start.saturating_add(part.len()))].rfind(part)),

@@ -226,7 +226,7 @@ impl Walk {
         }
         if checks.unique_items {
             let mut seen = HashSet::new();
-            if items.iter().any(|item| !seen.insert(canonical(item))) {
+            if items.iter().any(|item| !seen.insert(item.canonical())) {
                 self.invalid(value, "shouldn't contain duplicates");
             }
         }
@@ -315,7 +315,7 @@ impl Walk {
                         }
                         _ => item.clone(),
                     };
-                    if !seen.insert(canonical(&told_by)) {
+                    if !seen.insert(told_by.canonical()) {
                         self.below(&format!("[{index}]"), |walk| {
                             walk.push(Trouble::Duplicate { value: told_by });
                         });
@@ -343,23 +343,6 @@ fn has_type(value: &Value, kind: Type) -> bool {
         | (Type::Number, Kind::Number(_)) => true,
         (Type::Integer, Kind::Number(number)) => number.as_f64().fract() == 0.0,
         _ => false,
-    }
-}
-
-/// A text that is the same for equal values, whatever the order of their keys.
-fn canonical(value: &Value) -> String {
-    match &value.kind {
-        Kind::Object(map) => {
-            let mut pairs: Vec<(&str, &Value)> =
-                map.iter().map(|(key, value)| (key.as_str(), value)).collect();
-            pairs.sort_by_key(|(key, _)| *key);
-            let pairs: Vec<String> =
-                pairs.into_iter().map(|(key, value)| format!("{key:?}:{}", canonical(value))).collect();
-            format!("{{{}}}", pairs.join(","))
-        }
-        Kind::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        Kind::Number(number) => number.as_f64().to_string(),
-        _ => serde_json::to_string(value).unwrap_or_default(),
     }
 }
 
