@@ -13,7 +13,7 @@ use crate::cel::{self, Expression, ParseError};
 use crate::value::{Map, Value};
 
 pub use fit::{Unknown, fit};
-pub use rules::{broken_rules, unsupported};
+pub use rules::{broken_rules, check_rules, unsupported};
 pub use validate::{Problem, Trouble, duplicates, validate};
 
 /// Schemas that nest deeper are refused.
@@ -70,7 +70,8 @@ pub struct Rule {
     /// The rule as it was read, or why it cannot be evaluated.
     pub expression: Result<Expression, ParseError>,
     pub message: String,
-    pub message_expression: String,
+    /// Makes the message, where there is one and it has a value.
+    pub message_expression: Option<Result<Expression, ParseError>>,
     /// `FieldValueInvalid` where the definition names none.
     pub reason: String,
     /// Below the place of the rule, as `.spec.size`.
@@ -193,7 +194,9 @@ fn parse(schema: &Value, path: &str, depth: usize) -> Result<Structural, SchemaE
             expression: cel::parse(&text("rule")),
             rule: text("rule"),
             message: text("message"),
-            message_expression: text("messageExpression"),
+            message_expression: Some(text("messageExpression"))
+                .filter(|text| !text.is_empty())
+                .map(|text| cel::parse(&text)),
             reason: text("reason"),
             field_path: text("fieldPath"),
             optional_old_self: rule.get("optionalOldSelf").and_then(Value::as_bool).unwrap_or(false),

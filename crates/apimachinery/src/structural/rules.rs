@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use smol_str::SmolStr;
 
-use super::{ListType, Problem, Rule, Structural, Trouble};
+use super::{ListType, Problem, Rule, SchemaError, Structural, Trouble};
 use crate::cel;
 use crate::fields::key_step;
 use crate::value::{Kind, Value};
@@ -16,6 +16,40 @@ pub fn broken_rules(object: &Value, old: Option<&Value>, schema: &Structural) ->
         Walk { problems: Vec::new(), path: String::new(), budget: cel::OBJECT_BUDGET, stopped: false };
     walk.value(object, old, schema);
     walk.problems
+}
+
+/// An error for the first rule that is not written in the language. One that asks for what this server does not have
+/// is none: see [`unsupported`].
+pub fn check_rules(schema: &Structural) -> Result<(), SchemaError> {
+    check(schema, "")
+}
+
+fn check(schema: &Structural, path: &str) -> Result<(), SchemaError> {
+    let join = |step: &str| if path.is_empty() { step.to_owned() } else { format!("{path}.{step}") };
+    for (index, rule) in schema.rules.iter().enumerate() {
+        for (field, read) in
+            [("rule", Some(&rule.expression)), ("messageExpression", rule.message_expression.as_ref())]
+        {
+            if let Some(Err(error)) = read
+                && !error.unsupported
+            {
+                return Err(SchemaError {
+                    path: join(&format!("x-kubernetes-validations[{index}].{field}")),
+                    why: error.to_string(),
+                });
+            }
+        }
+    }
+    for (name, property) in &schema.properties {
+        check(property, &join(&format!("properties[{name}]")))?;
+    }
+    if let Some(additional) = &schema.additional {
+        check(additional, &join("additionalProperties"))?;
+    }
+    match &schema.items {
+        Some(items) => check(items, &join("items")),
+        None => Ok(()),
+    }
 }
 
 /// The places of rules that cannot be evaluated, and why.
@@ -146,11 +180,8 @@ fn step_to(item: &Value, list: &ListType) -> Option<SmolStr> {
 
 impl Rule {
     fn message_of(&self, names: &[(&str, &Value)], budget: &mut u64) -> Option<String> {
-        if self.message_expression.is_empty() {
-            return None;
-        }
-        let expression = cel::parse(&self.message_expression).ok()?;
-        let message = cel::evaluate(&expression, names, budget).ok()?;
+        let expression = self.message_expression.as_ref()?.as_ref().ok()?;
+        let message = cel::evaluate(expression, names, budget).ok()?;
         message.as_str().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 }
@@ -194,6 +225,23 @@ mod tests {
             ["spec: no such key: count evaluating rule: too many"]
         );
         assert_eq!(unsupported(&schema).len(), 1);
+    }
+
+    #[test]
+    fn a_rule_that_is_none_is_refused() {
+        let check = |rule: &str| {
+            let schema = format!(r#"{{"properties":{{"a":{{"x-kubernetes-validations":[{rule}]}}}}}}"#);
+            let schema = Structural::parse(&serde_json::from_str(&schema).unwrap()).unwrap();
+            check_rules(&schema).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(r#"{"rule":"self == 1"},{"rule":"isURL(self)"}"#), Ok(()));
+        assert_eq!(
+            check(r#"{"rule":"self == 1"},{"rule":"self ="}"#).unwrap_err(),
+            "properties[a].x-kubernetes-validations[1].rule: at character 6: expected the end, found Sign(\"=\")"
+        );
+        assert!(
+            check(r#"{"rule":"true","messageExpression":"'"}"#).unwrap_err().contains("messageExpression")
+        );
     }
 
     #[test]

@@ -72,6 +72,19 @@ async fn unknown_fields_go_defaults_come_and_mistakes_are_named() {
     assert_eq!(object.at(&["spec", "size"]).and_then(Value::as_i64), Some(3));
 }
 
+#[tokio::test]
+async fn a_rule_that_is_none_is_refused() {
+    let api = Api::start().await;
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let (code, refused) =
+        api.post(path, &DEFINITION.replace("self.size >= oldSelf.size", "self.size >=")).await;
+    assert_eq!(code, 422, "{refused:?}");
+    let field = "openAPIV3Schema.properties[spec].x-kubernetes-validations[1].rule: at character 13: expected a value";
+    assert!(message(&refused).contains(field), "{refused:?}");
+    let missing = DEFINITION.replace("self.size >= oldSelf.size", "isQuantity(self.size)");
+    assert_eq!(api.post(path, &missing).await.0, 201);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_definition_is_served_whatever_else_is_read_anew() {
     let api = std::sync::Arc::new(Api::start().await);
