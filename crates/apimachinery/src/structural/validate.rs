@@ -175,10 +175,10 @@ impl Walk {
         if let Some(min) = checks.min_length.filter(|min| length < *min) {
             self.invalid(value, &format!("should be at least {min} chars long"));
         }
-        if let Some((pattern, regex)) = &checks.pattern
-            && !regex.is_match(text)
+        if let Some(pattern) = &checks.pattern
+            && !pattern.is_match(text)
         {
-            self.invalid(value, &format!("should match '{pattern}'"));
+            self.invalid(value, &format!("should match '{}'", pattern.as_str()));
         }
         if let Some(format) = &checks.format
             && !has_format(text, format)
