@@ -1,6 +1,7 @@
 //! Structural schemas of custom resources, read from `openAPIV3Schema`: what is known, what is kept, what is checked.
 
 mod fit;
+mod former;
 mod rules;
 mod validate;
 
@@ -16,7 +17,7 @@ use crate::value::{Map, Value};
 
 pub use fit::{Unknown, fit};
 pub use rules::{broken_rules, check_rules, unsupported};
-pub use validate::{Problem, Trouble, duplicates, validate};
+pub use validate::{MAX_PROBLEMS, Problem, Trouble, duplicates, validate};
 
 /// Schemas that nest deeper are refused.
 const MAX_DEPTH: usize = 64;

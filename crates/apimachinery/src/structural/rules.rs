@@ -1,15 +1,14 @@
 //! The rules of `x-kubernetes-validations`, evaluated on an object and, where they ask for it, on what it was.
 
-use std::collections::HashMap;
-
-use smol_str::SmolStr;
-
-use super::{ListType, Problem, Rule, SchemaError, Structural, Trouble};
+use super::former::Former;
+use super::validate::MAX_PROBLEMS;
+use super::{Problem, Rule, SchemaError, Structural, Trouble};
 use crate::cel;
-use crate::fields::key_step;
 use crate::value::{Kind, Value};
 
 /// Rules that the object breaks. Rules that this server cannot evaluate are passed over: see [`unsupported`].
+/// What a place breaks that is as it was is passed over too, so that an object which a newer rule forbids can be changed
+/// elsewhere; rules about a change hold always.
 /// They share one budget, however many elements a rule is asked about; where it is used up no more are asked.
 pub fn broken_rules(object: &Value, old: Option<&Value>, schema: &Structural) -> Vec<Problem> {
     let mut walk =
@@ -94,7 +93,7 @@ impl Walk {
             return;
         }
         for rule in &schema.rules {
-            if self.stopped {
+            if self.stopped || self.problems.len() == MAX_PROBLEMS {
                 return;
             }
             self.rule(rule, value, old);
@@ -116,12 +115,11 @@ impl Walk {
             }
             Kind::Array(items) => {
                 let Some(element) = &schema.items else { return };
-                let former = former(old, &schema.list_type);
+                let former = Former::of(old, &schema.list_type);
                 for (index, item) in items.iter().enumerate() {
                     let length = self.path.len();
                     self.path.push_str(&format!("[{index}]"));
-                    let old = step_to(item, &schema.list_type).and_then(|step| former.get(&step).copied());
-                    self.value(item, old, element);
+                    self.value(item, former.of_item(item), element);
                     self.path.truncate(length);
                 }
             }
@@ -132,7 +130,8 @@ impl Walk {
     fn rule(&mut self, rule: &Rule, value: &Value, old: Option<&Value>) {
         let Ok(expression) = &rule.expression else { return };
         // A rule about a change says nothing about what is new.
-        if expression.mentions("oldSelf") && (old.is_none() || rule.optional_old_self) {
+        let is_of_change = expression.mentions("oldSelf");
+        if is_of_change && (old.is_none() || rule.optional_old_self) {
             return;
         }
         let mut names = vec![("self", value)];
@@ -143,11 +142,13 @@ impl Walk {
         };
         let message = match cel::evaluate(expression, &names, &mut self.budget) {
             Ok(result) if result.as_bool() == Some(true) => return,
-            Ok(_) => rule.message_of(&names, &mut self.budget).unwrap_or_else(told),
-            Err(error) => {
-                self.stopped = error == cel::EvalError::TooCostly;
+            Err(error @ cel::EvalError::TooCostly) => {
+                self.stopped = true;
                 format!("{error} evaluating rule: {}", told())
             }
+            _ if !is_of_change && old == Some(value) => return,
+            Ok(_) => rule.message_of(&names, &mut self.budget).unwrap_or_else(told),
+            Err(error) => format!("{error} evaluating rule: {}", told()),
         };
         let path = format!("{}{}", self.path, rule.field_path);
         let path = path.trim_start_matches('.').to_owned();
@@ -159,23 +160,6 @@ impl Walk {
         };
         self.problems.push(Problem { path, trouble: Trouble::Rule { reason, message } });
     }
-}
-
-/// The elements that were there, where the list tells its elements apart by their keys.
-fn former<'v>(old: Option<&'v Value>, list: &ListType) -> HashMap<SmolStr, &'v Value> {
-    let items = old.and_then(Value::as_array).into_iter().flatten();
-    let mut former = HashMap::new();
-    for item in items {
-        if let Some(step) = step_to(item, list) {
-            former.entry(step).or_insert(item);
-        }
-    }
-    former
-}
-
-fn step_to(item: &Value, list: &ListType) -> Option<SmolStr> {
-    let ListType::Map(keys) = list else { return None };
-    Some(key_step(keys.iter().filter_map(|key| Some((key.as_str(), item.get(key)?))).collect()))
 }
 
 impl Rule {
@@ -225,6 +209,10 @@ mod tests {
             ["spec: no such key: count evaluating rule: too many"]
         );
         assert_eq!(unsupported(&schema).len(), 1);
+        // What breaks a rule as before may stay.
+        let old = r#"{"spec":{"size":1,"count":30}}"#;
+        assert_eq!(broken(r#"{"spec":{"size":1,"count":30},"other":1}"#, Some(old)), [""; 0]);
+        assert_eq!(broken(r#"{"spec":{"size":1,"count":31}}"#, Some(old)), ["spec: too many"]);
     }
 
     #[test]

@@ -73,6 +73,26 @@ async fn unknown_fields_go_defaults_come_and_mistakes_are_named() {
 }
 
 #[tokio::test]
+async fn what_a_newer_schema_forbids_may_stay_as_it_was() {
+    let api = start().await;
+    assert_eq!(api.post(TOYS, &toy("a", r#"{"size":3,"count":30}"#)).await.0, 201);
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/toys.play.example.com";
+    let (_, definition) = api.get(path).await;
+    let definition = serde_json::to_string(&definition).unwrap();
+    let stricter =
+        definition.replace("self.size * 10", "self.size").replace("\"minimum\":1", "\"minimum\":9");
+    assert_eq!(api.put(path, &stricter).await.0, 200);
+    let toy = format!("{TOYS}/a");
+    let (code, labelled) = api.patch(&toy, "merge", r#"{"metadata":{"labels":{"a":"b"}}}"#).await;
+    assert_eq!(code, 200, "{labelled:?}");
+    let (code, refused) = api.patch(&toy, "merge", r#"{"spec":{"count":29}}"#).await;
+    assert_eq!(code, 422, "{refused:?}");
+    assert!(message(&refused).contains("too many for its size"), "{refused:?}");
+    assert!(!message(&refused).contains("greater than or equal to"), "{refused:?}");
+    assert_eq!(api.patch(&format!("{toy}/status"), "merge", r#"{"status":{"phase":"x"}}"#).await.0, 200);
+}
+
+#[tokio::test]
 async fn a_rule_that_is_none_is_refused() {
     let api = Api::start().await;
     let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
