@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::annotations::KeyNames;
 use super::background::Background;
-use super::call::{CallDetails, accepts_body, outcome_of};
+use super::call::{CallDetails, accepts_body, outcome_of, unanswered};
 use super::context::Reason;
 use super::memo::Memo;
 use super::patch::Patch;
@@ -192,9 +192,9 @@ impl<K: Subject> HandlerEngine<K> {
         let view = Arc::new(self.view(&key, raw)?);
         let deleting = view.raw.metadata.deletion_timestamp.is_some();
         let held = self.is_held(&view);
-        self.tend_background(&view, deleting).await;
-        let pass = self.look_through(&view, deleting, held).await;
-        let hold = pass.holds || self.background_holds(&view).await;
+        self.tend_background(&view, deleting).await?;
+        let pass = self.look_through(&view, deleting, held).await?;
+        let hold = pass.holds || self.background_holds(&view).await?;
         if hold != held && !(deleting && hold) {
             self.set_held(&view, hold).await?;
             return Ok(Action::await_change());
@@ -238,7 +238,13 @@ impl<K: Subject> HandlerEngine<K> {
             for handler in &self.handlers.events {
                 let details = CallDetails { event, ..CallDetails::of(Reason::Event, &patch) };
                 let context = self.context(&view, handler, details);
-                if !accepts_body(handler, &context, Question::Calls).await {
+                // Nor can an event wait for a filter that gives no answer.
+                let accepted = accepts_body(handler, &context, Question::Calls).await;
+                if let Err(error) = &accepted {
+                    let error = unanswered(handler, error);
+                    tracing::warn!(%key, %error, "event skipped");
+                }
+                if !matches!(accepted, Ok(true)) {
                     continue;
                 }
                 // Events cannot be repeated, so neither is a failed handler; the failure is logged.
@@ -265,20 +271,24 @@ impl<K: Subject> HandlerEngine<K> {
     }
 
     /// Whether a timer or daemon that has not ended on its own wants the object to wait for its end.
-    async fn background_holds(&self, view: &Arc<View<K>>) -> bool {
+    async fn background_holds(&self, view: &Arc<View<K>>) -> Result<bool, ReconcileError> {
         if !self.settings.hold_for_timers {
-            return false;
+            return Ok(false);
         }
         let patch = Patch::default();
         for (index, timed) in self.handlers.timed.iter().enumerate() {
             let ended =
                 self.memories.lock().get(&view.key).is_some_and(|memory| memory.background.has_ended(index));
             let context = self.context(view, &timed.handler, CallDetails::of(Reason::Daemon, &patch));
-            if !ended && accepts_body(&timed.handler, &context, Question::Concerns).await {
-                return true;
+            if ended {
+                continue;
+            }
+            let accepted = accepts_body(&timed.handler, &context, Question::Concerns).await;
+            if accepted.map_err(|error| unanswered(&timed.handler, &error))? {
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Puts the finalizer on or takes it off, unless the object has changed meanwhile.
