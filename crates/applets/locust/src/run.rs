@@ -180,9 +180,10 @@ async fn automatic(cli: &Cli, master: &MasterHandle, api: &Option<Arc<Api>>) -> 
             Err(reason) => return End::Failed(reason),
         }
     }
-    let outcome = master.swarm(u64::from(cli.num_users.unwrap_or(1)), cli.spawn_rate.unwrap_or(1.0));
-    if outcome == StartOutcome::NoClasses {
-        return End::Failed("No User class found!".to_owned());
+    match master.swarm(u64::from(cli.num_users.unwrap_or(1)), cli.spawn_rate.unwrap_or(1.0)) {
+        StartOutcome::Started | StartOutcome::NoWorkers => {}
+        StartOutcome::NoClasses => return End::Failed("No User class found!".to_owned()),
+        StartOutcome::Refused(reason) => return End::Failed(reason),
     }
     let Some(seconds) = cli.run_time else {
         tracing::info!(target: "locust.main", "No run time limit set, use CTRL+C to interrupt");

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::LOCUST_VERSION;
 use super::csv::utc;
-use super::dispatch::{Dispatcher, Step, UserClass};
+use super::dispatch::{Dispatcher, MOST_USERS, Step, UserClass};
 use super::message::{ClassDescription, Described, FromMaster, FromWorker, LocustFile, Message, Version};
 use super::stats::Stats;
 use super::workers::{WorkerState, Workers};
@@ -57,6 +57,8 @@ pub enum StartOutcome {
     NoWorkers,
     /// No worker has told which user classes there are.
     NoClasses,
+    /// What was asked for cannot be done, and why; a run that goes on is left as it is.
+    Refused(String),
 }
 
 /// An exception of the user's code, by its traceback.
@@ -309,6 +311,15 @@ impl Master {
 impl Master {
     /// Begins to bring the run to so many users; the steps follow with [`Master::ramp_step`].
     pub(super) fn start(&mut self, users: u64, rate: f64, now: f64) -> StartOutcome {
+        if users > MOST_USERS {
+            return StartOutcome::Refused(format!("{users} users: at most {MOST_USERS} can be run"));
+        }
+        // Counts that the user chose in its place would look like the shape's own.
+        if let Some(shape) = self.shapes.first() {
+            return StartOutcome::Refused(format!(
+                "{shape}: load shapes are not run yet; remove the class, or run this file with locust itself"
+            ));
+        }
         self.spawning_completed = false;
         self.target = users;
         let active = self.workers.active();
@@ -794,6 +805,25 @@ mod tests {
         assert_eq!((master.state(), master.spawned()["Shopper"]), (State::Stopped, 4));
         ready(&mut master, "a_1");
         assert_eq!(master.start(1, 1.0, 1002.0), StartOutcome::Started);
+    }
+
+    #[test]
+    fn more_users_than_can_be_counted_are_refused() {
+        let mut master = master_with_two();
+        let StartOutcome::Refused(reason) = master.start(MOST_USERS + 1, 1.0, 1000.0) else {
+            panic!("started")
+        };
+        assert_eq!(reason, "10000001 users: at most 10000000 can be run");
+        assert_eq!(master.state(), State::Ready);
+    }
+
+    #[test]
+    fn a_load_shape_is_refused_and_not_ignored() {
+        let mut master = master_with_two();
+        let described = Described { classes: master.classes().to_vec(), shapes: vec!["Steps".to_owned()] };
+        say(&mut master, "a_1", FromWorker::Described(described));
+        let StartOutcome::Refused(reason) = master.start(1, 1.0, 1000.0) else { panic!("started") };
+        assert!(reason.starts_with("Steps: load shapes are not run yet"), "{reason}");
     }
 
     #[test]
