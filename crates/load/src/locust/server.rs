@@ -150,10 +150,14 @@ impl MasterHandle {
         }
     }
 
-    /// Changes settings of a user class on every worker.
-    pub fn update_user_class(&self, settings: &Value) {
-        let messages = self.lock().update_user_class(settings);
+    /// Changes settings of the user class that `user_class_name` names, here and on every worker.
+    ///
+    /// # Errors
+    /// When the locustfile has no such class, or there are too many settings.
+    pub fn update_user_class(&self, settings: &Value) -> Result<(), String> {
+        let messages = self.lock().update_user_class(settings)?;
         self.shared.send(messages);
+        Ok(())
     }
 
     /// Returns when the last worker has left during a run.
