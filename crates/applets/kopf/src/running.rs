@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{Calls, parts_of};
-use crate::declared::{Declaration, Kind, Posting};
+use crate::declared::{Declaration, Declared, Kind, Posting};
 use crate::feed::Feed;
 use crate::flags::{RunFlags, is_exact, namespace_matches};
 use crate::peering::Pausing;
@@ -118,6 +118,11 @@ fn check(declaration: &Declaration) -> Result<(), String> {
              it, or run this operator with Kopf itself",
             handler.id
         ));
+    }
+    let timer =
+        declaration.handlers.iter().find(|handler| handler.interval.is_some_and(|every| every <= 0.0));
+    if let Some(Declared { id, interval: Some(interval), .. }) = timer {
+        return Err(format!("handler {id}: interval {interval}: expected a number of seconds above zero"));
     }
     Ok(())
 }
