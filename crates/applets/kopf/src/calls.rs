@@ -138,14 +138,15 @@ impl Calls {
             Some(object) if object.metadata.deletion_timestamp.is_none() => "FILTERS_MISMATCH",
             _ => "RESOURCE_DELETED",
         };
-        session.try_send(&json!({ "op": "stop", "id": id, "reason": reason }));
+        // Not dropped when many wait: the daemon would never hear of it. If it cannot be told, it has ended.
+        let _ = session.send(&json!({ "op": "stop", "id": id, "reason": reason })).await;
         tokio::select! {
             biased;
             said = &mut answer => return said.map_err(|_| died()),
             () = context.cancelled().cancelled() => {}
         }
-        session.try_send(&json!({ "op": "stop", "id": id, "reason": "DAEMON_CANCELLED" }));
-        session.try_send(&json!({ "op": "cancel", "id": id }));
+        let _ = session.send(&json!({ "op": "stop", "id": id, "reason": "DAEMON_CANCELLED" })).await;
+        let _ = session.send(&json!({ "op": "cancel", "id": id })).await;
         answer.await.map_err(|_| died())
     }
 

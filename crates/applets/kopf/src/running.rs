@@ -283,7 +283,8 @@ impl Asks for Engine {
                     }
                 },
             };
-            session.try_send(&json!({ "op": "executed", "id": said.id, "wait": wait }));
+            // The handler waits for it. If it cannot be told, it has ended with its process.
+            let _ = session.send(&json!({ "op": "executed", "id": said.id, "wait": wait })).await;
         });
     }
 
