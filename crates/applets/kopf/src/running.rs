@@ -251,6 +251,15 @@ async fn signalled() -> Result<(), String> {
         _ = terminate.recv() => "SIGTERM",
     };
     tracing::info!("Signal {name} is received. Operator is stopping.");
+    // Handlers may take as long as they like to end; whoever asks twice does not want to wait for them.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::warn!("A second signal is received. Operator ends without waiting for its handlers.");
+        std::process::exit(1);
+    });
     Ok(())
 }
 
