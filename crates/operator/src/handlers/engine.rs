@@ -62,6 +62,8 @@ pub(super) struct Memory {
     pub(super) first_seen: bool,
     memo: Memo,
     events: VecDeque<(Option<&'static str>, Arc<DynamicObject>)>,
+    /// Events were dropped, and it was said, since the queue was last empty.
+    dropped_events: bool,
     /// The essence handled last in this process, for lean persistence.
     pub(super) handled: Option<Value>,
     pub(super) background: Background,
@@ -144,6 +146,7 @@ impl<K: Subject> HandlerEngine<K> {
         if !self.is_ours(&key) {
             return;
         }
+        let name = key.clone();
         let mut memories = self.memories.lock();
         let uid = object.metadata.uid.clone();
         if memories.get(&key).is_some_and(|known| known.uid != uid)
@@ -162,12 +165,20 @@ impl<K: Subject> HandlerEngine<K> {
             first_seen: listed,
             memo: Memo::default(),
             events: VecDeque::new(),
+            dropped_events: false,
             handled: None,
             background: Background::default(),
         });
         if !self.handlers.events.is_empty() {
             if memory.events.len() >= EVENTS_PER_OBJECT {
                 memory.events.pop_front();
+                if !std::mem::replace(&mut memory.dropped_events, true) {
+                    tracing::warn!(
+                        key = %name,
+                        most = EVENTS_PER_OBJECT,
+                        "event handlers are too slow for the changes of an object: its oldest events are dropped"
+                    );
+                }
             }
             memory.events.push_back((event, object.clone()));
         }
@@ -224,7 +235,11 @@ impl<K: Subject> HandlerEngine<K> {
 
     async fn call_event_handlers(&self, key: &Key) {
         loop {
-            let next = self.memories.lock().get_mut(key).and_then(|memory| memory.events.pop_front());
+            let next = self.memories.lock().get_mut(key).and_then(|memory| {
+                let next = memory.events.pop_front();
+                memory.dropped_events &= next.is_some();
+                next
+            });
             let Some((event, raw)) = next else { return };
             let view = match self.view(key, raw) {
                 Ok(view) => Arc::new(view),
