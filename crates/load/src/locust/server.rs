@@ -204,7 +204,7 @@ async fn listen(shared: Arc<Shared>, mut inbound: mpsc::Receiver<Inbound>) {
     let mut batch = Vec::with_capacity(BATCH);
     while inbound.recv_many(&mut batch, BATCH).await > 0 {
         for event in batch.drain(..) {
-            let Inbound::Message { peer, body } = event else { continue };
+            let Inbound::Message { peer, body, held: _held } = event else { continue };
             match decode_from_worker(&body) {
                 Ok(message) => {
                     let effects = shared.master.lock().handle(&peer, message, shared.now());

@@ -17,6 +17,8 @@ const CACHED_SECONDS: usize = 20;
 /// Distinct names (or errors) beyond this are counted in the total only.
 const MOST_ENTRIES: usize = 10_000;
 const MOST_ERRORS: usize = 10_000;
+/// Of a name, a method or an error; the rest is cut off.
+const MOST_TEXT: usize = 4096;
 /// A day of seconds; older ones are forgotten.
 const MOST_SECONDS: usize = 86_400;
 /// Distinct response times of one entry; Locust's own rounding makes about 310.
@@ -159,6 +161,7 @@ impl Stats {
     }
 
     fn entry_mut(&mut self, name: &str, method: &str, now: f64) -> Option<&mut Entry> {
+        let (name, method) = (cut(name), cut(method));
         let key = (name.to_owned(), method.to_owned());
         if self.entries.len() >= MOST_ENTRIES && !self.entries.contains_key(&key) {
             self.left_out += 1;
@@ -169,12 +172,14 @@ impl Stats {
     }
 
     fn merge_error(&mut self, key: String, report: ErrorReport) {
+        let key = cut(&key).to_owned();
         if let Some(own) = self.errors.get_mut(&key) {
             add(&mut own.occurrences, report.occurrences);
             own.first_seen = earliest(own.first_seen, report.first_seen);
             own.last_seen = latest(own.last_seen, report.last_seen);
         } else if self.errors.len() < MOST_ERRORS {
             let ErrorReport { name, method, error, occurrences, first_seen, last_seen } = report;
+            let [name, method, error] = [name, method, error].map(|text| cut(&text).to_owned());
             let own = StatsError { name, method, error, occurrences, first_seen, last_seen };
             self.errors.insert(key, own);
         } else {
@@ -464,6 +469,10 @@ fn percentile(descending: impl Iterator<Item = (Number, i64)>, samples: i64, sha
     Number::ZERO
 }
 
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MOST_TEXT)]
+}
+
 /// Whatever workers report, the sum is a number.
 fn add(sum: &mut i64, count: i64) {
     *sum = sum.saturating_add(count);
@@ -573,6 +582,21 @@ mod tests {
         assert_eq!(stats.total.current_percentile(0.5, 1011.0), Some(Number::Int(5)));
         assert_eq!(stats.total.current_percentile(0.5, 5000.0), None);
         assert_eq!(stats.total.percentile(1.0), Number::Int(900));
+    }
+
+    #[test]
+    fn endless_names_are_cut() {
+        let mut stats = Stats::new(1000.0, false);
+        let mut report = report(&[1000], 1000.0);
+        report.stats[0].name = "é".repeat(MOST_TEXT);
+        report.latencies[0].name = report.stats[0].name.clone();
+        let error = ErrorReport { error: "x".repeat(MOST_TEXT + 1), ..ErrorReport::default() };
+        report.errors.insert("y".repeat(MOST_TEXT + 1), error);
+        stats.merge(report, 1001.0);
+        let name = &stats.entries().next().unwrap().name;
+        assert_eq!((stats.entries().len(), name.len()), (1, MOST_TEXT));
+        let (key, error) = stats.errors.first().unwrap();
+        assert_eq!((key.len(), error.error.len()), (MOST_TEXT, MOST_TEXT));
     }
 
     #[test]
