@@ -107,6 +107,8 @@ struct Inner {
     child: Mutex<Option<Child>>,
     /// Laying out takes milliseconds, and sockets must not wait for it.
     layout: Mutex<Channel>,
+    /// For connections out of the pods' network, which must wait for neither.
+    diversions: Mutex<Channel>,
     sockets: Mutex<Sockets>,
 }
 
@@ -240,6 +242,7 @@ impl PodNetworks {
         let failed = |error: io::Error| NotIsolated::new("reach the holder of pods' networks", &error);
         let mut layout = Channel::dial(&config.state_dir).map_err(failed)?;
         let channel = Channel::dial(&config.state_dir).map_err(failed)?;
+        let diversions = Channel::dial(&config.state_dir).map_err(failed)?;
         let (reply, mut descriptors) = layout
             .ask(&Request::Hello)
             .map_err(|error| NotIsolated::new(error.doing("make a user namespace"), &error.error))?;
@@ -253,6 +256,7 @@ impl PodNetworks {
             holder,
             child: Mutex::new(None),
             layout: Mutex::new(layout),
+            diversions: Mutex::new(diversions),
             sockets: Mutex::new(Sockets { channel, spare: Vec::new() }),
         };
         Ok(PodNetworks { inner: Arc::new(inner) })
@@ -353,11 +357,14 @@ impl PodNetworks {
     }
 
     pub(crate) fn listen_diverted(&self, address: SocketAddrV4) -> io::Result<std::net::TcpListener> {
-        self.one(&Request::DivertedListener { address }).map(std::net::TcpListener::from)
+        let (_, mut descriptors) =
+            self.inner.diversions.lock().ask(&Request::DivertedListener { address })?;
+        descriptors.pop().map(std::net::TcpListener::from).ok_or_else(nothing_sent)
     }
 
     pub(crate) fn divert(&self, flow: Flow, diverted: bool) -> io::Result<()> {
-        Ok(self.ask(&Request::Divert { flow, diverted }).map(drop)?)
+        let mut channel = self.inner.diversions.lock();
+        Ok(channel.ask(&Request::Divert { flow, diverted }).map(drop)?)
     }
 
     /// Packets that leave the cluster, and where packets that come from there are written.
