@@ -616,17 +616,24 @@ impl Isolation {
             program: program.to_owned(),
             args: args.to_vec(),
         };
+        let (argument, passed) = entrance.argument()?;
+        let mut inherited = vec![user_namespace, network, tell];
+        inherited.extend(passed);
         Ok(Launch {
             program: networks.config.launcher.clone(),
-            args: vec![ENTER_VERB.to_owned(), serde_json::to_string(&entrance)?],
-            inherited: vec![user_namespace, network, tell],
+            args: vec![ENTER_VERB.to_owned(), argument],
+            inherited,
             failure,
         })
     }
 }
 
-/// How `command` is started beside a process of a pod.
-pub(crate) fn beside(pid: u32, command: &[String], working_dir: &Path) -> io::Result<Vec<String>> {
+/// How `command` is started beside a process of a pod: the arguments, and what must be inherited.
+pub(crate) fn beside(
+    pid: u32,
+    command: &[String],
+    working_dir: &Path,
+) -> io::Result<(Vec<String>, Vec<OwnedFd>)> {
     let (program, args) =
         command.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let entrance = Entrance {
@@ -635,7 +642,8 @@ pub(crate) fn beside(pid: u32, command: &[String], working_dir: &Path) -> io::Re
         program: program.into(),
         args: args.to_vec(),
     };
-    Ok(vec![ENTER_VERB.to_owned(), serde_json::to_string(&entrance)?])
+    let (argument, passed) = entrance.argument()?;
+    Ok((vec![ENTER_VERB.to_owned(), argument], passed.into_iter().collect()))
 }
 
 #[cfg(test)]
