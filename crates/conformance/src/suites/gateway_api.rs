@@ -27,11 +27,19 @@ pub(crate) fn cases(data: &Path) -> Option<Vec<Case>> {
     let folder = data.join("gateway-api");
     let text = std::fs::read_to_string(folder.join("http_expectations.json")).ok()?;
     let tests: Vec<Value> = serde_json::from_str(&text).ok()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().ok()?;
-    let config =
-        gantry_gateway::Config { proxy_listen: vec!["127.0.0.1:0".parse().ok()?], ..Default::default() };
-    let gateway = runtime.block_on(async { Gateway::start(config) }).ok()?;
-    let proxy = gateway.listeners().first()?.0;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Some(Case::not_started("start a runtime", error)),
+    };
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = gantry_gateway::Config { proxy_listen: vec![loopback], ..Default::default() };
+    let gateway = match runtime.block_on(async { Gateway::start(config) }) {
+        Ok(gateway) => gateway,
+        Err(error) => return Some(Case::not_started("start the gateway", error)),
+    };
+    let Some(proxy) = gateway.listeners().first().map(|listener| listener.0) else {
+        return Some(Case::not_started("start the gateway", "it listens nowhere"));
+    };
     let world = World { gateway, translator: Translator::new() };
     let mut out = Vec::new();
     for test in &tests {

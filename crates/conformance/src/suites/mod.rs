@@ -30,9 +30,15 @@ impl Case {
     pub(crate) fn new(name: impl Into<String>, outcome: Result<(), String>) -> Case {
         Case { name: name.into(), failure: outcome.err() }
     }
+
+    /// The only case of a suite that could not begin.
+    pub(crate) fn not_started(what: &str, error: impl std::fmt::Display) -> Vec<Case> {
+        vec![Case::new("start", Err(format!("{what}: {error}")))]
+    }
 }
 
-/// A suite: runs all cases below the data folder. `None` when its data is not there.
+/// A suite: runs all cases below the data folder. `None` when its data or the program that plays it is not there, which
+/// is below every floor; what cannot be started is a failed case.
 pub(crate) struct Suite {
     pub(crate) name: &'static str,
     pub(crate) run: fn(data: &Path) -> Option<Vec<Case>>,
