@@ -6,6 +6,7 @@ pub(crate) mod dashboards;
 pub(crate) mod gateway_api;
 mod go;
 pub(crate) mod keda;
+mod keda_answers;
 pub(crate) mod kic_golden;
 pub(crate) mod kong;
 pub(crate) mod kong_model;
