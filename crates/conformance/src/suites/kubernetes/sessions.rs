@@ -71,7 +71,8 @@ async fn play(
     let output = Command::new("python3").arg(compare).arg(expected).arg(&played).arg("-v").output().await?;
     let comparison = String::from_utf8_lossy(&output.stdout);
     cases(&std::fs::read_to_string(expected)?, &comparison).map_err(|error| {
-        format!("{error}; it ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into()
+        format!("{error}; it ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr))
+            .into()
     })
 }
 
@@ -115,7 +116,9 @@ fn cases(expected: &str, comparison: &str) -> Result<Vec<Case>, String> {
     let cases: Vec<Case> = expected.lines().enumerate().map(step).collect();
     let found = (cases.iter().filter(|case| case.failure.is_none()).count(), cases.len());
     if counted != found {
-        return Err(format!("the comparison counts {counted:?} steps (agreeing, all), its lines say {found:?}"));
+        return Err(format!(
+            "the comparison counts {counted:?} steps (agreeing, all), its lines say {found:?}"
+        ));
     }
     Ok(cases)
 }
