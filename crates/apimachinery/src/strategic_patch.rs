@@ -3,6 +3,8 @@
 //!
 //! Kustomize's walker differs on purpose (comments, order of additions, null handling); both share the merge keys.
 
+use std::collections::{HashMap, HashSet};
+
 use smol_str::SmolStr;
 
 use crate::value::{Key, Kind, Map, Value};
@@ -74,7 +76,8 @@ fn merge_map<S: MergeSchema>(target: &mut Map, patch: &Map, schema: &S, of: &S::
     }
     if let Some(retained) = patch.get(RETAIN_KEYS) {
         let retained = retained.as_array().ok_or(Error::Malformed("$retainKeys is a list of field names"))?;
-        target.retain(|key, _| retained.iter().any(|name| name.as_str() == Some(key)));
+        let retained: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+        target.retain(|key, _| retained.contains(key.as_str()));
     }
     for (key, value) in patch.iter() {
         if key == PATCH || key == RETAIN_KEYS || key.starts_with(SET_ORDER) {
@@ -90,10 +93,9 @@ fn merge_map<S: MergeSchema>(target: &mut Map, patch: &Map, schema: &S, of: &S::
         }
         let (rule, field_type) = schema.field(of, key);
         let key_name = rule.merge_key.as_deref();
-        let before = target.get(key).and_then(Value::as_array).into_iter().flatten();
-        let server: Vec<Value> = match (rule.merge, &value.kind) {
-            (true, Kind::Array(_)) => before.filter_map(|item| identity(item, key_name)).collect(),
-            _ => Vec::new(),
+        let server = match (target.get(key).and_then(Value::as_array), rule.merge, &value.kind) {
+            (Some(before), true, Kind::Array(_)) => places(before, key_name),
+            _ => HashMap::new(),
         };
         merge_field(target, key, value, &rule, schema, &field_type)?;
         if let (true, Kind::Array(patched)) = (rule.merge, &value.kind)
@@ -116,7 +118,7 @@ fn merge_map<S: MergeSchema>(target: &mut Map, patch: &Map, schema: &S, of: &S::
         let order = order.as_array().ok_or(Error::Malformed("$setElementOrder is a list"))?;
         if let Some(items) = target.get_mut(field).and_then(Value::as_array_mut) {
             let key = rule.merge_key.as_deref();
-            let server: Vec<Value> = items.iter().filter_map(|item| identity(item, key)).collect();
+            let server = places(items, key);
             sort_by_order(items, order, &server, key);
         }
     }
@@ -160,22 +162,27 @@ fn merge_field<S: MergeSchema>(
 }
 
 fn merge_list<S: MergeSchema>(
-    mut existing: Vec<Value>,
+    existing: Vec<Value>,
     patch: &[Value],
     merge_key: Option<&str>,
     schema: &S,
     element_type: &S::Type,
 ) -> Result<Vec<Value>, Error> {
     let Some(merge_key) = merge_key else {
-        for item in patch {
-            if !existing.contains(item) {
-                existing.push(item.clone());
-            }
-        }
-        return Ok(existing);
+        let mut merged = existing;
+        let mut known: HashSet<String> = merged.iter().map(Value::canonical).collect();
+        merged.extend(patch.iter().filter(|item| known.insert(item.canonical())).cloned());
+        return Ok(merged);
     };
     if patch.iter().any(|item| item.str_at(&[PATCH]) == Some("replace")) {
         return Ok(patch.iter().filter(|item| item.get(PATCH).is_none()).map(clean_value).collect());
+    }
+    let mut merged: Vec<Option<Value>> = existing.into_iter().map(Some).collect();
+    let mut known: HashMap<String, Vec<usize>> = HashMap::with_capacity(merged.len());
+    for (place, item) in merged.iter().enumerate() {
+        if let Some(id) = item.as_ref().and_then(|item| item.get(merge_key)) {
+            known.entry(id.canonical()).or_default().push(place);
+        }
     }
     for item in patch {
         let Some(fields) = item.as_object() else {
@@ -184,37 +191,59 @@ fn merge_list<S: MergeSchema>(
         let Some(id) = fields.get(merge_key) else {
             return Err(Error::NoMergeKey { element: format!("{item:?}"), key: merge_key.into() });
         };
+        let id = id.canonical();
         if item.str_at(&[PATCH]) == Some("delete") {
-            existing.retain(|old| old.get(merge_key) != Some(id));
+            for place in known.remove(&id).unwrap_or_default() {
+                merged[place] = None;
+            }
             continue;
         }
-        match existing.iter_mut().find(|old| old.get(merge_key) == Some(id)) {
-            Some(old) => strategic_patch(old, item, schema, element_type)?,
-            None => existing.push(clean_value(item)),
+        match known.get(&id).and_then(|places| places.first()) {
+            Some(place) => {
+                if let Some(old) = &mut merged[*place] {
+                    strategic_patch(old, item, schema, element_type)?;
+                }
+            }
+            None => {
+                known.insert(id, vec![merged.len()]);
+                merged.push(Some(clean_value(item)));
+            }
         }
     }
-    Ok(existing)
+    Ok(merged.into_iter().flatten().collect())
 }
 
 fn delete_scalars(target: &mut Map, field: &str, values: &Value) -> Result<(), Error> {
     let values = values.as_array().ok_or(Error::Malformed("$deleteFromPrimitiveList is a list"))?;
     if let Some(items) = target.get_mut(field).and_then(Value::as_array_mut) {
-        items.retain(|item| !values.contains(item));
+        let values: HashSet<String> = values.iter().map(Value::canonical).collect();
+        items.retain(|item| !values.contains(&item.canonical()));
     }
     Ok(())
 }
 
 /// Elements named by the order come in that order; those it does not name (only the server has them) keep their
 /// place before those that they stood before, and otherwise come last.
-fn sort_by_order(items: &mut Vec<Value>, order: &[Value], server: &[Value], merge_key: Option<&str>) {
-    let wanted: Vec<Value> = order.iter().filter_map(|item| identity(item, merge_key)).collect();
-    let place = |ids: &[Value], item: &Value| {
-        let id = identity(item, merge_key)?;
-        ids.iter().position(|other| *other == id)
+fn sort_by_order(
+    items: &mut Vec<Value>,
+    order: &[Value],
+    server: &HashMap<String, usize>,
+    merge_key: Option<&str>,
+) {
+    struct Placed {
+        wanted: Option<usize>,
+        server: Option<usize>,
+        item: Value,
+    }
+    let wanted = places(order, merge_key);
+    let placed = |item: Value| {
+        let id = identity(&item, merge_key).map(Value::canonical);
+        let place = |ids: &HashMap<String, usize>| ids.get(id.as_ref()?).copied();
+        Placed { wanted: place(&wanted), server: place(server), item }
     };
-    let (mut named, unnamed): (Vec<Value>, Vec<Value>) =
-        std::mem::take(items).into_iter().partition(|item| place(&wanted, item).is_some());
-    named.sort_by_key(|item| place(&wanted, item));
+    let (mut named, unnamed): (Vec<Placed>, Vec<Placed>) =
+        std::mem::take(items).into_iter().map(placed).partition(|placed| placed.wanted.is_some());
+    named.sort_by_key(|placed| placed.wanted);
     let mut named = named.into_iter().peekable();
     let mut unnamed = unnamed.into_iter().peekable();
     loop {
@@ -222,20 +251,32 @@ fn sort_by_order(items: &mut Vec<Value>, order: &[Value], server: &[Value], merg
             (None, None) => return,
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (Some(only), Some(next)) => match (place(server, only), place(server, next)) {
+            (Some(only), Some(next)) => match (only.server, next.server) {
                 (Some(only), Some(next)) => only < next,
                 _ => false,
             },
         };
-        items.extend(if server_first { unnamed.next() } else { named.next() });
+        let next = if server_first { unnamed.next() } else { named.next() };
+        items.extend(next.map(|placed| placed.item));
     }
 }
 
+/// Where the elements of a merging list stand, by what tells them apart.
+fn places(items: &[Value], merge_key: Option<&str>) -> HashMap<String, usize> {
+    let mut places = HashMap::with_capacity(items.len());
+    for (place, item) in items.iter().enumerate() {
+        if let Some(id) = identity(item, merge_key) {
+            places.entry(id.canonical()).or_insert(place);
+        }
+    }
+    places
+}
+
 /// What tells an element of a merging list from the others.
-fn identity(item: &Value, merge_key: Option<&str>) -> Option<Value> {
+fn identity<'v>(item: &'v Value, merge_key: Option<&str>) -> Option<&'v Value> {
     match merge_key {
-        Some(key) => item.get(key).cloned(),
-        None => Some(item.clone()),
+        Some(key) => item.get(key),
+        None => Some(item),
     }
 }
 
@@ -329,6 +370,29 @@ mod tests {
         ] {
             assert_eq!(run(target, patch).as_deref(), Ok(expected), "{patch}");
         }
+    }
+
+    #[test]
+    fn elements_that_a_list_has_twice_go_together() {
+        assert_eq!(
+            run(
+                r#"{"containers":[{"name":"a"},{"name":"b"},{"name":"a"}]}"#,
+                r#"{"containers":[{"name":"a","$patch":"delete"},{"name":"a","image":"1"}]}"#
+            )
+            .unwrap(),
+            r#"{"containers":[{"name":"a","image":"1"},{"name":"b"}]}"#
+        );
+    }
+
+    #[test]
+    fn long_lists_merge() {
+        let list = |numbers: &mut dyn Iterator<Item = usize>| {
+            let names: Vec<String> = numbers.map(|number| format!(r#"{{"name":"{number}"}}"#)).collect();
+            format!(r#"{{"containers":[{}]}}"#, names.join(","))
+        };
+        let merged = run(&list(&mut (0..20_000_usize)), &list(&mut (10_000..30_000_usize).rev())).unwrap();
+        let new = (20_000..30_000_usize).rev();
+        assert_eq!(merged, list(&mut new.chain(0..10_000).chain((10_000..20_000).rev())));
     }
 
     #[test]

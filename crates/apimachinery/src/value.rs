@@ -157,6 +157,29 @@ impl Value {
         value
     }
 
+    /// A text that is the same for equal values, whatever the order of their keys, so that equal ones are found
+    /// without comparing each with each.
+    pub fn canonical(&self) -> String {
+        match &self.kind {
+            Kind::Object(map) => {
+                let mut pairs: Vec<(&Key, &Value)> = map.iter().collect();
+                pairs.sort_by_key(|(key, _)| *key);
+                let pairs: Vec<String> =
+                    pairs.into_iter().map(|(key, value)| format!("{key:?}:{}", value.canonical())).collect();
+                format!("{{{}}}", pairs.join(","))
+            }
+            Kind::Array(items) => {
+                let items: Vec<String> = items.iter().map(Value::canonical).collect();
+                format!("[{}]", items.join(","))
+            }
+            Kind::Number(Number::Int(number)) => number.to_string(),
+            Kind::Number(Number::Uint(number)) => number.to_string(),
+            // Without the sign of zero, and an integer as one.
+            Kind::Number(Number::Float(number)) => (number + 0.0).to_string(),
+            _ => serde_json::to_string(self).unwrap_or_default(),
+        }
+    }
+
     /// What the field is called in messages: `null`, `boolean`, `number`, `string`, `array` or `object`.
     pub fn type_name(&self) -> &'static str {
         match self.kind {
@@ -531,6 +554,14 @@ mod tests {
         let a: Value = serde_json::from_str(r#"{"a":1,"b":2}"#).unwrap();
         let b: Value = serde_json::from_str(r#"{"b":2,"a":1}"#).unwrap();
         assert_eq!(a, b);
+    }
+
+    #[test]
+    fn equal_values_have_the_same_text() {
+        let text = |text: &str| serde_json::from_str::<Value>(text).unwrap().canonical();
+        assert_eq!(text(r#"{"a":[1,-0.0],"b":"x"}"#), text(r#"{"b":"x","a":[1.0,0]}"#));
+        assert_ne!(text("9007199254740993"), text("9007199254740992"));
+        assert_ne!(text(r#""1""#), text("1"));
     }
 
     #[test]

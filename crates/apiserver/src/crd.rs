@@ -16,6 +16,8 @@ pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 /// Makes the registry anew from what is stored and what is aggregated.
 pub(crate) fn load(server: &Arc<Inner>) {
+    // From what is listed to what is served, one at a time: an older list must not replace a newer one.
+    let _one_at_a_time = server.loading.lock();
     let (definitions, _) = server.store.list(COLLECTION, None, None, usize::MAX, |_| true);
     let before = server.registry.load();
     let mut resources = Vec::new();

@@ -18,17 +18,19 @@ pub(crate) fn effective_user(
     caller: UserInfo,
     headers: &HeaderMap,
 ) -> Result<UserInfo, Failure> {
-    let all = |name: &str| -> Vec<String> {
-        let values = headers.get_all(name).iter();
-        values.filter_map(|value| value.to_str().ok().map(str::to_owned)).collect()
+    // Whoever asks to be somebody else must never act as themselves: what cannot be read is no header to pass over.
+    let all = |name: &str| -> Result<Vec<String>, Failure> {
+        let values = headers.get_all(name).iter().map(|value| std::str::from_utf8(value.as_bytes()));
+        let texts: Result<Vec<String>, _> = values.map(|value| value.map(str::to_owned)).collect();
+        texts.map_err(|_| Failure::bad_request(format!("the value of the header {name} is not UTF-8")))
     };
-    let name = all("impersonate-user").into_iter().next().unwrap_or_default();
-    let groups = all("impersonate-group");
-    let uid = all("impersonate-uid").into_iter().next().unwrap_or_default();
+    let name = all("impersonate-user")?.into_iter().next().unwrap_or_default();
+    let groups = all("impersonate-group")?;
+    let uid = all("impersonate-uid")?.into_iter().next().unwrap_or_default();
     let mut extra: Vec<(String, Vec<String>)> = Vec::new();
     for header in headers.keys().filter_map(|name| name.as_str().strip_prefix(EXTRA_PREFIX)) {
         let key = percent_decode(header, false).unwrap_or_else(|| header.to_owned());
-        extra.push((key, all(&format!("{EXTRA_PREFIX}{header}"))));
+        extra.push((key, all(&format!("{EXTRA_PREFIX}{header}"))?));
     }
     if name.is_empty() {
         if !groups.is_empty() || !uid.is_empty() || !extra.is_empty() {

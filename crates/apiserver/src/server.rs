@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gantry_clock::Clock;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::addresses::{AddressRange, Addresses};
 use crate::auth::{AuthenticatedService, Authenticator};
@@ -84,6 +84,8 @@ pub struct ApiServer {
 pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) registry: ArcSwap<Registry>,
+    /// Held while the registry is made anew.
+    pub(crate) loading: Mutex<()>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Random,
     pub(crate) limits: Limits,
@@ -110,6 +112,7 @@ impl ApiServer {
         let inner = Arc::new(Inner {
             store,
             registry: ArcSwap::from_pointee(Registry::built_in()),
+            loading: Mutex::new(()),
             clock: config.clock,
             random: Random::new(seed),
             limits: config.limits,

@@ -38,14 +38,16 @@ fn main() -> ExitCode {
     println!("{:<28} {:>7} {:>7} {:>7}", "suite", "passed", "total", "floor");
     for suite in suites::SUITES.iter().filter(|suite| wanted(suite.name)) {
         known = true;
-        let Some(cases) = (suite.run)(&data) else {
-            println!("{:<28} {:>7}", suite.name, "no data");
-            continue;
-        };
-        let passed = cases.iter().filter(|case| case.failure.is_none()).count();
+        let cases = (suite.run)(&data);
+        let passed = cases.iter().flatten().filter(|case| case.failure.is_none()).count();
         let floor = floors.get(suite.name).copied().unwrap_or(0);
+        // A suite that did not run has passed nothing: a folder that was moved must not look like success.
         let verdict = if passed < floor { "  below its floor" } else { "" };
         below_floor |= passed < floor;
+        let Some(cases) = cases else {
+            println!("{:<28} {:>7} {:>7} {floor:>7}{verdict}", suite.name, "not run", "");
+            continue;
+        };
         println!("{:<28} {passed:>7} {:>7} {floor:>7}{verdict}", suite.name, cases.len());
         if arguments.failures {
             for case in &cases {

@@ -37,6 +37,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// The services of the namespace and `kubernetes` of `default`.
     fn services(&self, namespace: &str) -> Vec<Arc<Service>>;
 
+    /// Whether a service account says that pods get its tokens, where they do not say so themselves.
+    async fn automounts(&self, namespace: &str, account: &str) -> Result<bool, ClusterError>;
+
     /// A token of a service account of the pod's namespace, which ends with the pod or after `seconds`.
     async fn token(&self, pod: &PodRef, account: &str, seconds: i64) -> Result<String, ClusterError>;
 

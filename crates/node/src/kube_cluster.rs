@@ -96,6 +96,15 @@ impl Cluster for KubeCluster {
         services
     }
 
+    async fn automounts(&self, namespace: &str, account: &str) -> Result<bool, ClusterError> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let found = accounts.get(account).await.map_err(|error| ClusterError::Failed {
+            doing: format!("read service account {namespace}/{account}"),
+            reason: error.to_string(),
+        })?;
+        Ok(found.automount_service_account_token != Some(false))
+    }
+
     async fn token(&self, pod: &PodRef, account: &str, seconds: i64) -> Result<String, ClusterError> {
         let failed = |reason: String| ClusterError::Failed {
             doing: format!("get a token of service account {}/{account}", pod.namespace),

@@ -19,10 +19,36 @@ pub struct ServedKind {
     pub verbs: Vec<String>,
 }
 
-/// Asks the server for all kinds. A group that cannot be asked, such as one of an aggregated server that is away, is
-/// left out and logged.
+/// What the server said of its kinds, as far as it could be asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    pub kinds: Vec<ServedKind>,
+    /// Versions of groups that gave no answer, such as those of an aggregated server that is away, and why.
+    pub unanswered: BTreeMap<String, String>,
+}
+
+impl Discovered {
+    /// The kinds, with those of `earlier` that belong to a group that gave no answer: away is not removed.
+    pub fn with_earlier(self, earlier: &[ServedKind]) -> Vec<ServedKind> {
+        let mut kinds = self.kinds;
+        let silent = |kind: &&ServedKind| self.unanswered.contains_key(&kind.resource.api_version);
+        kinds.extend(earlier.iter().filter(silent).cloned());
+        kinds
+    }
+}
+
+/// Asks the server for all kinds. A group that cannot be asked is left out and logged.
 pub async fn served_kinds(client: &Client) -> Result<Vec<ServedKind>, kube::Error> {
-    let mut kinds = Vec::new();
+    let discovered = discover(client).await?;
+    for (group, error) in &discovered.unanswered {
+        tracing::warn!(group, error, "the kinds of a group are not known");
+    }
+    Ok(discovered.kinds)
+}
+
+/// Asks the server for all kinds, and tells which groups gave no answer.
+pub async fn discover(client: &Client) -> Result<Discovered, kube::Error> {
+    let (mut kinds, mut unanswered) = (Vec::new(), BTreeMap::new());
     for version in client.list_core_api_versions().await?.versions {
         let list = client.list_core_api_resources(&version).await?;
         collect(&mut kinds, "", &version, true, list.resources);
@@ -33,7 +59,7 @@ pub async fn served_kinds(client: &Client) -> Result<Vec<ServedKind>, kube::Erro
             let list = match client.list_api_group_resources(&version.group_version).await {
                 Ok(list) => list,
                 Err(error) => {
-                    tracing::warn!(group = version.group_version, %error, "the kinds of a group are not known");
+                    unanswered.insert(version.group_version, error.to_string());
                     continue;
                 }
             };
@@ -41,7 +67,7 @@ pub async fn served_kinds(client: &Client) -> Result<Vec<ServedKind>, kube::Erro
             collect(&mut kinds, &group.name, &version.version, is_preferred, list.resources);
         }
     }
-    Ok(kinds)
+    Ok(Discovered { kinds, unanswered })
 }
 
 /// The plural names of the kinds that the server has in one version of a group, such as `apps/v1`; none where it does
@@ -83,5 +109,41 @@ fn collect(
             preferred,
             verbs: resource.verbs,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(group: &str, name: &str) -> ServedKind {
+        ServedKind {
+            resource: ApiResource {
+                group: group.to_owned(),
+                version: "v1".to_owned(),
+                api_version: format!("{group}/v1"),
+                kind: name.to_owned(),
+                plural: format!("{}s", name.to_lowercase()),
+            },
+            singular: String::new(),
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            subresources: Vec::new(),
+            namespaced: true,
+            preferred: true,
+            verbs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn kinds_of_a_group_that_is_away_stay() {
+        let earlier = [kind("a.example", "Apple"), kind("b.example", "Bean")];
+        let unanswered = BTreeMap::from([("a.example/v1".to_owned(), "503".to_owned())]);
+        let discovered = Discovered { kinds: vec![kind("c.example", "Corn")], unanswered };
+        // The second group answered, and has the kind no more.
+        assert_eq!(
+            discovered.with_earlier(&earlier),
+            [kind("c.example", "Corn"), kind("a.example", "Apple")]
+        );
     }
 }

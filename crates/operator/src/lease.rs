@@ -136,7 +136,8 @@ impl LeaderElection {
     }
 
     /// Waits until the lease is ours, then runs `work`, which has to end soon after its token is cancelled: because
-    /// `cancel` is, or because the lease is lost. The lease is kept until `work` has ended, then given back.
+    /// `cancel` is, or because the lease is lost. The lease is kept until `work` has ended, then given back; when it is
+    /// lost, `work` is cut (dropped) before another may lead.
     pub async fn lead<F, Fut>(mut self, cancel: CancellationToken, work: F) -> LeadEnd
     where
         F: FnOnce(CancellationToken) -> Fut,
@@ -159,7 +160,16 @@ impl LeaderElection {
         if lost {
             tracing::error!(lease = self.settings.name, "the lease was not renewed in time and is lost");
             leading.cancel();
-            working.await;
+            // Others wait this much longer than we tried to renew. Work that goes on beyond it would go on beside theirs.
+            let LeaseSettings { lease_duration, renew_deadline, retry_period, .. } = self.settings;
+            let left = lease_duration.saturating_sub(renew_deadline).saturating_sub(retry_period);
+            if tokio::time::timeout(left, working).await.is_err() {
+                tracing::error!(
+                    lease = self.settings.name,
+                    ?left,
+                    "work under a lost lease did not end and is cut"
+                );
+            }
             return LeadEnd::Lost;
         }
         if self.settings.release_on_cancel {

@@ -86,7 +86,7 @@ pub use informer::{
     Subscription,
 };
 pub use key::Key;
-pub use kinds::{ServedKind, served_kinds, served_plurals};
+pub use kinds::{Discovered, ServedKind, discover, served_kinds, served_plurals};
 pub use lease::{LeadEnd, LeaderElection, LeaseError, LeaseSettings};
 pub use moment::{micro_time_from_ms, time_from_ms, time_to_ms};
 pub use operator::{Operator, Settings};

@@ -102,7 +102,8 @@ impl Peering {
         }
     }
 
-    /// Keeps the entry alive and tells whether to pause, until `cancel`; then takes the entry away.
+    /// Keeps the entry alive and tells whether to pause, until `cancel`; then takes the entry away. `paused` has to be
+    /// true at first: nothing is told before the peers have been seen.
     pub async fn keep(self, paused: watch::Sender<bool>, cancel: CancellationToken) {
         let settings = InformerSettings {
             namespace: Some(self.key.namespace().to_owned()).filter(|namespace| !namespace.is_empty()),
@@ -113,6 +114,7 @@ impl Peering {
         let mut changes = peers.changes();
         informers.start(cancel.child_token());
         let mut renewal = Duration::ZERO;
+        let (mut synced, mut told) = (false, false);
         loop {
             let now = self.clock.monotonic();
             if renewal <= now {
@@ -132,7 +134,9 @@ impl Peering {
                     tracing::debug!(peering = %self.key, %error, "dead peers were not removed");
                 }
             }
-            self.tell(&paused, sight.paused);
+            if synced {
+                self.tell(&paused, sight.paused, !std::mem::replace(&mut told, true));
+            }
             let renewal_in = renewal.saturating_sub(self.clock.monotonic());
             let deadline =
                 sight.until_ms.map(|until| u64::try_from(until.saturating_sub(now_ms)).unwrap_or(0));
@@ -141,6 +145,7 @@ impl Peering {
                 biased;
                 () = cancel.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
+                () = peers.synced(), if !synced => synced = true,
                 // Nobody changes an informer that is gone; the sleep goes on then.
                 Ok(()) = changes.changed() => {}
             }
@@ -150,12 +155,13 @@ impl Peering {
         }
     }
 
-    fn tell(&self, paused: &watch::Sender<bool>, now: bool) {
+    fn tell(&self, paused: &watch::Sender<bool>, now: bool, first: bool) {
         paused.send_if_modified(|known| {
-            if *known == now {
+            if *known == now && !first {
                 return false;
             }
             match now {
+                false if first => {}
                 true => tracing::warn!(peering = %self.key, "pausing: another operator has a priority as high or higher"),
                 false => tracing::info!(peering = %self.key, "resuming: the other operators are gone"),
             }

@@ -1,11 +1,18 @@
 //! The value of an expression.
+//!
+//! Invariant: values are looked at where they are, and a copy is paid for by all that is copied.
+
+use std::borrow::Cow;
 
 use super::functions::{call, method};
-use super::{Binary, Each, Expression, Node, Unary};
+use super::pattern::Pattern;
+use super::{Binary, Each, Expression, Node, Unary, cost};
 use crate::value::{Kind, Map, Number, Value};
 
 /// What one evaluation may cost; a rule that costs more fails.
 const BUDGET: u64 = 1_000_000;
+/// What the evaluations of all rules for one object may cost together.
+pub const OBJECT_BUDGET: u64 = 10_000_000;
 /// Names that are words of the language are written like this in a rule.
 const ESCAPES: [(&str, &str); 4] =
     [("__underscores__", "__"), ("__dot__", "."), ("__dash__", "-"), ("__slash__", "/")];
@@ -27,170 +34,301 @@ pub enum EvalError {
     TooCostly,
 }
 
-/// The value of the expression with the given names.
-pub fn evaluate(expression: &Expression, names: &[(&str, &Value)]) -> Result<Value, EvalError> {
-    let names = names.iter().map(|(name, value)| ((*name).to_owned(), (*value).clone())).collect();
-    Evaluation { names, left: BUDGET }.value(&expression.0)
+/// The value of the expression with the given names. What it cost is taken from `budget`.
+pub fn evaluate(
+    expression: &Expression,
+    names: &[(&str, &Value)],
+    budget: &mut u64,
+) -> Result<Value, EvalError> {
+    let allowance = BUDGET.min(*budget);
+    let mut evaluation = Evaluation { left: allowance, pattern: None };
+    let value = evaluation.value(&expression.0, Scope { names, outer: None });
+    let value = value.and_then(|value| evaluation.owned(value));
+    *budget -= allowance - evaluation.left;
+    value
+}
+
+/// The names that an expression may use: its own, then those around it.
+#[derive(Clone, Copy)]
+struct Scope<'e> {
+    names: &'e [(&'e str, &'e Value)],
+    outer: Option<&'e Scope<'e>>,
+}
+
+impl<'e> Scope<'e> {
+    fn get(self, name: &str) -> Option<&'e Value> {
+        let mut scope = self;
+        loop {
+            if let Some((_, value)) = scope.names.iter().find(|(known, _)| *known == name) {
+                return Some(value);
+            }
+            scope = *scope.outer?;
+        }
+    }
 }
 
 struct Evaluation {
-    /// The innermost last.
-    names: Vec<(String, Value)>,
     left: u64,
+    /// The last pattern that was no literal: mostly the same is asked about every element of a list.
+    pattern: Option<Pattern>,
 }
 
 impl Evaluation {
+    /// Once it failed it fails for whatever costs anything, so that nothing goes on with the error caught.
     fn spend(&mut self, cost: usize) -> Result<(), EvalError> {
-        self.left = self.left.checked_sub(cost as u64).ok_or(EvalError::TooCostly)?;
-        Ok(())
+        match self.left.checked_sub(cost as u64) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                self.left = 0;
+                Err(EvalError::TooCostly)
+            }
+        }
     }
 
-    fn values(&mut self, nodes: &[Node]) -> Result<Vec<Value>, EvalError> {
-        nodes.iter().map(|node| self.value(node)).collect()
+    fn owned(&mut self, value: Cow<'_, Value>) -> Result<Value, EvalError> {
+        if let Cow::Borrowed(value) = value {
+            self.spend(cost::weight(value))?;
+        }
+        Ok(value.into_owned())
     }
 
-    fn value(&mut self, node: &Node) -> Result<Value, EvalError> {
+    /// A part of a value: where it is, or copied out of what goes away.
+    fn part<'e>(
+        &mut self,
+        whole: Cow<'e, Value>,
+        find: impl Fn(&Value) -> Option<&Value>,
+    ) -> Result<Option<Cow<'e, Value>>, EvalError> {
+        match whole {
+            Cow::Borrowed(whole) => Ok(find(whole).map(Cow::Borrowed)),
+            Cow::Owned(whole) => match find(&whole) {
+                Some(part) => Ok(Some(Cow::Owned(self.owned(Cow::Borrowed(part))?))),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn values<'e>(&mut self, nodes: &'e [Node], scope: Scope<'e>) -> Result<Vec<Cow<'e, Value>>, EvalError> {
+        nodes.iter().map(|node| self.value(node, scope)).collect()
+    }
+
+    fn value<'e>(&mut self, node: &'e Node, scope: Scope<'e>) -> Result<Cow<'e, Value>, EvalError> {
         self.spend(1)?;
         match node {
-            Node::Literal(value) => Ok(value.clone()),
+            Node::Literal(value) => Ok(Cow::Borrowed(value)),
             Node::Name(name) => {
-                let found = self.names.iter().rev().find(|(known, _)| known == name);
-                let value = found.map(|(_, value)| value.clone());
-                value.ok_or_else(|| EvalError::NoSuchName(name.clone()))
+                scope.get(name).map(Cow::Borrowed).ok_or_else(|| EvalError::NoSuchName(name.clone()))
             }
-            Node::List(items) => Ok(self.values(items)?.into()),
-            Node::Map(entries) => {
-                let mut map = Map::new();
-                for (key, value) in entries {
-                    let key = self.value(key)?;
-                    let value = self.value(value)?;
-                    map.insert(key_text(&key), value);
+            Node::List(items) => {
+                let mut made = Vec::with_capacity(items.len());
+                for item in items {
+                    let item = self.value(item, scope)?;
+                    made.push(self.owned(item)?);
                 }
-                Ok(map.into())
+                Ok(Cow::Owned(made.into()))
             }
-            Node::Field { of, name, presence } => self.field(of, name, *presence),
+            Node::Map(entries) => self.map(entries, scope),
+            Node::Field { of, name, presence } => {
+                let of = self.value(of, scope)?;
+                self.field(of, name, *presence)
+            }
             Node::Index(of, index) => {
-                let (of, index) = (self.value(of)?, self.value(index)?);
-                match (&of.kind, &index.kind) {
-                    (Kind::Array(items), Kind::Number(Number::Int(at))) => usize::try_from(*at)
-                        .ok()
-                        .and_then(|at| items.get(at))
-                        .cloned()
-                        .ok_or(EvalError::OutOfBounds(*at)),
-                    (Kind::Object(map), _) => {
-                        let key = key_text(&index);
-                        map.get(&key).cloned().ok_or(EvalError::NoSuchKey(key))
-                    }
-                    _ => Err(EvalError::NoOverload("_[_]".into())),
-                }
+                let (of, index) = (self.value(of, scope)?, self.value(index, scope)?);
+                self.index(of, &index)
             }
-            Node::Unary(operator, of) => match (operator, self.value(of)?.kind) {
-                (Unary::Not, Kind::Bool(flag)) => Ok((!flag).into()),
-                (Unary::Minus, Kind::Number(Number::Int(number))) => {
-                    number.checked_neg().map(Value::from).ok_or(EvalError::Arithmetic("integer overflow"))
-                }
-                (Unary::Minus, Kind::Number(number)) => Ok((-number.as_f64()).into()),
-                (operator, _) => Err(EvalError::NoOverload(format!("{operator:?}"))),
-            },
-            Node::Binary(operator @ (Binary::And | Binary::Or), a, b) => self.logic(*operator, a, b),
+            Node::Unary(operator, of) => {
+                let of = self.value(of, scope)?;
+                unary(*operator, &of).map(Cow::Owned)
+            }
+            Node::Binary(operator @ (Binary::And | Binary::Or), a, b) => {
+                self.logic(*operator, a, b, scope).map(Cow::Owned)
+            }
             Node::Binary(operator, a, b) => {
-                let (a, b) = (self.value(a)?, self.value(b)?);
-                self.spend(size(&a).min(size(&b)))?;
-                binary(*operator, &a, &b)
+                let (a, b) = (self.value(a, scope)?, self.value(b, scope)?);
+                self.spend(cost::binary(*operator, &a, &b))?;
+                binary(*operator, &a, &b).map(Cow::Owned)
             }
-            Node::Condition(condition, then, otherwise) => match self.value(condition)?.as_bool() {
-                Some(true) => self.value(then),
-                Some(false) => self.value(otherwise),
+            Node::Condition(condition, then, otherwise) => match self.value(condition, scope)?.as_bool() {
+                Some(true) => self.value(then, scope),
+                Some(false) => self.value(otherwise, scope),
                 None => Err(EvalError::NoOverload("_?_:_".into())),
             },
-            Node::Call { function, arguments } => {
-                let arguments = self.values(arguments)?;
-                self.spend(arguments.iter().map(size).sum())?;
-                call(function, &arguments)
-            }
+            Node::Call { function, arguments } => self.call(function, arguments, scope),
             Node::Method { of, function, arguments } => {
-                let of = self.value(of)?;
-                let arguments = self.values(arguments)?;
-                self.spend(size(&of))?;
-                method(function, &of, &arguments)
+                let of = self.value(of, scope)?;
+                let arguments = self.values(arguments, scope)?;
+                self.method(function, &of, &arguments).map(Cow::Owned)
+            }
+            Node::Matches { of, pattern } => {
+                let of = self.value(of, scope)?;
+                self.spend(cost::size(&of))?;
+                let text = of.as_str().ok_or_else(|| EvalError::NoOverload("matches()".into()))?;
+                Ok(Cow::Owned(pattern.is_match(text).into()))
             }
             Node::Each { of, how, variable, filter, body } => {
-                let of = self.value(of)?;
-                self.each(&of, *how, variable, filter.as_deref(), body)
+                let of = self.value(of, scope)?;
+                self.each(&of, (*how, variable, filter.as_deref(), body), scope).map(Cow::Owned)
             }
         }
     }
 
-    fn field(&mut self, of: &Node, name: &str, presence: bool) -> Result<Value, EvalError> {
-        let of = self.value(of)?;
-        let Kind::Object(map) = &of.kind else { return Err(EvalError::NoOverload(format!("field {name}"))) };
-        let found = map.get(name).or_else(|| map.get(&unescaped(name)));
-        match (found, presence) {
-            (found, true) => Ok(found.is_some().into()),
-            (Some(value), false) => Ok(value.clone()),
-            (None, false) => Err(EvalError::NoSuchKey(name.to_owned())),
+    fn map<'e>(
+        &mut self,
+        entries: &'e [(Node, Node)],
+        scope: Scope<'e>,
+    ) -> Result<Cow<'e, Value>, EvalError> {
+        let mut map = Map::new();
+        for (key, value) in entries {
+            let key = self.value(key, scope)?;
+            let value = self.value(value, scope)?;
+            self.spend(map.len() / 8 + cost::weight(&key))?;
+            map.insert(key_text(&key), self.owned(value)?);
         }
+        Ok(Cow::Owned(map.into()))
+    }
+
+    fn field<'e>(
+        &mut self,
+        of: Cow<'e, Value>,
+        name: &str,
+        presence: bool,
+    ) -> Result<Cow<'e, Value>, EvalError> {
+        if of.as_object().is_none() {
+            return Err(EvalError::NoOverload(format!("field {name}")));
+        }
+        self.spend(cost::lookup(&of))?;
+        let known = if of.get(name).is_some() { Cow::Borrowed(name) } else { Cow::Owned(unescaped(name)) };
+        if presence {
+            return Ok(Cow::Owned(of.get(&known).is_some().into()));
+        }
+        let found = self.part(of, |of| of.get(&known))?;
+        found.ok_or_else(|| EvalError::NoSuchKey(name.to_owned()))
+    }
+
+    fn index<'e>(&mut self, of: Cow<'e, Value>, index: &Value) -> Result<Cow<'e, Value>, EvalError> {
+        match (&of.kind, &index.kind) {
+            (Kind::Array(_), Kind::Number(Number::Int(at))) => {
+                let out_of_bounds = EvalError::OutOfBounds(*at);
+                let Ok(at) = usize::try_from(*at) else { return Err(out_of_bounds) };
+                self.part(of, |of| of.as_array()?.get(at))?.ok_or(out_of_bounds)
+            }
+            (Kind::Object(_), _) => {
+                self.spend(cost::lookup(&of) + cost::weight(index))?;
+                let key = key_text(index);
+                self.part(of, |of| of.get(&key))?.ok_or(EvalError::NoSuchKey(key))
+            }
+            _ => Err(EvalError::NoOverload("_[_]".into())),
+        }
+    }
+
+    fn call<'e>(
+        &mut self,
+        function: &str,
+        arguments: &'e [Node],
+        scope: Scope<'e>,
+    ) -> Result<Cow<'e, Value>, EvalError> {
+        let [argument] = arguments else { return Err(EvalError::NoOverload(format!("{function}()"))) };
+        let argument = self.value(argument, scope)?;
+        if function == "dyn" {
+            return Ok(argument);
+        }
+        // The characters of a text are counted, the elements of a list are known.
+        if function != "size" || argument.as_str().is_some() {
+            self.spend(cost::size(&argument))?;
+        }
+        call(function, &argument).map(Cow::Owned)
+    }
+
+    fn method(
+        &mut self,
+        function: &str,
+        of: &Value,
+        arguments: &[Cow<'_, Value>],
+    ) -> Result<Value, EvalError> {
+        let arguments: Vec<&Value> = arguments.iter().map(|argument| &**argument).collect();
+        self.spend(cost::method(function, of, &arguments))?;
+        if let ("matches", [pattern]) = (function, &arguments[..]) {
+            let (Some(text), Some(pattern)) = (of.as_str(), pattern.as_str()) else {
+                return Err(EvalError::NoOverload("matches()".into()));
+            };
+            return Ok(self.matches(text, pattern)?.into());
+        }
+        method(function, of, &arguments)
+    }
+
+    fn matches(&mut self, text: &str, pattern: &str) -> Result<bool, EvalError> {
+        if self.pattern.as_ref().is_none_or(|known| known.text() != pattern) {
+            self.spend(cost::PATTERN)?;
+            let read = Pattern::of_object(pattern);
+            self.pattern =
+                Some(read.ok_or(EvalError::Arithmetic("no regular expression, or too large a one"))?);
+        }
+        Ok(self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(text)))
     }
 
     /// One side that decides alone does so even if the other has no value.
-    fn logic(&mut self, operator: Binary, a: &Node, b: &Node) -> Result<Value, EvalError> {
+    fn logic<'e>(
+        &mut self,
+        operator: Binary,
+        a: &'e Node,
+        b: &'e Node,
+        scope: Scope<'e>,
+    ) -> Result<Value, EvalError> {
         let decides = operator == Binary::Or;
-        let left = self.value(a);
-        if let Ok(value) = &left
-            && value.as_bool() == Some(decides)
-        {
+        let left = self.value(a, scope).map(|left| left.as_bool());
+        if left == Ok(Some(decides)) {
             return Ok(decides.into());
         }
-        let right = self.value(b)?;
-        match (left, right.as_bool()) {
+        let right = self.value(b, scope)?.as_bool();
+        match (left, right) {
             (_, Some(flag)) if flag == decides => Ok(decides.into()),
             (Err(error), _) => Err(error),
-            (Ok(left), Some(_)) if left.as_bool().is_some() => Ok((!decides).into()),
+            (Ok(Some(_)), Some(_)) => Ok((!decides).into()),
             _ => Err(EvalError::NoOverload(format!("{operator:?}"))),
         }
     }
 
-    fn each(
+    fn each<'e>(
         &mut self,
         of: &Value,
-        how: Each,
-        variable: &str,
-        filter: Option<&Node>,
-        body: &Node,
+        (how, variable, filter, body): (Each, &str, Option<&'e Node>, &'e Node),
+        scope: Scope<'e>,
     ) -> Result<Value, EvalError> {
+        let keys: Vec<Value>;
         // A map is gone through by its keys.
-        let items: Vec<Value> = match &of.kind {
-            Kind::Array(items) => items.clone(),
-            Kind::Object(map) => map.keys().map(|key| Value::from(key.as_str())).collect(),
+        let items = match &of.kind {
+            Kind::Array(items) => items,
+            Kind::Object(map) => {
+                self.spend(map.len())?;
+                keys = map.keys().map(|key| Kind::String(key.clone()).into()).collect();
+                &keys
+            }
             _ => return Err(EvalError::NoOverload(format!("{how:?}"))),
         };
         let mut made = Vec::new();
         let mut matching = 0;
         let mut failed = None;
         for item in items {
-            self.names.push((variable.to_owned(), item.clone()));
-            let wanted = match filter {
-                Some(filter) => self.value(filter),
-                None => Ok(true.into()),
-            };
-            let result = match &wanted {
-                Ok(wanted) if wanted.as_bool() == Some(false) => {
-                    self.names.pop();
-                    continue;
-                }
-                Ok(_) => self.value(body),
-                Err(_) => wanted,
-            };
-            self.names.pop();
-            match (how, result) {
+            let own = [(variable, item)];
+            let inner = Scope { names: &own, outer: Some(&scope) };
+            if let Some(filter) = filter
+                && self.value(filter, inner)?.as_bool() == Some(false)
+            {
+                continue;
+            }
+            match (how, self.value(body, inner)) {
                 (_, Err(EvalError::TooCostly)) => return Err(EvalError::TooCostly),
                 (Each::All | Each::Exists, Err(error)) => failed = Some(error),
                 (_, Err(error)) => return Err(error),
                 (Each::All, Ok(value)) if value.as_bool() == Some(false) => return Ok(false.into()),
                 (Each::Exists, Ok(value)) if value.as_bool() == Some(true) => return Ok(true.into()),
                 (Each::ExistsOne, Ok(value)) => matching += usize::from(value.as_bool() == Some(true)),
-                (Each::Map, Ok(value)) => made.push(value),
-                (Each::Filter, Ok(value)) if value.as_bool() == Some(true) => made.push(item),
+                (Each::Map, Ok(value)) => made.push(self.owned(value)?),
+                (Each::Filter, Ok(value)) if value.as_bool() == Some(true) => {
+                    made.push(self.owned(Cow::Borrowed(item))?);
+                }
                 _ => {}
             }
         }
@@ -214,18 +352,19 @@ fn unescaped(name: &str) -> String {
     ESCAPES.iter().fold(name.to_owned(), |name, (escape, text)| name.replace(escape, text))
 }
 
-/// What going through a value costs.
-fn size(value: &Value) -> usize {
-    match &value.kind {
-        Kind::String(text) => 1 + text.len() / 10,
-        Kind::Array(items) => 1 + items.len(),
-        Kind::Object(map) => 1 + map.len(),
-        _ => 1,
-    }
-}
-
 fn key_text(key: &Value) -> String {
     key.as_str().map_or_else(|| serde_json::to_string(key).unwrap_or_default(), str::to_owned)
+}
+
+fn unary(operator: Unary, of: &Value) -> Result<Value, EvalError> {
+    match (operator, &of.kind) {
+        (Unary::Not, Kind::Bool(flag)) => Ok((!flag).into()),
+        (Unary::Minus, Kind::Number(Number::Int(number))) => {
+            number.checked_neg().map(Value::from).ok_or(EvalError::Arithmetic("integer overflow"))
+        }
+        (Unary::Minus, Kind::Number(number)) => Ok((-number.as_f64()).into()),
+        (operator, _) => Err(EvalError::NoOverload(format!("{operator:?}"))),
+    }
 }
 
 fn binary(operator: Binary, a: &Value, b: &Value) -> Result<Value, EvalError> {
@@ -305,7 +444,8 @@ mod tests {
         )
         .unwrap();
         let expression = parse(text).map_err(|error| error.to_string())?;
-        let value = evaluate(&expression, &[("self", &own)]).map_err(|error| error.to_string())?;
+        let value = evaluate(&expression, &[("self", &own)], &mut OBJECT_BUDGET.clone())
+            .map_err(|error| error.to_string())?;
         Ok(serde_json::to_string(&value).unwrap())
     }
 
@@ -330,6 +470,16 @@ mod tests {
             ("size({'a': 1}) == 1 // one", "true"),
             ("int('7') + 1", "8"),
             ("-self.size", "-3"),
+            ("'a,b,c'.split(',', 2)", r#"["a","b,c"]"#),
+            ("'a,b'.split(',', 0) == [] && 'a,b'.split(',', -1) == ['a', 'b']", "true"),
+            ("'aaa'.replace('a', 'b', 2) + 'aa'.replace('a', 'b', -1)", "\"bbabb\""),
+            ("'äbäb'.indexOf('b', 2)", "3"),
+            ("'äbäb'.indexOf('b', 9)", "-1"),
+            ("'äbäb'.lastIndexOf('b', 2)", "1"),
+            ("'ab€'.lastIndexOf('a', 1)", "0"),
+            ("[1, 2, 1].lastIndexOf(1)", "2"),
+            ("int(2.9) + int(-2.9)", "0"),
+            ("uint('18446744073709551615')", "18446744073709551615"),
         ] {
             assert_eq!(run(text).as_deref(), Ok(expected), "{text}");
         }
@@ -342,6 +492,10 @@ mod tests {
             ("1 / 0", "division by zero"),
             ("self.tags[5]", "index out of bounds: 5"),
             ("nothing", "undeclared reference to 'nothing'"),
+            ("int(1e30)", "integer overflow"),
+            ("uint(-1)", "unsigned integer overflow"),
+            ("uint('-1')", "the text is no unsigned integer"),
+            ("'a'.indexOf('a', -1)", "index out of bounds: -1"),
             ("self.size +", "at character 12: expected a value, found End"),
             ("quantity('1')", "at character 14: the function quantity() is not supported"),
         ] {
@@ -355,5 +509,56 @@ mod tests {
             + "true"
             + &")".repeat(20);
         assert!(run(&costly).unwrap_err().contains("cost limit"));
+    }
+
+    #[test]
+    fn a_cost_bounds_memory_and_time() {
+        let text = "x".repeat(1000);
+        let items: Vec<Value> = (0..1000_i64).map(Value::from).collect();
+        let own: Value = [
+            (crate::value::Key::from("text"), Value::from(text)),
+            ("items".into(), items.into()),
+            ("max".into(), 5000_i64.into()),
+        ]
+        .into_iter()
+        .collect::<Map>()
+        .into();
+        let cost = |text: &str| {
+            let mut left = OBJECT_BUDGET;
+            let expression = parse(text).unwrap();
+            evaluate(&expression, &[("self", &own)], &mut left).map(|_| OBJECT_BUDGET - left)
+        };
+        // What is only looked at is not copied.
+        assert!(cost("self.items.all(i, i <= self.max)").unwrap() < 10_000);
+        assert!(cost("self.items.all(i, self.items.size() > i)").unwrap() < 10_000);
+        let doubling = |inner: &str, rounds: usize| {
+            (0..rounds).fold(inner.to_owned(), |text, _| format!("[{text}].map(x, [x, x])"))
+        };
+        assert!(cost(&doubling("1", 4)).is_ok());
+        let growing = |step: &str| format!("[self.text]{}", format!(".map(x, {step})").repeat(12));
+        for costly in [
+            doubling("1", 40),
+            growing("x.replace('', self.text)"),
+            growing("x.split('').join(self.text)"),
+            format!("[self.text]{}", ".map(x, x + x)".repeat(40)),
+            format!("[self.items]{}", ".map(x, x + x)".repeat(40)),
+            format!("[self]{}", format!(".map(x, {}x{})", "[".repeat(80), "]".repeat(80)).repeat(100)),
+            "self.items.all(i, self.items == self.items)".into(),
+            "self.items.all(i, {'a': 1}[self] == 1 || true)".into(),
+            "self.items.all(i, self.items in [self.items])".into(),
+            "self.items.all(i, 'x'.matches(string(i)) || true)".into(),
+        ] {
+            assert_eq!(cost(&costly), Err(EvalError::TooCostly), "{costly}");
+        }
+    }
+
+    #[test]
+    fn all_evaluations_of_an_object_share_a_budget() {
+        let expression = parse("[1, 2, 3].all(i, i > 0)").unwrap();
+        let mut left = 20;
+        assert!(evaluate(&expression, &[], &mut left).is_ok());
+        assert!(left < 20);
+        assert_eq!(evaluate(&expression, &[], &mut left), Err(EvalError::TooCostly));
+        assert_eq!(left, 0);
     }
 }

@@ -3,11 +3,13 @@
 //! Left out, and said so when a rule is read: protobuf messages, time, and Kubernetes' libraries for URLs, addresses,
 //! quantities and formats.
 
+mod cost;
 mod eval;
 mod functions;
 mod parse;
+mod pattern;
 
-pub use eval::{EvalError, evaluate};
+pub use eval::{EvalError, OBJECT_BUDGET, evaluate};
 pub use parse::{ParseError, parse};
 
 use crate::value::Value;
@@ -40,6 +42,11 @@ enum Node {
         of: Box<Node>,
         function: String,
         arguments: Vec<Node>,
+    },
+    /// `of.matches("literal")`.
+    Matches {
+        of: Box<Node>,
+        pattern: pattern::Pattern,
     },
     /// `of.all(variable, body)`; `map` may have a filter before what it makes.
     Each {
@@ -101,7 +108,7 @@ impl Node {
             Node::Map(entries) => {
                 entries.iter().any(|(key, value)| key.mentions(name) || value.mentions(name))
             }
-            Node::Field { of, .. } | Node::Unary(_, of) => of.mentions(name),
+            Node::Field { of, .. } | Node::Matches { of, .. } | Node::Unary(_, of) => of.mentions(name),
             Node::Index(a, b) | Node::Binary(_, a, b) => a.mentions(name) || b.mentions(name),
             Node::Condition(a, b, c) => a.mentions(name) || b.mentions(name) || c.mentions(name),
             Node::Call { arguments, .. } => any(arguments),

@@ -1,11 +1,17 @@
 //! From the text of an expression to its tree.
 
 use super::functions::{is_function, is_method};
+use super::pattern::Pattern;
 use super::{Binary, Each, Expression, Node, Unary};
 use crate::value::{Kind, Number, Value};
 
 /// Expressions that nest deeper are refused.
 const MAX_DEPTH: usize = 100;
+/// So many operators and steps to fields an expression may have: chains of them make a tree that is as deep as they
+/// are long, and it is walked by recursion.
+const MAX_STEPS: usize = 1_000;
+/// Counted in characters.
+const MAX_LENGTH: usize = 100_000;
 
 /// A text that is no expression, or one this server cannot evaluate.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
@@ -14,6 +20,8 @@ pub struct ParseError {
     /// Counted from 1.
     pub at: usize,
     pub why: String,
+    /// The language has it, or may have it, and this server has not.
+    pub unsupported: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +39,12 @@ const SIGNS: [&str; 25] = [
 ];
 
 pub fn parse(text: &str) -> Result<Expression, ParseError> {
+    if text.chars().nth(MAX_LENGTH).is_some() {
+        let why = "the expression is too long".into();
+        return Err(ParseError { at: MAX_LENGTH + 1, why, unsupported: false });
+    }
     let tokens = Lexer { text: text.chars().collect(), at: 0 }.all()?;
-    let mut parser = Parser { tokens, at: 0, depth: 0 };
+    let mut parser = Parser { tokens, at: 0, depth: 0, steps: 0 };
     let node = parser.expression()?;
     match parser.peek() {
         Token::End => Ok(Expression(node)),
@@ -47,7 +59,11 @@ struct Lexer {
 
 impl Lexer {
     fn error(&self, why: &str) -> ParseError {
-        ParseError { at: self.at + 1, why: why.to_owned() }
+        ParseError { at: self.at + 1, why: why.to_owned(), unsupported: false }
+    }
+
+    fn unsupported(&self, why: &str) -> ParseError {
+        ParseError { unsupported: true, ..self.error(why) }
     }
 
     fn all(mut self) -> Result<Vec<(usize, Token)>, ParseError> {
@@ -89,7 +105,11 @@ impl Lexer {
                 self.at += 1;
                 self.string(true)
             }
-            'b' | 'B' if matches!(next, Some('"' | '\'')) => Err(self.error("bytes are not supported")),
+            'b' | 'B' if matches!(next, Some('"' | '\'')) => Err(self.unsupported("bytes are not supported")),
+            '`' => Err(self.unsupported("quoted names are not supported")),
+            '.' if next.is_some_and(|next| next.is_ascii_digit()) => {
+                Err(self.unsupported("numbers that begin with a point are not supported"))
+            }
             _ if c.is_ascii_digit() => self.number(),
             _ if c.is_alphabetic() || c == '_' => {
                 let start = self.at;
@@ -123,7 +143,10 @@ impl Lexer {
                 self.at += 1;
             }
             let text: String = self.text[digits..self.at].iter().collect();
-            let number = i64::from_str_radix(&text, 16).map_err(|_| self.error("no number"))?;
+            let number = i64::from_str_radix(&text, 16).map_err(|_| self.unsupported("no number"))?;
+            if matches!(self.peek(), Some('u' | 'U')) {
+                self.at += 1;
+            }
             return Ok(Token::Literal(number.into()));
         }
         let mut is_float = false;
@@ -139,11 +162,15 @@ impl Lexer {
             self.at += 1;
         }
         let text: String = self.text[start..self.at].iter().collect();
-        if matches!(self.peek(), Some('u' | 'U')) {
+        let is_unsigned = matches!(self.peek(), Some('u' | 'U'));
+        if is_unsigned {
             self.at += 1;
         }
         let number = match is_float {
             true => text.parse().map(Number::Float).ok(),
+            false if is_unsigned && text.parse::<u64>().is_ok_and(|number| number > i64::MAX as u64) => {
+                return Err(self.unsupported(&format!("{text}u is not supported")));
+            }
             false => text.parse().map(Number::Int).ok(),
         };
         let number = number.ok_or_else(|| self.error(&format!("{text} is no number")))?;
@@ -202,6 +229,7 @@ struct Parser {
     tokens: Vec<(usize, Token)>,
     at: usize,
     depth: usize,
+    steps: usize,
 }
 
 impl Parser {
@@ -211,7 +239,11 @@ impl Parser {
 
     fn error(&self, why: &str) -> ParseError {
         let at = self.tokens.get(self.at).or(self.tokens.last()).map_or(0, |(at, _)| *at);
-        ParseError { at: at + 1, why: why.to_owned() }
+        ParseError { at: at + 1, why: why.to_owned(), unsupported: false }
+    }
+
+    fn unsupported(&self, why: &str) -> ParseError {
+        ParseError { unsupported: true, ..self.error(why) }
     }
 
     fn take(&mut self, sign: &str) -> bool {
@@ -227,10 +259,18 @@ impl Parser {
         }
     }
 
+    fn step(&mut self) -> Result<(), ParseError> {
+        self.steps += 1;
+        match self.steps > MAX_STEPS {
+            true => Err(self.unsupported("the expression is too long")),
+            false => Ok(()),
+        }
+    }
+
     fn expression(&mut self) -> Result<Node, ParseError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(self.error("the expression nests too deeply"));
+            return Err(self.unsupported("the expression nests too deeply"));
         }
         let condition = self.binary(0)?;
         let node = if self.take("?") {
@@ -268,6 +308,7 @@ impl Parser {
     fn binary(&mut self, least: u8) -> Result<Node, ParseError> {
         let mut left = self.unary()?;
         while let Some((operator, strength)) = self.operator().filter(|(_, strength)| *strength > least) {
+            self.step()?;
             self.at += 1;
             let right = self.binary(strength)?;
             left = Node::Binary(operator, Box::new(left), Box::new(right));
@@ -284,7 +325,7 @@ impl Parser {
         self.at += 1;
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(self.error("the expression nests too deeply"));
+            return Err(self.unsupported("the expression nests too deeply"));
         }
         let of = self.unary()?;
         self.depth -= 1;
@@ -294,7 +335,13 @@ impl Parser {
     fn postfix(&mut self) -> Result<Node, ParseError> {
         let mut node = self.primary()?;
         loop {
+            if matches!(self.peek(), Token::Sign("." | "[")) {
+                self.step()?;
+            }
             if self.take(".") {
+                if matches!(self.peek(), Token::Sign("?")) {
+                    return Err(self.unsupported("optional fields are not supported"));
+                }
                 let Token::Name(name) = self.peek().clone() else {
                     return Err(self.error("expected a name"));
                 };
@@ -304,9 +351,17 @@ impl Parser {
                     false => Node::Field { of: Box::new(node), name, presence: false },
                 };
             } else if self.take("[") {
+                if matches!(self.peek(), Token::Sign("?")) {
+                    return Err(self.unsupported("optional fields are not supported"));
+                }
                 let index = self.expression()?;
                 self.expect("]")?;
                 node = Node::Index(Box::new(node), Box::new(index));
+            } else if matches!(
+                (&node, self.peek()),
+                (Node::Name(_) | Node::Field { presence: false, .. }, Token::Sign("{"))
+            ) {
+                return Err(self.unsupported("messages are not supported"));
             } else {
                 return Ok(node);
             }
@@ -338,7 +393,15 @@ impl Parser {
         let of = Box::new(of);
         let Some(how) = how else {
             if !is_method(&function) {
-                return Err(self.error(&format!("the function {function}() is not supported")));
+                return Err(self.unsupported(&format!("the function {function}() is not supported")));
+            }
+            if let ("matches", [Node::Literal(literal)]) = (function.as_str(), &arguments[..])
+                && let Some(text) = literal.as_str()
+            {
+                let pattern = Pattern::of_rule(text);
+                let pattern =
+                    pattern.ok_or_else(|| self.error(&format!("{text:?} is no regular expression")))?;
+                return Ok(Node::Matches { of, pattern });
             }
             return Ok(Node::Method { of, function, arguments });
         };
@@ -349,6 +412,9 @@ impl Parser {
         let (filter, body) = match (arguments.next(), arguments.next(), arguments.next()) {
             (Some(body), None, None) => (None, body),
             (Some(filter), Some(body), None) if how == Each::Map => (Some(Box::new(filter)), body),
+            (Some(_), Some(_), None) if matches!(how, Each::All | Each::Exists | Each::ExistsOne) => {
+                return Err(self.unsupported(&format!("{function}() of two variables is not supported")));
+            }
             _ => return Err(self.error(&format!("{function}() has a variable and an expression"))),
         };
         Ok(Node::Each { of, how, variable, filter, body: Box::new(body) })
@@ -389,15 +455,91 @@ impl Parser {
                     };
                 }
                 if !is_function(&name) {
-                    return Err(self.error(&format!("the function {name}() is not supported")));
+                    return Err(self.unsupported(&format!("the function {name}() is not supported")));
                 }
                 Ok(Node::Call { function: name, arguments })
             }
             Token::Name(name) => Ok(Node::Name(name)),
+            Token::Sign(sign @ ("." | "?")) => {
+                self.at -= 1;
+                Err(self.unsupported(&format!("a value that begins with {sign:?} is not supported")))
+            }
             other => {
                 self.at -= 1;
                 Err(self.error(&format!("expected a value, found {other:?}")))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{OBJECT_BUDGET, evaluate};
+    use super::*;
+
+    #[test]
+    fn chains_have_an_end() {
+        for length in [2_000, 40_000, 100_000] {
+            for chain in [
+                format!("self{}", ".a".repeat(length)),
+                format!("self{}", "[0]".repeat(length)),
+                format!("{}1", "1+".repeat(length)),
+                format!("{}true", "true&&".repeat(length)),
+            ] {
+                assert_eq!(parse(&chain).unwrap_err().why, "the expression is too long");
+            }
+        }
+        assert_eq!(parse(&"-".repeat(2_000)).unwrap_err().why, "the expression nests too deeply");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_from_what_is_missing() {
+        for text in [
+            "self.size +",
+            "self.size = 1",
+            "(self",
+            "'abc",
+            "self.tags.all(",
+            "self.tags.all(t)",
+            "a b",
+            "has(1)",
+            "self.matches('(')",
+            "1.2.3",
+            "",
+        ] {
+            assert!(!parse(text).unwrap_err().unsupported, "{text}");
+        }
+        for text in [
+            "quantity('1') == self",
+            "self.isQuantity()",
+            "self.?a.orValue(1) == 1",
+            "self[?0].hasValue()",
+            "b'x' == self",
+            "self.`a-b`",
+            "Message{a: 1} == self",
+            "self.tags.all(i, t, i == t)",
+            "18446744073709551615u > 0u",
+            ".5 < self",
+        ] {
+            assert!(parse(text).unwrap_err().unsupported, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_fits_the_stack_of_a_thread() {
+        let lists = format!("{}1{}.size() >= 0", "[".repeat(90), "]".repeat(90));
+        for chain in [
+            format!("{}1", "1+".repeat(MAX_STEPS)),
+            format!("{}true", "true&&".repeat(MAX_STEPS)),
+            format!("self{}", ".a".repeat(MAX_STEPS)),
+            format!("self{}", ".trim()".repeat(MAX_STEPS)),
+            format!("self{}", "[0]".repeat(MAX_STEPS)),
+            format!("self{}", ".map(x, x)".repeat(MAX_STEPS)),
+            lists,
+        ] {
+            let expression = parse(&chain).unwrap();
+            assert!(!expression.mentions("oldSelf"));
+            let _ = evaluate(&expression, &[("self", &Value::NULL)], &mut OBJECT_BUDGET.clone());
         }
     }
 }

@@ -121,18 +121,18 @@ fn fields(old: Option<&Value>, new: Option<&Value>, node: Node<'_>) -> Place {
     place
 }
 
+fn list(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
 fn items(
     old: Option<&Value>,
     new: Option<&Value>,
     node: Node<'_>,
     ownership: &Ownership<'_>,
 ) -> Result<Place, Error> {
-    let list = |value: Option<&Value>| -> Vec<Value> {
-        value.and_then(Value::as_array).cloned().unwrap_or_default()
-    };
-    let (old_list, new_list) = (list(old), list(new));
-    let old_items = elements(&old_list, ownership, "")?;
-    let new_items = elements(&new_list, ownership, "")?;
+    let old_items = elements(list(old), ownership, "")?;
+    let new_items = elements(list(new), ownership, "")?;
     let before: HashMap<&SmolStr, &Value> = old_items.iter().map(|(step, item)| (step, *item)).collect();
     let after: HashMap<&SmolStr, ()> = new_items.iter().map(|(step, _)| (step, ())).collect();
     let mut place = Place::default();

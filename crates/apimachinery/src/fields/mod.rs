@@ -1,6 +1,6 @@
 //! Sets of fields as `fieldsV1` writes them: `f:name`, `k:{"name":"main"}`, `v:"x"`, `i:0`, and `.` for the place itself.
 //!
-//! Invariant: the steps of a set are sorted, and none is there that neither is a member nor has anything below it.
+//! Invariant: none of the steps of a set is there that neither is a member nor has anything below it.
 
 mod compare;
 mod merge;
@@ -8,6 +8,8 @@ mod node;
 mod remove;
 mod walk;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 use smol_str::SmolStr;
@@ -29,7 +31,8 @@ const MAX_DEPTH: usize = 128;
 /// What of an object a manager has, by the steps below one place.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FieldSet {
-    steps: Vec<(SmolStr, Below)>,
+    /// Written in their order, and added in whatever order an object has them.
+    steps: BTreeMap<SmolStr, Below>,
 }
 
 /// One step of a set: whether the place it leads to is a member, and what is below it.
@@ -52,26 +55,22 @@ impl FieldSet {
 
     /// What is at a step such as `f:spec`.
     pub fn get(&self, step: &str) -> Option<&Below> {
-        self.steps
-            .binary_search_by(|(known, _)| known.as_str().cmp(step))
-            .ok()
-            .map(|index| &self.steps[index].1)
+        self.steps.get(step)
     }
 
     /// Takes a step and all below it out of the set.
     pub fn take(&mut self, step: &str) -> Option<Below> {
-        let index = self.steps.binary_search_by(|(known, _)| known.as_str().cmp(step)).ok()?;
-        Some(self.steps.remove(index).1)
+        self.steps.remove(step)
     }
 
     /// Only the given step and what is below it.
     pub fn only(mut self, step: &str) -> FieldSet {
-        self.steps.retain(|(known, _)| known == step);
+        self.steps.retain(|known, _| known == step);
         self
     }
 
     pub fn steps(&self) -> impl Iterator<Item = (&SmolStr, &Below)> {
-        self.steps.iter().map(|(step, below)| (step, below))
+        self.steps.iter()
     }
 
     /// Adds to what is at a step.
@@ -79,9 +78,12 @@ impl FieldSet {
         if below.is_empty() {
             return;
         }
-        match self.steps.binary_search_by(|(known, _)| known.cmp(&step)) {
-            Ok(index) => {
-                let known = &mut self.steps[index].1;
+        match self.steps.entry(step) {
+            Entry::Vacant(entry) => {
+                entry.insert(below);
+            }
+            Entry::Occupied(entry) => {
+                let known = entry.into_mut();
                 known.member |= below.member;
                 if known.fields.is_empty() {
                     known.fields = below.fields;
@@ -89,7 +91,6 @@ impl FieldSet {
                     known.fields = known.fields.union(&below.fields);
                 }
             }
-            Err(index) => self.steps.insert(index, (step, below)),
         }
     }
 
@@ -119,7 +120,7 @@ impl FieldSet {
         let mut out = FieldSet::default();
         let (mut ours, mut theirs) = (self.steps.iter().peekable(), other.steps.iter().peekable());
         loop {
-            let (step, a, b) = match (ours.peek(), theirs.peek()) {
+            let (step, a, b) = match (ours.peek().copied(), theirs.peek().copied()) {
                 (None, None) => return out,
                 (Some((step, a)), None) => (step, a, &none),
                 (None, Some((step, b))) => (step, &none, b),
@@ -131,11 +132,11 @@ impl FieldSet {
             };
             let below = Below { member: keep(a.member, b.member), fields: a.fields.combine(&b.fields, keep) };
             if !below.is_empty() {
-                out.steps.push((step.clone(), below));
+                out.steps.insert(step.clone(), below);
             }
             let step = step.clone();
-            ours.next_if(|(known, _)| *known == step);
-            theirs.next_if(|(known, _)| *known == step);
+            ours.next_if(|(known, _)| **known == step);
+            theirs.next_if(|(known, _)| **known == step);
         }
     }
 
@@ -303,6 +304,16 @@ mod tests {
         assert_eq!(a.intersection(&b), set(r#"{"f:a":{"f:x":{}}}"#));
         assert_eq!(a.difference(&b), set(r#"{"f:a":{},"f:b":{}}"#));
         assert!(a.difference(&a).is_empty());
+    }
+
+    #[test]
+    fn steps_may_come_in_any_order() {
+        let mut set = FieldSet::default();
+        for number in (0..100_000).rev() {
+            set.insert(&[&format!("f:{number:06}"), "f:x"]);
+        }
+        set.insert(&["f:000000", "f:y"]);
+        assert_eq!(set.paths()[..3], [".000000.x", ".000000.y", ".000001.x"]);
     }
 
     #[test]

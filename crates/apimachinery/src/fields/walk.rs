@@ -8,6 +8,9 @@ use super::node::{Node, Ownership};
 use super::{Below, FieldSet, field_step, key_step, shown_step, value_step};
 use crate::value::{Kind, Map, Value};
 
+/// Lists with more elements are not owned element by element.
+const MAX_ELEMENTS: usize = 10_000;
+
 /// An object that does not have the shape its type says.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Error {
@@ -19,6 +22,8 @@ pub enum Error {
     NoKey { path: String, index: usize, key: String },
     #[error("{path}: element {index}: {why}")]
     NoMap { path: String, index: usize, why: &'static str },
+    #[error("{path}: {found} elements, at most {max} can be told apart", max = MAX_ELEMENTS)]
+    TooMany { path: String, found: usize },
     #[error("{0}: duplicate entries for key {1}")]
     Duplicate(String, String),
 }
@@ -72,6 +77,9 @@ pub(super) fn elements<'v>(
     ownership: &Ownership<'_>,
     path: &str,
 ) -> Result<Vec<(SmolStr, &'v Value)>, Error> {
+    if items.len() > MAX_ELEMENTS {
+        return Err(Error::TooMany { path: path.to_owned(), found: items.len() });
+    }
     let mut found: Vec<(SmolStr, &Value)> = Vec::with_capacity(items.len());
     let mut seen: HashMap<SmolStr, ()> = HashMap::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
@@ -139,6 +147,20 @@ mod tests {
             fields(deployment, r#"{"spec":{"template":{"spec":{"containers":[{"image":"a"}]}}}}"#)
                 .unwrap_err()
                 .contains("omits key field \"name\"")
+        );
+    }
+
+    #[test]
+    fn a_list_of_very_many_elements_is_refused() {
+        let finalizers = |count: usize| {
+            let names: Vec<String> = (0..count).map(|number| format!("\"a/{number}\"")).collect();
+            format!(r#"{{"metadata":{{"finalizers":[{}]}}}}"#, names.join(","))
+        };
+        let kind = ("", "v1", "ConfigMap");
+        assert!(fields(kind, &finalizers(MAX_ELEMENTS)).is_ok());
+        assert_eq!(
+            fields(kind, &finalizers(MAX_ELEMENTS + 1)).unwrap_err(),
+            ".metadata.finalizers: 10001 elements, at most 10000 can be told apart"
         );
     }
 

@@ -1,10 +1,13 @@
 //! Structural schemas of custom resources, read from `openAPIV3Schema`: what is known, what is kept, what is checked.
 
 mod fit;
+mod former;
 mod rules;
 mod validate;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use regex::Regex;
 use smol_str::SmolStr;
@@ -13,8 +16,8 @@ use crate::cel::{self, Expression, ParseError};
 use crate::value::{Map, Value};
 
 pub use fit::{Unknown, fit};
-pub use rules::{broken_rules, unsupported};
-pub use validate::{Problem, Trouble, duplicates, validate};
+pub use rules::{broken_rules, check_rules, unsupported};
+pub use validate::{MAX_PROBLEMS, Problem, Trouble, duplicates, validate};
 
 /// Schemas that nest deeper are refused.
 const MAX_DEPTH: usize = 64;
@@ -70,7 +73,8 @@ pub struct Rule {
     /// The rule as it was read, or why it cannot be evaluated.
     pub expression: Result<Expression, ParseError>,
     pub message: String,
-    pub message_expression: String,
+    /// Makes the message, where there is one and it has a value.
+    pub message_expression: Option<Result<Expression, ParseError>>,
     /// `FieldValueInvalid` where the definition names none.
     pub reason: String,
     /// Below the place of the rule, as `.spec.size`.
@@ -103,7 +107,7 @@ struct Checks {
     required: Vec<SmolStr>,
     one_of_values: Option<Vec<Value>>,
     format: Option<SmolStr>,
-    pattern: Option<(String, Regex)>,
+    pattern: Option<Arc<Regex>>,
     min_length: Option<u64>,
     max_length: Option<u64>,
     minimum: Option<(f64, bool)>,
@@ -132,7 +136,7 @@ pub struct SchemaError {
 impl Structural {
     /// Reads a schema; what it says that Kubernetes does not know is ignored.
     pub fn parse(schema: &Value) -> Result<Structural, SchemaError> {
-        parse(schema, "", 0)
+        parse(schema, "", 0, &Patterns::default())
     }
 
     /// True if any rule of `x-kubernetes-validations` is here or below.
@@ -144,7 +148,10 @@ impl Structural {
     }
 }
 
-fn parse(schema: &Value, path: &str, depth: usize) -> Result<Structural, SchemaError> {
+/// The patterns of a schema that was read so far: definitions use a few many times, and each is large once compiled.
+type Patterns = RefCell<HashMap<String, Arc<Regex>>>;
+
+fn parse(schema: &Value, path: &str, depth: usize, patterns: &Patterns) -> Result<Structural, SchemaError> {
     let error = |why: &str| SchemaError { path: path.to_owned(), why: why.to_owned() };
     if depth > MAX_DEPTH {
         return Err(error("the schema nests too deeply"));
@@ -154,7 +161,7 @@ fn parse(schema: &Value, path: &str, depth: usize) -> Result<Structural, SchemaE
         true => step.to_owned(),
         false => format!("{path}.{step}"),
     };
-    let below = |value: &Value, step: &str| parse(value, &join(step), depth + 1);
+    let below = |value: &Value, step: &str| parse(value, &join(step), depth + 1, patterns);
     let flag = |name: &str| map.get(name).and_then(Value::as_bool).unwrap_or(false);
     let text = |name: &str| map.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let kind = match text("type") {
@@ -193,7 +200,9 @@ fn parse(schema: &Value, path: &str, depth: usize) -> Result<Structural, SchemaE
             expression: cel::parse(&text("rule")),
             rule: text("rule"),
             message: text("message"),
-            message_expression: text("messageExpression"),
+            message_expression: Some(text("messageExpression"))
+                .filter(|text| !text.is_empty())
+                .map(|text| cel::parse(&text)),
             reason: text("reason"),
             field_path: text("fieldPath"),
             optional_old_self: rule.get("optionalOldSelf").and_then(Value::as_bool).unwrap_or(false),
@@ -212,12 +221,13 @@ fn parse(schema: &Value, path: &str, depth: usize) -> Result<Structural, SchemaE
         list_type,
         map_is_atomic: text("x-kubernetes-map-type") == Some("atomic"),
         rules,
-        checks: checks(map, &below, &error)?,
+        checks: checks(map, patterns, &below, &error)?,
     })
 }
 
 fn checks(
     map: &Map,
+    patterns: &Patterns,
     below: &dyn Fn(&Value, &str) -> Result<Structural, SchemaError>,
     error: &dyn Fn(&str) -> SchemaError,
 ) -> Result<Checks, SchemaError> {
@@ -232,9 +242,15 @@ fn checks(
     let pattern = match map.get("pattern").and_then(Value::as_str).filter(|pattern| !pattern.is_empty()) {
         None => None,
         Some(pattern) => {
-            let regex = Regex::new(pattern)
-                .map_err(|_| error(&format!("must be a valid regular expression, but isn't: {pattern:?}")))?;
-            Some((pattern.to_owned(), regex))
+            let known = patterns.borrow().get(pattern).cloned();
+            let regex = match known {
+                Some(regex) => regex,
+                None => Arc::new(Regex::new(pattern).map_err(|_| {
+                    error(&format!("must be a valid regular expression, but isn't: {pattern:?}"))
+                })?),
+            };
+            patterns.borrow_mut().insert(pattern.to_owned(), regex.clone());
+            Some(regex)
         }
     };
     let required = map.get("required").and_then(Value::as_array).into_iter().flatten();
@@ -280,6 +296,18 @@ mod tests {
         assert_eq!(schema.properties["l"].list_type, ListType::Map(vec!["n".into()]));
         assert!(schema.properties["m"].additional.is_some());
         assert!(!schema.has_rules());
+    }
+
+    #[test]
+    fn equal_patterns_are_kept_once() {
+        let schema = parse(
+            r#"{"properties":{"a":{"pattern":"^x"},"b":{"items":{"pattern":"^x"}},"c":{"pattern":"^y"}}}"#,
+        );
+        let properties = schema.unwrap().properties;
+        let a = properties["a"].checks.pattern.as_ref().unwrap();
+        let b = properties["b"].items.as_ref().unwrap().checks.pattern.as_ref().unwrap();
+        let c = properties["c"].checks.pattern.as_ref().unwrap();
+        assert!(Arc::ptr_eq(a, b) && !Arc::ptr_eq(a, c));
     }
 
     #[test]

@@ -3,9 +3,13 @@
 use std::collections::HashSet;
 
 use super::fit::is_associative;
+use super::former::Former;
 use super::{Checks, ListType, Structural, Type};
 use crate::time;
 use crate::value::{Kind, Map, Number, Value};
+
+/// More are not told of one object.
+pub const MAX_PROBLEMS: usize = 100;
 
 /// One thing wrong with one place.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,10 +59,11 @@ impl Trouble {
     }
 }
 
-/// All that is wrong with the object by its schema. Metadata is somebody else's to check.
-pub fn validate(object: &Value, schema: &Structural) -> Vec<Problem> {
+/// What is wrong with the object by its schema. Metadata is somebody else's to check. What is wrong with a place that
+/// is as it was is passed over, so that an object which a newer schema forbids can be changed elsewhere.
+pub fn validate(object: &Value, old: Option<&Value>, schema: &Structural) -> Vec<Problem> {
     let mut walk = Walk { problems: Vec::new(), path: String::new() };
-    walk.value(object, schema, true);
+    walk.value(object, old, schema, true);
     walk.problems
 }
 
@@ -76,7 +81,14 @@ struct Walk {
 
 impl Walk {
     fn push(&mut self, trouble: Trouble) {
-        self.problems.push(Problem { path: self.path.clone(), trouble });
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(Problem { path: self.path.clone(), trouble });
+        }
+    }
+
+    fn extend(&mut self, problems: Vec<Problem>) {
+        let room = MAX_PROBLEMS - self.problems.len();
+        self.problems.extend(problems.into_iter().take(room));
     }
 
     fn invalid(&mut self, value: &Value, why: &str) {
@@ -100,7 +112,15 @@ impl Walk {
         self.path.truncate(length);
     }
 
-    fn value(&mut self, value: &Value, schema: &Structural, is_resource: bool) {
+    fn value(&mut self, value: &Value, old: Option<&Value>, schema: &Structural, is_resource: bool) {
+        let before = self.problems.len();
+        self.judge(value, old, schema, is_resource);
+        if self.problems.len() > before && old == Some(value) {
+            self.problems.truncate(before);
+        }
+    }
+
+    fn judge(&mut self, value: &Value, old: Option<&Value>, schema: &Structural, is_resource: bool) {
         if value.is_null() {
             if !schema.nullable
                 && let Some(kind) = schema.kind
@@ -129,7 +149,10 @@ impl Walk {
                     }
                     let property = schema.properties.get(name).or(schema.additional.as_deref());
                     if let Some(property) = property {
-                        self.below(name, |walk| walk.value(value, property, property.embedded_resource));
+                        let old = old.and_then(|old| old.get(name)).filter(|_| !schema.map_is_atomic);
+                        self.below(name, |walk| {
+                            walk.value(value, old, property, property.embedded_resource);
+                        });
                     }
                 }
                 for name in &schema.checks.required {
@@ -139,12 +162,12 @@ impl Walk {
                 }
             }
             Kind::Array(items) => {
+                let Some(element) = &schema.items else { return };
+                let former = Former::of(old, &schema.list_type);
                 for (index, item) in items.iter().enumerate() {
-                    if let Some(element) = &schema.items {
-                        self.below(&format!("[{index}]"), |walk| {
-                            walk.value(item, element, element.embedded_resource)
-                        });
-                    }
+                    self.below(&format!("[{index}]"), |walk| {
+                        walk.value(item, former.of_item(item), element, element.embedded_resource);
+                    });
                 }
             }
             _ => {}
@@ -175,10 +198,10 @@ impl Walk {
         if let Some(min) = checks.min_length.filter(|min| length < *min) {
             self.invalid(value, &format!("should be at least {min} chars long"));
         }
-        if let Some((pattern, regex)) = &checks.pattern
-            && !regex.is_match(text)
+        if let Some(pattern) = &checks.pattern
+            && !pattern.is_match(text)
         {
-            self.invalid(value, &format!("should match '{pattern}'"));
+            self.invalid(value, &format!("should match '{}'", pattern.as_str()));
         }
         if let Some(format) = &checks.format
             && !has_format(text, format)
@@ -226,7 +249,7 @@ impl Walk {
         }
         if checks.unique_items {
             let mut seen = HashSet::new();
-            if items.iter().any(|item| !seen.insert(canonical(item))) {
+            if items.iter().any(|item| !seen.insert(item.canonical())) {
                 self.invalid(value, "shouldn't contain duplicates");
             }
         }
@@ -244,13 +267,13 @@ impl Walk {
     fn composite(&mut self, value: &Value, checks: &Checks) {
         let fits = |schema: &Structural, path: &str| {
             let mut walk = Walk { problems: Vec::new(), path: path.to_owned() };
-            walk.value(value, schema, false);
+            walk.value(value, None, schema, false);
             walk.problems
         };
         for schema in &checks.all_of {
             let problems = fits(schema, &self.path);
             if !problems.is_empty() {
-                self.problems.extend(problems);
+                self.extend(problems);
                 self.must(value, "must validate all the schemas (allOf)");
             }
         }
@@ -261,7 +284,7 @@ impl Walk {
                 // The alternative that comes closest says what would be needed.
                 found.sort_by_key(Vec::len);
                 self.must(value, "must validate at least one schema (anyOf)");
-                self.problems.extend(found.into_iter().next().unwrap_or_default());
+                self.extend(found.into_iter().next().unwrap_or_default());
             }
         }
         if !checks.one_of.is_empty() {
@@ -315,7 +338,7 @@ impl Walk {
                         }
                         _ => item.clone(),
                     };
-                    if !seen.insert(canonical(&told_by)) {
+                    if !seen.insert(told_by.canonical()) {
                         self.below(&format!("[{index}]"), |walk| {
                             walk.push(Trouble::Duplicate { value: told_by });
                         });
@@ -343,23 +366,6 @@ fn has_type(value: &Value, kind: Type) -> bool {
         | (Type::Number, Kind::Number(_)) => true,
         (Type::Integer, Kind::Number(number)) => number.as_f64().fract() == 0.0,
         _ => false,
-    }
-}
-
-/// A text that is the same for equal values, whatever the order of their keys.
-fn canonical(value: &Value) -> String {
-    match &value.kind {
-        Kind::Object(map) => {
-            let mut pairs: Vec<(&str, &Value)> =
-                map.iter().map(|(key, value)| (key.as_str(), value)).collect();
-            pairs.sort_by_key(|(key, _)| *key);
-            let pairs: Vec<String> =
-                pairs.into_iter().map(|(key, value)| format!("{key:?}:{}", canonical(value))).collect();
-            format!("{{{}}}", pairs.join(","))
-        }
-        Kind::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        Kind::Number(number) => number.as_f64().to_string(),
-        _ => serde_json::to_string(value).unwrap_or_default(),
     }
 }
 
@@ -436,7 +442,7 @@ mod tests {
     fn told(schema: &str, object: &str) -> Vec<String> {
         let schema = Structural::parse(&serde_json::from_str(schema).unwrap()).unwrap();
         let object: Value = serde_json::from_str(object).unwrap();
-        let mut problems = validate(&object, &schema);
+        let mut problems = validate(&object, None, &schema);
         problems.extend(duplicates(&object, &schema));
         problems
             .into_iter()
@@ -450,6 +456,36 @@ mod tests {
                 Trouble::Rule { message, .. } => message,
             })
             .collect()
+    }
+
+    #[test]
+    fn what_is_as_it_was_is_passed_over() {
+        let schema = r#"{"properties":{"size":{"minimum":5},"spec":{"required":["name"],"properties":{"size":{"minimum":5},
+            "parts":{"x-kubernetes-list-type":"map","x-kubernetes-list-map-keys":["n"],"items":{"properties":{"w":{"minimum":5}}}},
+            "list":{"items":{"minimum":5}}}}}}"#;
+        let schema = Structural::parse(&serde_json::from_str(schema).unwrap()).unwrap();
+        let paths = |object: &str, old: &str| -> Vec<String> {
+            let json = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+            let problems = validate(&json(object), Some(&json(old)), &schema);
+            problems.into_iter().map(|problem| problem.path).collect()
+        };
+        let old = r#"{"size":1,"spec":{"size":1,"parts":[{"n":"a","w":1},{"n":"b","w":1}],"list":[1,2]}}"#;
+        assert_eq!(paths(&old.replacen("\"size\":1", "\"size\":6", 1), old), [""; 0]);
+        // Of what changed around them only what is wrong by itself stays out.
+        let new = r#"{"size":1,"spec":{"size":2,"parts":[{"n":"b","w":1},{"n":"a","w":2}],"list":[1,2,3]}}"#;
+        assert_eq!(
+            paths(new, old),
+            ["spec.size", "spec.parts[1].w", "spec.list[0]", "spec.list[1]", "spec.list[2]", "spec.name"]
+        );
+    }
+
+    #[test]
+    fn so_many_problems_are_told_and_no_more() {
+        let schema =
+            Structural::parse(&serde_json::from_str(r#"{"items":{"type":"string"}}"#).unwrap()).unwrap();
+        let items: Vec<Value> = (0..1_000_i64).map(Value::from).collect();
+        assert_eq!(validate(&items.clone().into(), None, &schema).len(), MAX_PROBLEMS);
+        assert_eq!(validate(&items.clone().into(), Some(&items.into()), &schema), []);
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub(crate) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), Fail
         }
         crd::COLLECTION => {
             crd::prepare(object, now_ms, true);
-            call.warnings.lock().extend(crd::rule_warnings(object));
+            call.warn(crd::rule_warnings(object));
         }
         "/pods" => pod::prepare_create(object),
         "/namespaces" => core::prepare_namespace(object),
@@ -132,7 +132,7 @@ pub(crate) fn prepare_update(call: &Call, object: &mut Value, old: &Value) -> Re
     match call.resource.id() {
         crd::COLLECTION if call.path.subresource.is_none() => {
             crd::prepare(object, call.server.clock.now_ms(), false);
-            call.warnings.lock().extend(crd::rule_warnings(object));
+            call.warn(crd::rule_warnings(object));
         }
         "/namespaces" if call.path.subresource.is_none() => {
             // Only `finalize` changes what holds a namespace.

@@ -1,24 +1,35 @@
 //! Nobody gives away what they do not have: writes of roles and bindings.
 
+use std::sync::Arc;
+
 use gantry_apimachinery::Value;
 use gantry_apimachinery::value::SmolStr;
 
 use super::rules::{self, Attributes, Rule};
 use super::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, GROUP, ROLE_BINDINGS, ROLES};
 use crate::rest::Call;
-use crate::status::Failure;
-use crate::store::ObjectKey;
+use crate::status::{About, Failure};
 
-/// Refuses a role with rules that the writer does not have, and a binding to such a role.
+/// Refuses a role with rules that the writer does not have, and a binding to such a role or to none. A role that
+/// aggregates others may come to have any rule, so that only who may do everything writes how it does.
 pub(crate) fn check_write(call: &Call, object: &Value, old: Option<&Value>) -> Result<(), Failure> {
     let id = call.resource.id();
     let name = object.str_at(&["metadata", "name"]).unwrap_or_default();
     let (verb, resource, role_name, rules) = match id {
         ROLES | CLUSTER_ROLES => {
-            if old.is_some_and(|old| old.get("rules") == object.get("rules")) {
+            let same = |field: &str| old.is_some_and(|old| old.get(field) == object.get(field));
+            let aggregates = |object: &Value| {
+                id == CLUSTER_ROLES && object.get("aggregationRule").is_some_and(|rule| !rule.is_null())
+            };
+            let same_aggregation = same("aggregationRule");
+            if same("rules") && (same_aggregation || id == ROLES) {
                 return Ok(());
             }
-            ("escalate", call.resource.plural.as_str(), name.to_owned(), rules::of_role(object))
+            let mut rules = rules::of_role(object);
+            if !same_aggregation && (aggregates(object) || old.is_some_and(aggregates)) {
+                rules.extend(everything());
+            }
+            ("escalate", call.resource.plural.as_str(), name.to_owned(), Some(Arc::from(rules)))
         }
         ROLE_BINDINGS | CLUSTER_ROLE_BINDINGS => {
             let same = |field: &str| old.is_some_and(|old| old.get(field) == object.get(field));
@@ -27,17 +38,11 @@ pub(crate) fn check_write(call: &Call, object: &Value, old: Option<&Value>) -> R
             }
             let role = object.str_at(&["roleRef", "name"]).unwrap_or_default();
             let is_role = object.str_at(&["roleRef", "kind"]) == Some("Role");
-            let (collection, namespace, plural) = match is_role {
-                true => (ROLES, call.namespace(), "roles"),
-                false => (CLUSTER_ROLES, "", "clusterroles"),
+            let (namespace, plural) = match is_role {
+                true => (call.namespace(), "roles"),
+                false => ("", "clusterroles"),
             };
-            let key = ObjectKey { namespace: namespace.into(), name: role.into() };
-            let rules = call
-                .server
-                .store
-                .get(collection, &key)
-                .map(|object| rules::of_role(&object.value()))
-                .unwrap_or_default();
+            let rules = call.server.authorizer.rules_of(&call.server.store, namespace, role);
             ("bind", plural, role.to_owned(), rules)
         }
         _ => return Ok(()),
@@ -54,13 +59,17 @@ pub(crate) fn check_write(call: &Call, object: &Value, old: Option<&Value>) -> R
     if authorizer.decide(&call.server.store, &call.user, &attributes).allowed {
         return Ok(());
     }
+    // What is bound today would be what somebody else makes of the name tomorrow.
+    let Some(rules) = rules else {
+        return Err(Failure::not_found(About { group: GROUP, resource, kind: "" }, &role_name));
+    };
     let held = authorizer.rules(&call.server.store, &call.user, call.namespace());
-    let missing: Vec<Rule> = rules.into_iter().filter(|rule| !covers(&held, rule)).collect();
+    let missing: Vec<&Rule> = rules.iter().filter(|rule| !covers(&held, rule)).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let groups: Vec<String> = call.user.groups.iter().map(|group| format!("{group:?}")).collect();
-    let lines: Vec<String> = missing.iter().map(shown).collect();
+    let lines: Vec<String> = missing.into_iter().map(shown).collect();
     let why = format!(
         "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
         call.user.name,
@@ -68,6 +77,15 @@ pub(crate) fn check_write(call: &Call, object: &Value, old: Option<&Value>) -> R
         lines.join("\n")
     );
     Err(Failure::forbidden(call.about(), name, &why))
+}
+
+/// What whoever may do everything has.
+fn everything() -> [Rule; 2] {
+    let all = || vec![SmolStr::new_static("*")];
+    [
+        Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() },
+        Rule { verbs: all(), paths: all(), ..Rule::default() },
+    ]
 }
 
 /// True if every single thing that a rule allows is allowed by one of those held.

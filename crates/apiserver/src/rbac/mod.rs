@@ -53,7 +53,11 @@ struct Index {
     writes: u64,
     /// By `u:name` and `g:name`, cluster-wide grants before those in namespaces.
     grants: HashMap<SmolStr, Vec<Grant>>,
+    roles: Roles,
 }
+
+/// The rules of every role by its namespace (empty for cluster roles) and name, with those it aggregates.
+type Roles = HashMap<(SmolStr, SmolStr), Arc<[Rule]>>;
 
 /// What a binding gives a subject.
 #[derive(Clone)]
@@ -82,7 +86,8 @@ impl Authorizer {
         if index.writes == writes {
             return index;
         }
-        let index = Arc::new(Index { writes, grants: read_grants(store) });
+        let roles = read_roles(store);
+        let index = Arc::new(Index { writes, grants: read_grants(store, &roles), roles });
         self.index.store(index.clone());
         index
     }
@@ -103,6 +108,11 @@ impl Authorizer {
             }
         }
         Decision::default()
+    }
+
+    /// All rules of a role, with those it aggregates; a cluster role has no namespace. `None` if there is no such role.
+    pub(crate) fn rules_of(&self, store: &Store, namespace: &str, name: &str) -> Option<Arc<[Rule]>> {
+        self.index(store).roles.get(&(namespace.into(), name.into())).cloned()
     }
 
     /// All rules a user has in a namespace.
@@ -126,16 +136,16 @@ fn grants_of<'i>(index: &'i Index, user: &UserInfo, namespace: &str) -> Vec<&'i 
     found
 }
 
-fn read_grants(store: &Store) -> HashMap<SmolStr, Vec<Grant>> {
-    let list = |collection: &str| -> Vec<(SmolStr, SmolStr, Value)> {
-        let (listing, _) = store.list(collection, None, None, usize::MAX, |_| true);
-        let objects = listing.objects.iter();
-        objects
-            .map(|object| (object.key.namespace.clone(), object.key.name.clone(), object.value()))
-            .collect()
-    };
-    let cluster_roles = list(CLUSTER_ROLES);
-    let mut roles: HashMap<(SmolStr, SmolStr), Arc<[Rule]>> = HashMap::new();
+/// Namespace, name and object of each.
+fn list(store: &Store, collection: &str) -> Vec<(SmolStr, SmolStr, Value)> {
+    let (listing, _) = store.list(collection, None, None, usize::MAX, |_| true);
+    let objects = listing.objects.iter();
+    objects.map(|object| (object.key.namespace.clone(), object.key.name.clone(), object.value())).collect()
+}
+
+fn read_roles(store: &Store) -> Roles {
+    let cluster_roles = list(store, CLUSTER_ROLES);
+    let mut roles = Roles::new();
     for (_, name, role) in &cluster_roles {
         let mut rules = rules::of_role(role);
         for selector in role
@@ -153,11 +163,15 @@ fn read_grants(store: &Store) -> HashMap<SmolStr, Vec<Grant>> {
         }
         roles.insert((SmolStr::default(), name.clone()), rules.into());
     }
-    for (namespace, name, role) in list(ROLES) {
+    for (namespace, name, role) in list(store, ROLES) {
         roles.insert((namespace, name), rules::of_role(&role).into());
     }
+    roles
+}
+
+fn read_grants(store: &Store, roles: &Roles) -> HashMap<SmolStr, Vec<Grant>> {
     let mut grants: HashMap<SmolStr, Vec<Grant>> = HashMap::new();
-    let bindings = list(CLUSTER_ROLE_BINDINGS).into_iter().chain(list(ROLE_BINDINGS));
+    let bindings = list(store, CLUSTER_ROLE_BINDINGS).into_iter().chain(list(store, ROLE_BINDINGS));
     for (order, (namespace, name, binding)) in bindings.enumerate() {
         let role_kind = binding.str_at(&["roleRef", "kind"]).unwrap_or_default();
         let role_name = SmolStr::new(binding.str_at(&["roleRef", "name"]).unwrap_or_default());

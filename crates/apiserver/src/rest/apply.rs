@@ -31,6 +31,7 @@ pub(crate) async fn apply(call: &Call) -> Answer {
         if config.str_at(&["metadata", "resourceVersion"]).is_some_and(|version| !version.is_empty()) {
             return Err(Failure::modified(call.about(), call.name()));
         }
+        call.authorize_create()?;
         let mut object = owners::apply(call, None, &config)?;
         body::metadata_mut(&mut object).insert("name", call.name());
         match create::create_object(call, object, dry_run).await {

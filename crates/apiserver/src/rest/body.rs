@@ -65,7 +65,7 @@ fn judge(call: &Call, kind: &str, complaints: Vec<String>) -> Result<(), Failure
                 "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {all}"
             )));
         }
-        _ => call.warnings.lock().extend(complaints),
+        _ => call.warn(complaints),
     }
     Ok(())
 }

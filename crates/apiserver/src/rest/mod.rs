@@ -96,6 +96,18 @@ impl Call {
         self.parts.method == Method::PATCH && content_type == apply::CONTENT_TYPE
     }
 
+    /// Adds to what the answer's Warning headers say.
+    pub(crate) fn warn(&self, texts: Vec<String>) {
+        let mut warnings = self.warnings.lock();
+        let room = MAX_WARNINGS.saturating_sub(warnings.len());
+        warnings.extend(texts.into_iter().take(room));
+    }
+
+    /// Refuses a caller who may not create what the path names: to change it is another right.
+    pub(crate) fn authorize_create(&self) -> Result<(), Failure> {
+        authorize(&self.server, &self.user, "create", &self.resource, &self.path)
+    }
+
     fn header(&self, name: header::HeaderName) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
     }
@@ -179,9 +191,11 @@ async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
         warnings: warnings.clone(),
     };
     let mut response = dispatch(call, verb).await?;
-    for warning in warnings.lock().iter().take(MAX_WARNINGS) {
+    for warning in warnings.lock().iter() {
+        // A warning may repeat what the request said, and a client refuses an answer whose head is too long.
         let text: String = warning
             .chars()
+            .take(MAX_WARNING_CHARS)
             .filter(|c| !c.is_control())
             .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
             .collect();
@@ -194,6 +208,7 @@ async fn answer(server: Arc<Inner>, request: Request<Bytes>) -> Answer {
 
 /// More than this many warnings help nobody.
 const MAX_WARNINGS: usize = 16;
+const MAX_WARNING_CHARS: usize = 256;
 
 fn warn_deprecated(resource: &Resource, warnings: &Mutex<Vec<String>>) {
     if resource.id() == "/endpoints" {

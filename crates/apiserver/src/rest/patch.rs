@@ -119,7 +119,7 @@ fn check_fields(call: &Call, patch: &Patch, object: &mut Value) -> Result<(), Fa
             match call.query.get("fieldValidation") {
                 Some("Ignore") => {}
                 Some("Strict") => return Err(invalid(&format!("strict decoding error: {}", all.join(", ")))),
-                _ => call.warnings.lock().extend(all),
+                _ => call.warn(all),
             }
             Ok(())
         }

@@ -27,6 +27,7 @@ pub(crate) async fn replace(call: &Call) -> Answer {
     check_identity(call, &mut object)?;
     let create_allowed = kinds::creates_on_update(call.resource.id()) && call.path.subresource.is_none();
     if create_allowed && call.server.store.get(&call.resource.collection, &call.key()).is_none() {
+        call.authorize_create()?;
         body::metadata_mut(&mut object).remove("resourceVersion");
         let written = create::create_object(call, object, dry_run).await?;
         return Ok(write::answer(call, 201, written));

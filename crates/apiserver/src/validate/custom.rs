@@ -8,13 +8,18 @@ use crate::status::FieldError;
 
 pub(super) fn validate(custom: &Custom, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let Some(schema) = &custom.schema else { return };
-    let mut problems = structural::validate(object, schema);
-    problems.extend(structural::duplicates(object, schema));
+    let mut problems = structural::validate(object, old, schema);
+    let duplicates = structural::duplicates(object, schema);
+    // A list may stay as wrong as it was.
+    let had_duplicates = || old.is_some_and(|old| !structural::duplicates(old, schema).is_empty());
+    if !duplicates.is_empty() && !had_duplicates() {
+        problems.extend(duplicates);
+    }
     let blocked = problems.iter().any(|problem| problem.trouble.blocks_rules());
     if schema.has_rules() && !blocked {
         problems.extend(structural::broken_rules(object, old, schema));
     }
-    errors.extend(problems.into_iter().map(field_error));
+    errors.extend(problems.into_iter().take(structural::MAX_PROBLEMS).map(field_error));
     if schema.has_rules() && blocked {
         errors.push(FieldError::invalid(
             "<nil>",

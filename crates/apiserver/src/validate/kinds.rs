@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use gantry_apimachinery::structural::Structural;
+use gantry_apimachinery::structural::{self, Structural};
 use gantry_apimachinery::{Map, Selector, Value, names};
 
 use super::{autoscaling, immutable, integer, list, not_negative, one_of, pod, port_in_range};
@@ -512,7 +512,7 @@ fn definition(object: &Value, errors: &mut Vec<FieldError>) {
             ));
         }
         if let Some(schema) = version.at(&["schema", "openAPIV3Schema"])
-            && let Err(error) = Structural::parse(schema)
+            && let Err(error) = Structural::parse(schema).and_then(|schema| structural::check_rules(&schema))
         {
             let at = format!("spec.versions[{index}].schema.openAPIV3Schema");
             let dot = if error.path.is_empty() { "" } else { "." };

@@ -45,6 +45,119 @@ async fn roles_say_what_a_user_may() {
     assert!(message(&refused).contains("is attempting to grant RBAC permissions not currently held"));
 }
 
+/// Lets bob do what `rules` say, everywhere.
+async fn grant(api: &Api, name: &str, rules: &str) {
+    let role = format!(r#"{{"metadata":{{"name":"{name}"}},"rules":{rules}}}"#);
+    let (code, object) = api.post(&format!("{RBAC}/clusterroles"), &role).await;
+    assert_eq!(code, 201, "{object:?}");
+    let binding = binding_to("ClusterRole", name);
+    let (code, object) = api.post(&format!("{RBAC}/clusterrolebindings"), &binding).await;
+    assert_eq!(code, 201, "{object:?}");
+}
+
+/// A binding of bob to a role.
+fn binding_to(kind: &str, role: &str) -> String {
+    format!(
+        r#"{{"metadata":{{"name":"to-{role}"}},"roleRef":{{"kind":"{kind}","name":"{role}","apiGroup":"rbac.authorization.k8s.io"}},"subjects":[{{"kind":"User","name":"bob","apiGroup":"rbac.authorization.k8s.io"}}]}}"#
+    )
+}
+
+const NOT_HELD: &str = "is attempting to grant RBAC permissions not currently held";
+
+#[tokio::test]
+async fn a_binding_gives_no_more_than_its_writer_has() {
+    let api = Api::start().await;
+    let rule = r#"[{"verbs":["create"],"apiGroups":["rbac.authorization.k8s.io"],"resources":["rolebindings","clusterrolebindings"]}]"#;
+    grant(&api, "binder", rule).await;
+    let bob = api.as_user(UserInfo::new("bob"));
+    let bindings = format!("{RBAC}/namespaces/default/rolebindings");
+    // What `admin` allows comes from the roles that it aggregates.
+    for role in ["admin", "view", "cluster-admin"] {
+        let (code, refused) = bob.post(&bindings, &binding_to("ClusterRole", role)).await;
+        assert_eq!((code, message(&refused).contains(NOT_HELD)), (403, true), "{role}: {refused:?}");
+    }
+    let (code, refused) =
+        bob.post(&format!("{RBAC}/clusterrolebindings"), &binding_to("Role", "cluster-admin")).await;
+    assert_eq!((code, message(&refused).contains(NOT_HELD)), (403, true), "{refused:?}");
+    let (code, refused) = bob.post(&bindings, &binding_to("Role", "later")).await;
+    assert_eq!(code, 404, "{refused:?}");
+    assert_eq!(bob.post(&bindings, &binding_to("ClusterRole", "binder")).await.0, 201);
+    grant(&api, "any", r#"[{"verbs":["bind"],"apiGroups":["*"],"resources":["*"]}]"#).await;
+    assert_eq!(bob.post(&bindings, &binding_to("ClusterRole", "admin")).await.0, 201);
+    assert_eq!(bob.post(&bindings, &binding_to("Role", "later")).await.0, 201);
+}
+
+#[tokio::test]
+async fn only_who_may_do_everything_says_what_a_role_aggregates() {
+    let api = Api::start().await;
+    let rule = r#"[{"verbs":["create","update","patch","get"],"apiGroups":["rbac.authorization.k8s.io"],"resources":["clusterroles"]}]"#;
+    grant(&api, "author", rule).await;
+    let bob = api.as_user(UserInfo::new("bob"));
+    let roles = format!("{RBAC}/clusterroles");
+    let gathering =
+        r#"{"metadata":{"name":"all"},"aggregationRule":{"clusterRoleSelectors":[{}]},"rules":[]}"#;
+    assert_eq!(bob.post(&roles, gathering).await.0, 403);
+    assert_eq!(bob.post(&roles, r#"{"metadata":{"name":"plain"},"rules":[]}"#).await.0, 201);
+    let change = r#"{"aggregationRule":{"clusterRoleSelectors":[{}]}}"#;
+    assert_eq!(bob.patch(&format!("{roles}/plain"), "merge", change).await.0, 403);
+    assert_eq!(api.post(&roles, gathering).await.0, 201);
+    let label = r#"{"metadata":{"labels":{"a":"b"}}}"#;
+    assert_eq!(bob.patch(&format!("{roles}/all"), "merge", label).await.0, 200);
+}
+
+#[tokio::test]
+async fn to_change_is_not_to_create() {
+    let api = Api::start().await;
+    let rule = r#"[{"verbs":["get","patch","update"],"apiGroups":["","coordination.k8s.io"],"resources":["configmaps","leases"]}]"#;
+    grant(&api, "editor", rule).await;
+    let bob = api.as_user(UserInfo::new("bob"));
+    let config = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"},"data":{"a":"1"}}"#;
+    let path = "/api/v1/namespaces/default/configmaps/c";
+    let apply = async |api: &Api| {
+        let path = format!("{path}?fieldManager=me");
+        let (status, text) =
+            api.send(Method::PATCH, &path, "application/apply-patch+yaml", "application/json", config).await;
+        (status.as_u16(), text)
+    };
+    let (code, text) = apply(&bob).await;
+    assert_eq!(code, 403, "{text}");
+    assert!(text.contains("cannot create resource"), "{text}");
+    assert_eq!(api.get(path).await.0, 404);
+    assert_eq!(apply(&api).await.0, 201);
+    assert_eq!(apply(&bob).await.0, 200);
+    let lease = r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"l"}}"#;
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l";
+    let (code, refused) = bob.put(path, lease).await;
+    assert_eq!(code, 403, "{refused:?}");
+    assert_eq!(api.put(path, lease).await.0, 201);
+    assert_eq!(bob.put(path, lease).await.0, 200);
+}
+
+#[tokio::test]
+async fn whoever_acts_as_another_is_never_themselves() {
+    let api = Api::start().await;
+    let rule =
+        r#"[{"verbs":["impersonate"],"apiGroups":[""],"resources":["users"],"resourceNames":["jürgen"]}]"#;
+    grant(&api, "actor", rule).await;
+    let bob = api.as_user(UserInfo::new("bob"));
+    let who = async |api: &Api, headers: &[(&'static str, &[u8])]| {
+        let mut all: Vec<(&'static str, &[u8])> = vec![("content-type", b"application/json".as_slice())];
+        all.extend(headers);
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let (status, body) = api.send_with(Method::POST, path, &all, b"{}").await;
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        let name = answer.str_at(&["status", "userInfo", "username"]).unwrap_or_default().to_owned();
+        (status.as_u16(), name)
+    };
+    assert_eq!(who(&bob, &[]).await, (201, "bob".into()));
+    assert_eq!(who(&bob, &[("impersonate-user", "jürgen".as_bytes())]).await, (201, "jürgen".into()));
+    assert_eq!(who(&bob, &[("impersonate-user", b"alice")]).await.0, 403);
+    assert_eq!(who(&bob, &[("impersonate-user", b"j\xfcrgen")]).await.0, 400);
+    let group: (&str, &[u8]) = ("impersonate-group", b"\xff");
+    assert_eq!(who(&api, &[("impersonate-user", b"alice"), group]).await.0, 400);
+    assert_eq!(who(&api, &[("impersonate-user", b"alice")]).await, (201, "alice".into()));
+}
+
 #[tokio::test]
 async fn reviews_answer_for_others() {
     let api = with_reader().await;

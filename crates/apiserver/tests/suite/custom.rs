@@ -73,6 +73,70 @@ async fn unknown_fields_go_defaults_come_and_mistakes_are_named() {
 }
 
 #[tokio::test]
+async fn what_a_newer_schema_forbids_may_stay_as_it_was() {
+    let api = start().await;
+    assert_eq!(api.post(TOYS, &toy("a", r#"{"size":3,"count":30}"#)).await.0, 201);
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/toys.play.example.com";
+    let (_, definition) = api.get(path).await;
+    let definition = serde_json::to_string(&definition).unwrap();
+    let stricter =
+        definition.replace("self.size * 10", "self.size").replace("\"minimum\":1", "\"minimum\":9");
+    assert_eq!(api.put(path, &stricter).await.0, 200);
+    let toy = format!("{TOYS}/a");
+    let (code, labelled) = api.patch(&toy, "merge", r#"{"metadata":{"labels":{"a":"b"}}}"#).await;
+    assert_eq!(code, 200, "{labelled:?}");
+    let (code, refused) = api.patch(&toy, "merge", r#"{"spec":{"count":29}}"#).await;
+    assert_eq!(code, 422, "{refused:?}");
+    assert!(message(&refused).contains("too many for its size"), "{refused:?}");
+    assert!(!message(&refused).contains("greater than or equal to"), "{refused:?}");
+    assert_eq!(api.patch(&format!("{toy}/status"), "merge", r#"{"status":{"phase":"x"}}"#).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_rule_that_is_none_is_refused() {
+    let api = Api::start().await;
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let (code, refused) =
+        api.post(path, &DEFINITION.replace("self.size >= oldSelf.size", "self.size >=")).await;
+    assert_eq!(code, 422, "{refused:?}");
+    let field = "openAPIV3Schema.properties[spec].x-kubernetes-validations[1].rule: at character 13: expected a value";
+    assert!(message(&refused).contains(field), "{refused:?}");
+    let missing = DEFINITION.replace("self.size >= oldSelf.size", "isQuantity(self.size)");
+    assert_eq!(api.post(path, &missing).await.0, 201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_definition_is_served_whatever_else_is_read_anew() {
+    let api = std::sync::Arc::new(Api::start().await);
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let reloading = std::thread::spawn({
+        let (server, done) = (api.server.clone(), done.clone());
+        move || {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                server.reload_apis();
+            }
+        }
+    });
+    let mut writes = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let api = api.clone();
+        writes.spawn(async move {
+            let definition = DEFINITION.replace("play.example.com", &format!("play{number}.example.com"));
+            api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.0
+        });
+    }
+    while let Some(code) = writes.join_next().await {
+        assert_eq!(code.unwrap(), 201);
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    reloading.join().unwrap();
+    for number in 0..24 {
+        let toys = TOYS.replace("play.example.com", &format!("play{number}.example.com"));
+        assert_eq!(api.get(&toys).await.0, 200, "{toys}");
+    }
+}
+
+#[tokio::test]
 async fn appliers_share_a_list_by_its_keys() {
     let api = start().await;
     for (manager, part) in [("one", "arm"), ("two", "leg")] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gantry_apimachinery::Value;
 use gantry_apiserver::{ApiServer, ApiService, Config, UserInfo};
 use gantry_clock::SystemClock;
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::Service;
 
@@ -45,13 +45,22 @@ impl Api {
         accept: &str,
         body: &[u8],
     ) -> (StatusCode, Vec<u8>) {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("content-type", content_type)
-            .header("accept", accept)
-            .body(Full::new(bytes::Bytes::copy_from_slice(body)))
-            .unwrap();
+        let headers = [("content-type", content_type.as_bytes()), ("accept", accept.as_bytes())];
+        self.send_with(method, path, &headers, body).await
+    }
+
+    pub(crate) async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &[u8])],
+        body: &[u8],
+    ) -> (StatusCode, Vec<u8>) {
+        let body = Full::new(bytes::Bytes::copy_from_slice(body));
+        let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
+        for (name, value) in headers {
+            request.headers_mut().append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
         let response = self.service.clone().call(request).await.unwrap();
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();

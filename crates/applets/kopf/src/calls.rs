@@ -138,14 +138,15 @@ impl Calls {
             Some(object) if object.metadata.deletion_timestamp.is_none() => "FILTERS_MISMATCH",
             _ => "RESOURCE_DELETED",
         };
-        session.try_send(&json!({ "op": "stop", "id": id, "reason": reason }));
+        // Not dropped when many wait: the daemon would never hear of it. If it cannot be told, it has ended.
+        let _ = session.send(&json!({ "op": "stop", "id": id, "reason": reason })).await;
         tokio::select! {
             biased;
             said = &mut answer => return said.map_err(|_| died()),
             () = context.cancelled().cancelled() => {}
         }
-        session.try_send(&json!({ "op": "stop", "id": id, "reason": "DAEMON_CANCELLED" }));
-        session.try_send(&json!({ "op": "cancel", "id": id }));
+        let _ = session.send(&json!({ "op": "stop", "id": id, "reason": "DAEMON_CANCELLED" })).await;
+        let _ = session.send(&json!({ "op": "cancel", "id": id })).await;
         answer.await.map_err(|_| died())
     }
 
@@ -155,9 +156,8 @@ impl Calls {
         target: &Target,
         context: Ctx<DynamicObject>,
         question: Question,
-    ) -> bool {
-        let asked = self.ask("ask", target, &context, question == Question::Calls).await;
-        told(asked, "a filter").and_then(|answer| answer.as_bool()).unwrap_or(false)
+    ) -> HandlerResult<bool> {
+        answered(self.ask("ask", target, &context, question == Question::Calls).await)
     }
 
     /// Asks for the initial delay of a daemon or timer.
@@ -209,7 +209,7 @@ pub(crate) fn parts_of(
                         let answer = session.request(id, &frame).await.map_err(|_| died())?;
                         answer.await.map_err(|_| died())
                     };
-                    told(asked.await, "a filter").and_then(|answer| answer.as_bool()).unwrap_or(false)
+                    answered(asked.await)
                 }
             });
         }
@@ -340,6 +340,17 @@ fn error_of(raised: Raised) -> HandlerError {
 
 fn died() -> HandlerError {
     HandlerError::temporary("the worker process ended while it ran this handler", DIED_DELAY)
+}
+
+/// What a filter says. An exception or a process that died is neither yes nor no.
+fn answered(asked: HandlerResult<Said>) -> HandlerResult<bool> {
+    let said = asked?;
+    if let Some(raised) = said.error {
+        tracing::error!(details = raised.trace, "a filter failed: {}", raised.message);
+        return Err(error_of(raised));
+    }
+    let told = said.result.as_bool();
+    told.ok_or_else(|| HandlerError::Other(format!("a filter said {}, not yes or no", said.result).into()))
 }
 
 /// The answer to a question; an exception is logged and is no answer.

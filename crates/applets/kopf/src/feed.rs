@@ -26,6 +26,8 @@ struct State {
     followed: HashMap<String, Followed>,
     /// How many daemons and timers of an object are being called, by its uid.
     live: HashMap<String, usize>,
+    /// The process is not ready to be told.
+    held: bool,
 }
 
 struct Followed {
@@ -75,6 +77,12 @@ impl Feed {
         self.wake.notify_one();
     }
 
+    /// Tells nothing until [`begin_anew`](Feed::begin_anew): indices are functions of the user's, and no function may
+    /// run before those for the start have.
+    pub(crate) fn hold(&self) {
+        self.state.lock().held = true;
+    }
+
     /// Tells everything anew, to a process that knows nothing yet.
     pub(crate) fn begin_anew(&self) {
         let mut state = self.state.lock();
@@ -87,6 +95,9 @@ impl Feed {
             all.extend(followed.store.list().iter().map(|object| (resource.clone(), Key::of(&**object))));
         }
         state.dirty.extend(all.into_iter().map(|at| (at, None)));
+        state.held = false;
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Counts the calls beside an object, whose view follows it meanwhile.
@@ -98,6 +109,9 @@ impl Feed {
     /// Takes all frames that wait.
     pub(crate) fn take(&self) -> Vec<Value> {
         let mut state = self.state.lock();
+        if state.held {
+            return Vec::new();
+        }
         let dirty = std::mem::take(&mut state.dirty);
         let mut frames = Vec::new();
         for ((resource, key), gone) in dirty {
@@ -148,4 +162,22 @@ fn whole(object: &DynamicObject, resource: &kube::api::ApiResource) -> Value {
         fields.entry("kind").or_insert_with(|| json!(resource.kind));
     }
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_waits_for_a_new_beginning() {
+        let feed = Feed::default();
+        let at = ("boxes".to_owned(), Key::new("default", "one"));
+        feed.hold();
+        feed.state.lock().dirty.insert(at, None);
+        assert!(feed.take().is_empty());
+        assert_eq!(feed.state.lock().dirty.len(), 1);
+        feed.begin_anew();
+        assert!(feed.take().is_empty());
+        assert!(feed.state.lock().dirty.is_empty() && !feed.state.lock().held);
+    }
 }

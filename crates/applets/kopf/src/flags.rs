@@ -186,6 +186,11 @@ impl RunFlags {
         if flags.all_namespaces && !flags.namespaces.is_empty() {
             return Err("either --namespace or --all-namespaces can be used, not both".into());
         }
+        if let Some(pattern) = flags.namespaces.iter().find(|pattern| pattern.contains(['[', ']'])) {
+            return Err(format!(
+                "--namespace {pattern}: sets of letters are not understood yet, expected names with * and ?"
+            ));
+        }
         if flags.paths.is_empty() && flags.modules.is_empty() {
             return Err("nothing to run: name a Python file, or a module with -m".into());
         }
@@ -311,6 +316,7 @@ mod tests {
             (&[], "nothing to run"),
             (&["/no/such/file.py"], "there is no such file"),
             (&["--log-format", "xml", path], "xml"),
+            (&["-n", "app-[ab]", path], "sets of letters are not understood"),
         ] {
             let error = read(arguments).expect_err("refused");
             assert!(error.contains(message), "{error}");

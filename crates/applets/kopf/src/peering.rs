@@ -60,7 +60,7 @@ impl Pausing {
                 Err(error) => return Err(format!("cannot look for the peering object {name}: {error}")),
             }
             // What is seen first decides; until then nothing is handled twice.
-            let (tell, told) = watch::channel(false);
+            let (tell, told) = watch::channel(true);
             pausing.peers.push(told);
             let cancel = cancel.clone();
             pausing.keeping.push(tokio::spawn(async move { peering.keep(tell, cancel).await }));

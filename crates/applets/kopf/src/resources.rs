@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_operator::{Informer, NamespaceFilter, Operator, ServedKind, served_kinds};
+use gantry_operator::{Informer, NamespaceFilter, Operator, ServedKind, discover};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::ApiResource;
 use kube::core::DynamicObject;
@@ -18,7 +18,7 @@ use crate::session::Session;
 
 /// Definitions that change together are looked at together.
 const GATHER: Duration = Duration::from_millis(100);
-/// Pause after the server could not be asked.
+/// Pause after the server, or a group of its kinds, could not be asked.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// The operators that run the handlers, and what they are told of.
@@ -42,16 +42,17 @@ impl Served {
             self.cluster.informers().of_type(ApiResource::erase::<CustomResourceDefinition>(&()));
         let mut changes = definitions.changes();
         let mut registered: BTreeMap<String, ApiResource> = BTreeMap::new();
-        let mut told_missing = false;
+        let mut known: Vec<ServedKind> = Vec::new();
+        let (mut told_missing, mut told_error) = (false, None);
         loop {
             changes.mark_unchanged();
-            let pause = match self.refresh(&mut registered, &mut told_missing).await {
-                Ok(()) => None,
-                Err(error) => {
-                    tracing::warn!("the kinds of the server are not known: {error}");
-                    Some(AGAIN)
-                }
-            };
+            let failure = self.refresh(&mut known, &mut registered, &mut told_missing).await.err();
+            // A group may be away for long: it is asked often, and told of once.
+            if let Some(error) = failure.as_ref().filter(|error| told_error.as_ref() != Some(*error)) {
+                tracing::warn!("the kinds of the server are not known: {error}");
+            }
+            let pause = failure.is_some().then_some(AGAIN);
+            told_error = failure;
             let again = async {
                 match pause {
                     Some(pause) => tokio::time::sleep(pause).await,
@@ -67,17 +68,22 @@ impl Served {
         }
     }
 
+    /// Fails also when some of the kinds are not known, having done what can be done with the others.
     async fn refresh(
         &self,
+        known: &mut Vec<ServedKind>,
         registered: &mut BTreeMap<String, ApiResource>,
         told_missing: &mut bool,
     ) -> Result<(), String> {
-        let kinds = served_kinds(self.cluster.client()).await.map_err(|error| error.to_string())?;
+        let discovered = discover(self.cluster.client()).await.map_err(|error| error.to_string())?;
+        let silent: Vec<String> =
+            discovered.unanswered.iter().map(|(group, error)| format!("{group}: {error}")).collect();
+        *known = discovered.with_earlier(known);
         let watched = |kind: &&ServedKind| {
             ["list", "watch"].iter().all(|verb| kind.verbs.iter().any(|own| own == verb))
         };
         let kinds: BTreeMap<String, &ServedKind> =
-            kinds.iter().filter(watched).map(|kind| (key_of(&kind.resource), kind)).collect();
+            known.iter().filter(watched).map(|kind| (key_of(&kind.resource), kind)).collect();
         let frame = resources_frame(&kinds);
         let Some(session) = self.calls.worker.session().await else { return Ok(()) };
         let chosen = ask(&session, &frame).await?;
@@ -140,6 +146,9 @@ impl Served {
                 );
             }
             registered.insert(key.to_owned(), kind.resource.clone());
+        }
+        if !silent.is_empty() {
+            return Err(silent.join("; "));
         }
         Ok(())
     }

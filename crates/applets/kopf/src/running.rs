@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{Calls, parts_of};
-use crate::declared::{Declaration, Kind, Posting};
+use crate::declared::{Declaration, Declared, Kind, Posting};
 use crate::feed::Feed;
 use crate::flags::{RunFlags, is_exact, namespace_matches};
 use crate::peering::Pausing;
@@ -118,6 +118,11 @@ fn check(declaration: &Declaration) -> Result<(), String> {
              it, or run this operator with Kopf itself",
             handler.id
         ));
+    }
+    let timer =
+        declaration.handlers.iter().find(|handler| handler.interval.is_some_and(|every| every <= 0.0));
+    if let Some(Declared { id, interval: Some(interval), .. }) = timer {
+        return Err(format!("handler {id}: interval {interval}: expected a number of seconds above zero"));
     }
     Ok(())
 }
@@ -246,6 +251,15 @@ async fn signalled() -> Result<(), String> {
         _ = terminate.recv() => "SIGTERM",
     };
     tracing::info!("Signal {name} is received. Operator is stopping.");
+    // Handlers may take as long as they like to end; whoever asks twice does not want to wait for them.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::warn!("A second signal is received. Operator ends without waiting for its handlers.");
+        std::process::exit(1);
+    });
     Ok(())
 }
 
@@ -278,7 +292,8 @@ impl Asks for Engine {
                     }
                 },
             };
-            session.try_send(&json!({ "op": "executed", "id": said.id, "wait": wait }));
+            // The handler waits for it. If it cannot be told, it has ended with its process.
+            let _ = session.send(&json!({ "op": "executed", "id": said.id, "wait": wait })).await;
         });
     }
 

@@ -75,9 +75,12 @@ impl Launch {
                 () = stop.cancelled() => return Ok(()),
                 started = self.start() => started?,
             };
-            self.feed.begin_anew();
             let prepared = tokio::select! {
                 biased;
+                () = stop.cancelled() => {
+                    end(&mut child, &session).await;
+                    return Ok(());
+                }
                 () = session.ended.cancelled() => None,
                 prepared = prepare(session.clone()) => Some(prepared),
             };
@@ -86,6 +89,7 @@ impl Launch {
                 return Err(reason);
             }
             if prepared.is_some() {
+                self.feed.begin_anew();
                 publish.send_replace(Some(session.clone()));
                 tokio::select! {
                     biased;
@@ -156,6 +160,7 @@ impl Launch {
             return Err(format!("cannot load the handlers: {}", said.message));
         }
         let (reader, writer) = socket.into_split();
+        self.feed.hold();
         Ok((child, Session::begin(reader, writer, self.feed.clone(), self.asks.clone())))
     }
 }

@@ -284,13 +284,10 @@ async fn worker_count(State(api): State<Arc<Api>>) -> Response {
 
 async fn user(State(api): State<Arc<Api>>, body: Bytes) -> Response {
     match serde_json::from_slice::<Value>(&body) {
-        Ok(settings) if settings.get("user_class_name").is_some_and(Value::is_string) => {
-            api.master.update_user_class(&settings);
-            (StatusCode::CREATED, json_response(&json!({}))).into_response()
-        }
-        Ok(_) => {
-            (StatusCode::BAD_REQUEST, "user_class_name: expected the name of a user class").into_response()
-        }
+        Ok(settings) => match api.master.update_user_class(&settings) {
+            Ok(()) => (StatusCode::CREATED, json_response(&json!({}))).into_response(),
+            Err(reason) => (StatusCode::BAD_REQUEST, reason).into_response(),
+        },
         Err(error) => (StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")).into_response(),
     }
 }

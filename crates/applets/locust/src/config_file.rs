@@ -21,7 +21,7 @@ struct Setting {
 /// The options as the command line, the environment and the files together give them.
 ///
 /// # Errors
-/// A file that cannot be read, or an option or value that does not exist.
+/// A file that cannot be read, an option or value that does not exist, or options that do not fit together.
 pub(crate) fn with_files(command: Command, matches: &ArgMatches, home: Option<&Path>) -> Result<Cli, String> {
     let given = Cli::from_arg_matches(matches).map_err(|error| error.to_string())?;
     let mut files: Vec<(PathBuf, bool)> = Vec::new();
@@ -40,14 +40,16 @@ pub(crate) fn with_files(command: Command, matches: &ArgMatches, home: Option<&P
         }
     }
     if extra.is_empty() {
-        return Ok(given);
+        return given.check().map(|()| given);
     }
     let mut all = vec![OsString::from("locust")];
     // A later file wins over an earlier one, and what was given wins over both: it comes last and overrides.
     all.extend(extra);
     let parsed =
         command.args_override_self(true).try_get_matches_from(all).map_err(|error| error.to_string())?;
-    Ok(merge(given, &Cli::from_arg_matches(&parsed).map_err(|error| error.to_string())?, matches))
+    let files = Cli::from_arg_matches(&parsed).map_err(|error| error.to_string())?;
+    let merged = merge(given, &files, matches);
+    merged.check().map(|()| merged)
 }
 
 /// The arguments a setting stands for; none when the command line or the environment gives it already.
@@ -246,6 +248,28 @@ mod tests {
             with_files(Cli::command(), &matches(&["locust", "--config", path.to_str().unwrap()]), None)
                 .unwrap_err();
         assert!(error.ends_with("load.conf: usrs: there is no such option"), "{error}");
+    }
+
+    #[test]
+    fn options_need_each_other_wherever_they_come_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("load.conf");
+        let read = |text: &str, more: &[&str]| {
+            std::fs::write(&path, text).unwrap();
+            let args = [&["locust", "--config", path.to_str().unwrap()], more].concat();
+            with_files(Cli::command(), &matches(&args), None)
+        };
+        let cli = read("csv-full-history = true\n", &["--csv", "out"]).unwrap();
+        assert_eq!((cli.stats_history_enabled, cli.csv_prefix.as_deref()), (true, Some("out")));
+        assert!(read("tls-cert = c.pem\n", &["--tls-key", "k.pem"]).is_ok());
+        for (text, more, message) in [
+            ("csv-full-history = true\n", &[][..], "requires '--csv'"),
+            ("", &["--tls-key", "k.pem"], "need each other"),
+            ("master = true\n", &["--worker"], "cannot be combined with --worker"),
+        ] {
+            let error = read(text, more).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
     }
 
     #[test]

@@ -85,22 +85,10 @@ pub(crate) struct Cli {
     #[arg(long, env = "LOCUST_USERCLASS_PICKER", value_parser = BoolishValueParser::new(), help_heading = "Web UI options")]
     pub(crate) class_picker: bool,
     /// TLS certificate to serve the web interface over HTTPS
-    #[arg(
-        long,
-        value_name = "FILENAME",
-        env = "LOCUST_TLS_CERT",
-        requires = "tls_key",
-        help_heading = "Web UI options"
-    )]
+    #[arg(long, value_name = "FILENAME", env = "LOCUST_TLS_CERT", help_heading = "Web UI options")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// TLS private key to serve the web interface over HTTPS
-    #[arg(
-        long,
-        value_name = "FILENAME",
-        env = "LOCUST_TLS_KEY",
-        requires = "tls_cert",
-        help_heading = "Web UI options"
-    )]
+    #[arg(long, value_name = "FILENAME", env = "LOCUST_TLS_KEY", help_heading = "Web UI options")]
     pub(crate) tls_key: Option<PathBuf>,
     /// Base path of the web interface, such as /locust
     #[arg(
@@ -154,7 +142,7 @@ pub(crate) struct Cli {
     pub(crate) enable_rebalancing: bool,
 
     /// Run as a worker of a master
-    #[arg(long, env = "LOCUST_MODE_WORKER", value_parser = BoolishValueParser::new(), conflicts_with = "master", help_heading = "Worker options")]
+    #[arg(long, env = "LOCUST_MODE_WORKER", value_parser = BoolishValueParser::new(), help_heading = "Worker options")]
     pub(crate) worker: bool,
     /// How many worker processes to run; -1: one per core
     #[arg(
@@ -206,7 +194,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) csv_prefix: Option<String>,
     /// Every entry in the history file, and not only the total
-    #[arg(long = "csv-full-history", env = "LOCUST_CSV_FULL_HISTORY", value_parser = BoolishValueParser::new(), requires = "csv_prefix", help_heading = "Request statistics options")]
+    #[arg(long = "csv-full-history", env = "LOCUST_CSV_FULL_HISTORY", value_parser = BoolishValueParser::new(), help_heading = "Request statistics options")]
     pub(crate) stats_history_enabled: bool,
     /// Print statistics now and then although there is a web interface
     #[arg(long, env = "LOCUST_PRINT_STATS", value_parser = BoolishValueParser::new(), help_heading = "Request statistics options")]
@@ -282,6 +270,24 @@ pub(crate) enum Engine {
     Auto,
     /// The locust package of the user's Python.
     Python,
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// What options ask of each other. Not by the parser: one may come from a file and the other from the command line.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.worker && self.master {
+            return Err("The --master argument cannot be combined with --worker".to_owned());
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err("--tls-cert and --tls-key need each other".to_owned());
+        }
+        if self.stats_history_enabled && self.csv_prefix.is_none() {
+            return Err("'--csv-full-history' requires '--csv'.".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// Seconds: `20`, `20s`, `3m`, `2h`, `1h20m`, `3h30m10s`.

@@ -25,6 +25,10 @@ const OURS: &[&str] = &[
     "USER_CLASSES",
 ];
 
+/// What a worker would take from a `locust.conf` beside the locustfile, where this process has acted on it already: it
+/// would fork once more, and write over our files.
+const NOT_AGAIN: &[&str] = &["--processes", "0", "--csv", "", "--html", ""];
+
 /// What runs beside every locustfile.
 pub(crate) const SHIM: &str = include_str!("shim.py");
 pub(crate) const SHIM_NAME: &str = "gantry_describe.py";
@@ -116,25 +120,32 @@ impl Python {
     ) -> Result<Workers, String> {
         let mut children = Vec::new();
         for _ in 0..count {
-            let mut command = Command::new(&self.path);
-            command
-                .args(["-m", "locust", "--worker", "-f"])
-                .arg(files)
-                .args(["--master-host", master.0, "--master-port", &master.1.to_string()])
-                .args(arguments)
-                .stdin(Stdio::null())
-                // Ctrl-C is the master's business: it asks for last reports before workers go.
-                .process_group(0)
-                .kill_on_drop(true);
-            // What steers this process must not make a master or a second run of the worker.
-            for name in OURS {
-                command.env_remove(format!("LOCUST_{name}"));
-            }
-            let child =
-                command.spawn().map_err(|error| format!("cannot run {}: {error}", self.path.display()))?;
+            let child = self
+                .worker(files, master, arguments)
+                .spawn()
+                .map_err(|error| format!("cannot run {}: {error}", self.path.display()))?;
             children.push(child);
         }
         Ok(Workers { children, _folder: folder })
+    }
+
+    fn worker(&self, files: &str, master: (&str, u16), arguments: &[String]) -> Command {
+        let mut command = Command::new(&self.path);
+        command
+            .args(["-m", "locust", "--worker", "-f"])
+            .arg(files)
+            .args(["--master-host", master.0, "--master-port", &master.1.to_string()])
+            .args(NOT_AGAIN)
+            .args(arguments)
+            .stdin(Stdio::null())
+            // Ctrl-C is the master's business: it asks for last reports before workers go.
+            .process_group(0)
+            .kill_on_drop(true);
+        // What steers this process must not make a master or a second run of the worker.
+        for name in OURS {
+            command.env_remove(format!("LOCUST_{name}"));
+        }
+        command
     }
 }
 
@@ -193,6 +204,21 @@ impl Workers {
             if let Some(id) = id {
                 let _ = rustix::process::kill_process(id, rustix::process::Signal::INT);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_does_not_do_again_what_a_config_file_says() {
+        let python = Python { path: "python3".into(), locust: String::new() };
+        let command = python.worker("a.py", ("127.0.0.1", 5557), &["--reset-stats".to_owned()]);
+        let given: Vec<_> = command.as_std().get_args().map(|given| given.to_string_lossy()).collect();
+        for (flag, value) in [("--processes", "0"), ("--csv", ""), ("--html", "")] {
+            assert!(given.windows(2).any(|pair| pair == [flag, value]), "{given:?}");
         }
     }
 }

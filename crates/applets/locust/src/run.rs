@@ -67,6 +67,14 @@ pub(crate) async fn run(cli: Cli, log: LogLines) -> Result<u8, String> {
     let clock = Arc::new(SystemClock::new());
     let master = MasterHandle::start(config, server, clock).await.map_err(|error| error.to_string())?;
     master.lock().set_host(cli.host.clone());
+    // Before any worker comes: what does not fit the locustfile shows when one has told of it.
+    for settings in user_settings(&cli) {
+        master.update_user_class(&settings?).map_err(|reason| format!("--config-users: {reason}"))?;
+    }
+    if !cli.user_classes.is_empty() {
+        let chosen = master.lock().choose_classes(Some(cli.user_classes.clone()));
+        chosen.map_err(|unknown| format!("Unknown User(s): {}", unknown.join(", ")))?;
+    }
     let mut signals = Signals::new()?;
     let mut engine = "the workers' own".to_owned();
     let mut workers = None;
@@ -174,15 +182,14 @@ async fn automatic(cli: &Cli, master: &MasterHandle, api: &Option<Arc<Api>>) -> 
     {
         return End::Failed(format!("Unknown User(s): {}", unknown.join(", ")));
     }
-    for settings in user_settings(cli) {
-        match settings {
-            Ok(settings) => master.update_user_class(&settings),
-            Err(reason) => return End::Failed(reason),
-        }
+    let unknown = master.lock().unknown_settings();
+    if !unknown.is_empty() {
+        return End::Failed(format!("--config-users: the locustfile has no {}", unknown.join(", ")));
     }
-    let outcome = master.swarm(u64::from(cli.num_users.unwrap_or(1)), cli.spawn_rate.unwrap_or(1.0));
-    if outcome == StartOutcome::NoClasses {
-        return End::Failed("No User class found!".to_owned());
+    match master.swarm(u64::from(cli.num_users.unwrap_or(1)), cli.spawn_rate.unwrap_or(1.0)) {
+        StartOutcome::Started | StartOutcome::NoWorkers => {}
+        StartOutcome::NoClasses => return End::Failed("No User class found!".to_owned()),
+        StartOutcome::Refused(reason) => return End::Failed(reason),
     }
     let Some(seconds) = cli.run_time else {
         tracing::info!(target: "locust.main", "No run time limit set, use CTRL+C to interrupt");

@@ -40,7 +40,7 @@ pub(crate) async fn run(options: Options) -> Result<(), RunError> {
         on_signal.cancel();
     });
     let client = redis::Client::open(format!("redis://{}", options.redis)).map_err(RunError::Queue)?;
-    println!("worker takes from {} at {}", options.list, options.redis);
+    println!("worker takes from {} at {}", options.list, without_password(&options.redis));
     let mut done = 0u64;
     while !ended.is_cancelled() {
         if let Err(error) = work(&client, &options, &ended, &mut done).await {
@@ -50,6 +50,11 @@ pub(crate) async fn run(options: Options) -> Result<(), RunError> {
     }
     println!("worker ended after {done} entries");
     Ok(())
+}
+
+/// The address may be that of a URL, `user:password@host:port`; a log is no place for the first half.
+fn without_password(address: &str) -> &str {
+    address.rsplit_once('@').map_or(address, |(_, host)| host)
 }
 
 /// Takes entries over one connection until it breaks or the end comes.
@@ -72,4 +77,15 @@ async fn work(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_printed() {
+        assert_eq!(without_password("me:se@cret@redis:6379/2"), "redis:6379/2");
+        assert_eq!(without_password("redis:6379"), "redis:6379");
+    }
 }

@@ -26,6 +26,15 @@ fn counter(id: usize, minute: i64) -> f64 {
     ((minute % 300) * (id as i64 + 1)) as f64
 }
 
+/// What a counter grew by between two moments, over its restarts.
+fn increase(samples: &[(i64, f64)], from: i64, to: i64) -> f64 {
+    let grown = |pair: &[(i64, f64)]| match pair[1].1 < pair[0].1 {
+        true => pair[1].1,
+        false => pair[1].1 - pair[0].1,
+    };
+    samples.windows(2).filter(|pair| pair[1].0 > from && pair[1].0 <= to).map(grown).sum()
+}
+
 fn answer(bucket: &Bucket, function: &'static str, max_resolution_ms: i64, end: i64) -> Series {
     let fetcher = FetcherOptions { ignore_deletion_marks_ms: -1, ..FetcherOptions::default() };
     let store =
@@ -65,8 +74,13 @@ fn blocks_are_merged_made_coarser_and_removed() {
     assert!(some.iter().filter(|(t, _)| (t + 1) % (5 * MINUTE) == 0).count() > 500);
     // A counter read from coarse blocks never falls, and grows by what the raw one grows.
     let total = answer(&bucket, "rate", 5 * MINUTE, T0 + 2 * DAY);
-    for samples in total.values() {
+    assert_eq!(total.len(), before.len());
+    for (name, samples) in &total {
         assert!(samples.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+        // One a window of five minutes, and a few at the ends of chunks.
+        assert!((576..640).contains(&samples.len()), "{name}: {} samples in two days", samples.len());
+        let (first, last) = (samples[0], samples[samples.len() - 1]);
+        assert_eq!(last.1 - first.1, increase(&before[name], first.0, last.0), "{name}");
     }
     // The marked ones go after their time.
     let later = compactor.pass(now + 3 * DAY).unwrap();

@@ -78,10 +78,16 @@ fn has_code(value: &Value) -> bool {
 
 pub(crate) fn validation(data: &Path) -> Option<Vec<Case>> {
     let read = read(data, "validation_v1.28.json")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Some(Case::not_started("start a runtime", error)),
+    };
     runtime.block_on(async {
-        let server =
-            ApiServer::open(Config::ephemeral(std::sync::Arc::new(SystemClock::new()))).await.ok()?;
+        let clock = std::sync::Arc::new(SystemClock::new());
+        let server = match ApiServer::open(Config::ephemeral(clock)).await {
+            Ok(server) => server,
+            Err(error) => return Some(Case::not_started("open the API server", error)),
+        };
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
         let mut cases = Vec::new();
         const TEST: &str = "TestValidateHorizontalPodAutoscaler";
@@ -127,10 +133,16 @@ pub(crate) fn validation(data: &Path) -> Option<Vec<Case>> {
 /// What a behaviour's rules are when the API has filled them in.
 pub(crate) fn defaults(data: &Path) -> Option<Vec<Case>> {
     let read = read(data, "defaults_v2_v1.28.json")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Some(Case::not_started("start a runtime", error)),
+    };
     runtime.block_on(async {
-        let server =
-            ApiServer::open(Config::ephemeral(std::sync::Arc::new(SystemClock::new()))).await.ok()?;
+        let clock = std::sync::Arc::new(SystemClock::new());
+        let server = match ApiServer::open(Config::ephemeral(clock)).await {
+            Ok(server) => server,
+            Err(error) => return Some(Case::not_started("open the API server", error)),
+        };
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
         let mut cases = Vec::new();
         for (test, direction, word) in [

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gantry_dashboards::{
-    Answer, Body, Dashboard, DataSource, Locale, Request, Series, SourceError, SourceInfo, Sources,
-    ViewOptions, expand, is_supported, plan, resolve, view,
+    Answer, Body, Dashboard, DataSource, DatasourceRef, Locale, Panel, Request, Series, SourceError,
+    SourceInfo, Sources, VariableKind, ViewOptions, expand, is_supported, plan, resolve, view,
 };
 use gantry_prom_model::Labels;
 
@@ -110,6 +110,31 @@ pub(crate) fn cases(data: &Path) -> Option<Vec<Case>> {
     Some(paths.iter().map(one).collect())
 }
 
+/// Whether another plugin than Prometheus is meant, by what the dashboard says: its type, or that of the variable.
+fn is_foreign(reference: Option<&DatasourceRef>, dashboard: &Dashboard) -> bool {
+    let Some(reference) = reference else { return false };
+    if !reference.kind.is_empty() {
+        // `datasource` is Grafana's own: several sources, or another panel's answers.
+        return !matches!(reference.kind.as_str(), "prometheus" | "datasource");
+    }
+    let name = reference.name.trim_start_matches('$').trim_start_matches('{').trim_end_matches('}');
+    reference.name.starts_with('$')
+        && dashboard.variables.iter().any(|own| {
+            own.name == name
+                && matches!(&own.kind, VariableKind::Datasource { plugin } if plugin != "prometheus")
+        })
+}
+
+/// Whether the panel, or one of its queries, is another plugin's.
+fn asks_others(panel: &Panel, dashboard: &Dashboard) -> bool {
+    is_foreign(panel.datasource.as_ref(), dashboard)
+        || panel
+            .targets
+            .iter()
+            .filter(|target| !target.hide)
+            .any(|target| is_foreign(target.datasource.as_ref(), dashboard))
+}
+
 async fn check(text: &str) -> Result<(), String> {
     let dashboard = Dashboard::parse(text).map_err(|error| error.to_string())?;
     let request = Request { locale: Locale { now_ms: NOW_MS, utc_offset_min: 0 }, ..Request::default() };
@@ -117,8 +142,15 @@ async fn check(text: &str) -> Result<(), String> {
     let infos = OneSource.list();
     let mut wrong: Vec<String> = Vec::new();
     for variable in &resolved.variables {
-        let is_foreign = variable.error.as_ref().is_some_and(|error| error.contains("only prometheus"));
-        if let Some(error) = variable.error.as_ref().filter(|_| !is_foreign) {
+        let is_others = dashboard.variables.iter().any(|own| {
+            own.name == variable.name
+                && match &own.kind {
+                    VariableKind::Query { datasource, .. } => is_foreign(datasource.as_ref(), &dashboard),
+                    VariableKind::Datasource { plugin } => plugin != "prometheus",
+                    _ => false,
+                }
+        });
+        if let Some(error) = variable.error.as_ref().filter(|_| !is_others) {
             wrong.push(format!("variable {}: {error}", variable.name));
         }
     }
@@ -155,9 +187,8 @@ async fn check(text: &str) -> Result<(), String> {
     }
     let options = ViewOptions { request, width: 1400, toggled_rows: collapsed, ..ViewOptions::default() };
     for panel in view(&dashboard, &options, &OneSource).await.panels {
-        let is_foreign =
-            panel.error.as_ref().is_some_and(|error| error.contains("only prometheus can be asked"));
-        if let Some(error) = panel.error.filter(|_| !is_foreign) {
+        let is_others = dashboard.all_panels().any(|own| own.id == panel.id && asks_others(own, &dashboard));
+        if let Some(error) = panel.error.filter(|_| !is_others) {
             wrong.push(format!("panel {}: {error}", panel.title));
         }
         let is_empty = match &panel.body {
@@ -171,10 +202,32 @@ async fn check(text: &str) -> Result<(), String> {
             own.transformations.is_empty()
                 && own.targets.iter().any(|target| !target.hide && !target.expr.trim().is_empty())
         });
-        if is_empty && asks && !is_foreign {
+        if is_empty && asks && !is_others {
             wrong.push(format!("panel {}: nothing is drawn of its answers", panel.title));
         }
     }
     wrong.dedup();
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dashboard, asks_others};
+
+    #[test]
+    fn what_is_another_plugins_is_said_by_the_dashboard() {
+        let text = r#"{"title": "t", "schemaVersion": 39,
+            "templating": {"list": [
+                {"name": "logs", "type": "datasource", "query": "loki"},
+                {"name": "metrics", "type": "datasource", "query": "prometheus"}]},
+            "panels": [
+                {"id": 1, "type": "stat", "datasource": {"type": "postgres", "uid": "x"}},
+                {"id": 2, "type": "stat", "datasource": "$logs"},
+                {"id": 3, "type": "stat", "datasource": {"uid": "${metrics}"}, "targets": [{"expr": "up"}]},
+                {"id": 4, "type": "stat", "datasource": {"type": "datasource", "uid": "-- Mixed --"},
+                 "targets": [{"expr": "up", "datasource": {"type": "loki", "uid": "y"}}]}]}"#;
+        let dashboard = Dashboard::parse(text).unwrap();
+        let others = dashboard.all_panels().filter(|panel| asks_others(panel, &dashboard));
+        assert_eq!(others.map(|panel| panel.id).collect::<Vec<_>>(), [1, 2, 4]);
+    }
 }

@@ -1,4 +1,5 @@
-//! KEDA's own tables: which triggers are accepted and what their metrics are called, and the rules of its core.
+//! KEDA's own tables: which triggers are accepted, what their metrics are called and aim at, what is read in an answer, and
+//! the rules of its core.
 //!
 //! Cases of scalers that are not built are not counted; expressions of Go that stand for no value are not run.
 
@@ -12,13 +13,13 @@ use gantry_autoscaler::keda::types::{ScaleTrigger, ScaledJob, ScaledJobSpec, Sca
 use gantry_autoscaler::keda::{annotations, jobs, resolve, scaled_job, validate};
 use gantry_operator::SystemClock;
 use gantry_scalers::{
-    Amount, Cluster, Hear, MetricType, PodIdentity, PodPlace, ResourceKind, Scaler, Settings, Sources,
-    Subscription, TriggerConfig, without_index,
+    Amount, Cluster, Hear, MetricSpec, MetricType, PodIdentity, PodPlace, ResourceKind, Scaler, Settings,
+    Sources, Subscription, TriggerConfig, without_index,
 };
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::Case;
+use super::{Case, keda_answers};
 
 fn read(data: &Path, file: &str) -> Option<Value> {
     let text = std::fs::read_to_string(data.join("autoscaling/keda").join(file)).ok()?;
@@ -134,6 +135,9 @@ async fn scaler_case(
     case: &Value,
     environment: &BTreeMap<String, String>,
 ) -> Option<Result<(), String>> {
+    if let Some(outcome) = keda_answers::outcome(case).await {
+        return Some(outcome);
+    }
     let inner = first(case, &["metadataTestData"]).unwrap_or(case);
     let metadata = dereference(
         document,
@@ -219,6 +223,9 @@ async fn judge(case: &Value, inner: &Value, scaler: Result<Arc<dyn Scaler>, Stri
             return Err(format!("the metric is called {found:?}, not {wanted:?}"));
         }
     }
+    if let Some(wanted) = first(case, &["wantMeta"]) {
+        parsed_as(wanted, &scaler.metrics().await.map_err(|error| error.to_string())?)?;
+    }
     let wants_active = first(case, &["active", "expectedActive"]).and_then(Value::as_bool);
     let wants_value = first(case, &["expectedValue"]).and_then(Value::as_f64);
     if wants_active.is_some() || wants_value.is_some() {
@@ -230,6 +237,29 @@ async fn judge(case: &Value, inner: &Value, scaler: Result<Arc<dyn Scaler>, Stri
         }
     }
     Ok(())
+}
+
+/// What parsing is to give, as far as the metric shows it: what is counted and the target.
+fn parsed_as(wanted: &Value, metrics: &[MetricSpec]) -> Result<(), String> {
+    // Which of a stream's counts is used follows from what is set; the others are zero or left out.
+    let count = match (wanted["ListName"].is_string(), first(wanted, &["ConsumerGroupName"])) {
+        (true, _) => "ListLength",
+        (false, None) => "TargetStreamLength",
+        (false, Some(_)) if wanted["TargetLag"].as_i64().unwrap_or(0) > 0 => "TargetLag",
+        (false, Some(_)) => "TargetPendingEntriesCount",
+    };
+    let (base, key) = match wanted["ListName"].as_str() {
+        Some(list) => ("redis", Some(list)),
+        None => ("redis-streams", wanted["StreamName"].as_str()),
+    };
+    let key = key.ok_or_else(|| format!("wantMeta names no key: {wanted}"))?;
+    let target = wanted[count].as_f64().ok_or_else(|| format!("wantMeta has no {count}: {wanted}"))?;
+    match metrics {
+        [MetricSpec::External { name, target: found, .. }] => {
+            same((name.as_str(), found.as_f64()), (format!("s0-{base}-{key}").as_str(), target))
+        }
+        other => Err(format!("metrics are {other:?}, wanted one that is external")),
+    }
 }
 
 /// `s` and a number before a dash.
@@ -302,10 +332,10 @@ fn spelled(key: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
-fn spec(row: &Value) -> ScaledObjectSpec {
+fn spec(row: &Value) -> Result<ScaledObjectSpec, String> {
     let mut spec = api(&row["scaledObject"]["Spec"]);
     drop_nulls(&mut spec);
-    serde_json::from_value(spec).unwrap_or_default()
+    serde_json::from_value(spec).map_err(|error| format!("reading scaledObject.Spec of the case: {error}"))
 }
 
 fn drop_nulls(value: &mut Value) {
@@ -339,11 +369,11 @@ fn same<T: PartialEq + std::fmt::Debug>(found: T, wanted: T) -> Result<(), Strin
 }
 
 fn fallback_valid(row: &Value) -> Option<Result<(), String>> {
-    Some(wanted_error(row, validate::fallback(&spec(row))))
+    Some(spec(row).and_then(|spec| wanted_error(row, validate::fallback(&spec))))
 }
 
 fn bounds(row: &Value) -> Option<Result<(), String>> {
-    Some(wanted_error(row, validate::replica_bounds(&spec(row))))
+    Some(spec(row).and_then(|spec| wanted_error(row, validate::replica_bounds(&spec))))
 }
 
 fn paused(row: &Value) -> Option<Result<(), String>> {
@@ -351,7 +381,8 @@ fn paused(row: &Value) -> Option<Result<(), String>> {
 }
 
 fn modifiers(row: &Value) -> Option<Result<(), String>> {
-    Some(same(spec(row).modifiers().is_some(), row["expectResult"].as_bool()?))
+    let wanted = row["expectResult"].as_bool()?;
+    Some(spec(row).and_then(|spec| same(spec.modifiers().is_some(), wanted)))
 }
 
 fn number(value: &Value) -> Option<i32> {
@@ -379,9 +410,10 @@ fn job_replicas(row: &Value) -> Option<Result<(), String>> {
 }
 
 fn validate_triggers(row: &Value) -> Option<Result<(), String>> {
-    let triggers: Vec<ScaleTrigger> = serde_json::from_value(api(&row["triggers"])).ok()?;
     let says = row["expectedErrMsg"].as_str()?;
-    Some(expect_error(validate::triggers(&triggers), !says.is_empty(), says))
+    let triggers = serde_json::from_value::<Vec<ScaleTrigger>>(api(&row["triggers"]));
+    let triggers = triggers.map_err(|error| format!("reading triggers of the case: {error}"));
+    Some(triggers.and_then(|triggers| expect_error(validate::triggers(&triggers), !says.is_empty(), says)))
 }
 
 fn pending(row: &Value) -> Option<Result<(), String>> {
@@ -442,9 +474,18 @@ fn target_type(row: &Value) -> Option<Result<(), String>> {
 }
 
 fn amount(row: &Value) -> Option<Result<(), String>> {
-    let value = row["value"].as_f64()?;
-    let found = Amount::of(value).as_f64();
-    Some(same(found, value.max(0.0)))
+    let value = match row["value"]["$call"].as_str() {
+        Some("math.NaN") => f64::NAN,
+        Some("math.Inf") if row["value"]["args"][0].as_i64().is_some_and(|sign| sign < 0) => {
+            f64::NEG_INFINITY
+        }
+        Some("math.Inf") => f64::INFINITY,
+        Some(other) => return Some(Err(format!("{other} is not known"))),
+        None => row["value"].as_f64()?,
+    };
+    // The rows state their rule in their names alone.
+    let is_zero = row["name"].as_str().is_some_and(|name| name.ends_with("treated as zero"));
+    Some(same(Amount::of(value).as_f64(), if is_zero { 0.0 } else { value }))
 }
 
 fn generated_job(document: &Value) -> Result<(), String> {

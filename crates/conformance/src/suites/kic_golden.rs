@@ -107,8 +107,8 @@ fn judge(model: &Model, translator: &Translator, folder: &Path, golden: &Path) -
     given.extend(gateways(&given));
     let translation = translator.translate(&input(&given)?);
     let expected = gantry_kong_model::read_yaml(&read(golden)?).ok_or("the golden file is not YAML")?;
-    let mut given_ids = HashSet::new();
-    collect_ids(&expected, &mut given_ids);
+    let mut written = HashSet::new();
+    collect_made(&expected, &mut written);
     let reader = Declarative::new(model);
     let flat = |value: Value| {
         let parsed = reader.flatten(value, &mut Seeded::new(1, 1));
@@ -128,7 +128,7 @@ fn judge(model: &Model, translator: &Translator, folder: &Path, golden: &Path) -
         let mut left: Vec<Value> =
             found.remove(name).unwrap_or_default().into_iter().map(|(_, entity)| entity).collect();
         for (_, entity) in wanted {
-            let at = left.iter().position(|ours| is_same(entity, ours, &given_ids));
+            let at = left.iter().position(|ours| is_same(entity, ours, &written));
             let at = at.ok_or_else(|| format!("{name}: no {entity}\namong {}", json!(left)))?;
             left.remove(at);
         }
@@ -142,19 +142,20 @@ fn judge(model: &Model, translator: &Translator, folder: &Path, golden: &Path) -
     }
 }
 
-/// The ids that a file gives; others are made when it is read, and say nothing.
-fn collect_ids(value: &Value, ids: &mut HashSet<String>) {
+/// The ids and secrets that a file gives; others are made when it is read, and say nothing.
+fn collect_made(value: &Value, written: &mut HashSet<String>) {
     match value {
-        Value::Array(items) => items.iter().for_each(|item| collect_ids(item, ids)),
+        Value::Array(items) => items.iter().for_each(|item| collect_made(item, written)),
         Value::Object(map) => {
-            ids.extend(map.get("id").and_then(Value::as_str).map(str::to_owned));
-            map.values().for_each(|item| collect_ids(item, ids));
+            let made = ["id", "secret"].iter().filter_map(|name| map.get(*name)?.as_str());
+            written.extend(made.map(str::to_owned));
+            map.values().for_each(|item| collect_made(item, written));
         }
         _ => {}
     }
 }
 
-fn is_same(expected: &Value, found: &Value, given_ids: &HashSet<String>) -> bool {
+fn is_same(expected: &Value, found: &Value, written: &HashSet<String>) -> bool {
     let (Value::Object(expected), Value::Object(found)) = (expected, found) else { return expected == found };
     let names: HashSet<&String> = expected.keys().chain(found.keys()).collect();
     names.into_iter().all(|name| {
@@ -162,9 +163,8 @@ fn is_same(expected: &Value, found: &Value, given_ids: &HashSet<String>) -> bool
             (expected.get(name).unwrap_or(&Value::Null), found.get(name).unwrap_or(&Value::Null));
         match name.as_str() {
             "created_at" | "updated_at" => true,
-            "id" => wanted == ours || wanted.as_str().is_none_or(|id| !given_ids.contains(id)),
-            // Drawn where the Secret holds none.
-            "secret" => true,
+            // Drawn where the file has none.
+            "id" | "secret" => wanted == ours || wanted.as_str().is_none_or(|text| !written.contains(text)),
             "paths" | "hosts" | "methods" | "protocols" => as_set(wanted) == as_set(ours),
             _ => wanted == ours,
         }
@@ -241,4 +241,24 @@ fn declared(snapshot: &Snapshot) -> Value {
     out["jwt_secrets"] = list(snapshot.jwt_secrets.iter().map(|one| of_consumer(entity(one))).collect());
     out["acls"] = list(snapshot.acls.iter().map(|one| of_consumer(entity(one))).collect());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{collect_made, is_same};
+    use serde_json::json;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_secret_that_the_file_gives_is_compared() {
+        let golden =
+            json!({"consumers": [{"username": "a", "jwt_secrets": [{"key": "k", "secret": "given"}]}]});
+        let mut written = HashSet::new();
+        collect_made(&golden, &mut written);
+        let (given, other) = (json!({"key": "k", "secret": "given"}), json!({"key": "k", "secret": "other"}));
+        assert!(is_same(&given, &given, &written));
+        assert!(!is_same(&given, &other, &written));
+        // One that is not in the file was drawn when it was read.
+        assert!(is_same(&json!({"key": "k", "secret": "drawn"}), &other, &written));
+    }
 }

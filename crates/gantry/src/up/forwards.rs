@@ -47,13 +47,13 @@ impl Forwards {
         Forwards { networks, open: Mutex::default(), connections }
     }
 
-    fn open(&self, target: SocketAddr) -> io::Result<Forward> {
+    fn open(&self, target: SocketAddr, asked_for: u64) -> io::Result<Forward> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let at = listener.local_addr()?;
         let serving = serve(listener, target, self.networks.clone(), self.connections.clone());
-        Ok(Forward { at, asked_for: 0, task: tokio::spawn(serving) })
+        Ok(Forward { at, asked_for, task: tokio::spawn(serving) })
     }
 }
 
@@ -75,10 +75,10 @@ impl Reach for Forwards {
                 open.by_target.remove(&oldest);
             }
         }
-        match self.open(target) {
+        match self.open(target, turn) {
             Ok(forward) => {
                 let at = forward.at;
-                open.by_target.insert(target, Forward { asked_for: turn, ..forward });
+                open.by_target.insert(target, forward);
                 Some(at)
             }
             Err(error) => {

@@ -62,13 +62,14 @@ fn the_dashboard_of_the_example_is_shown_on_live_data() {
     });
     let (code, page) = up.get("console", "localhost", "/d/shop/shop");
     assert!(
-        code == 200 && page.contains("<div id=\"app\">") || page.contains("without the web console"),
+        code == 200 && (page.contains("<div id=\"app\">") || page.contains("without the web console")),
         "{page}"
     );
     let (code, picture) =
         up.get("console", "localhost", "/render/d-solo/shop/shop?panelId=4&width=800&height=400");
     assert!(
-        code == 200 && picture.get(1..4).is_some_and(|name| name.contains("PNG")) || picture.contains("PNG"),
+        code == 200
+            && (picture.get(1..4).is_some_and(|name| name.contains("PNG")) || picture.contains("PNG")),
         "{code}"
     );
 

@@ -48,7 +48,7 @@ impl Shop {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(example);
         copy_tree(&source, &folder.path().join(example));
         let shop = Shop { folder, example, overlay };
-        // The whole suite can be run with pods in networks of their own.
+        // The whole suite can be run with pods in either kind of network.
         if let Ok(kind) = std::env::var("GANTRY_TEST_POD_NETWORK") {
             let file = shop.file("gantry.yaml");
             let text = std::fs::read_to_string(&file).expect("the example has a gantry.yaml");

@@ -63,6 +63,11 @@ spec:
   - host: shop.localhost
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: catalog, port: {name: http}}}}]}
 ---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: visitor, namespace: shop}
+automountServiceAccountToken: false
+---
 apiVersion: apps/v1
 kind: StatefulSet
 metadata: {name: visitor, namespace: shop}
@@ -73,6 +78,7 @@ spec:
   template:
     metadata: {labels: {app: visitor}}
     spec:
+      serviceAccountName: visitor
       terminationGracePeriodSeconds: 2
       containers:
       - name: shell
@@ -239,6 +245,11 @@ fn pods_find_one_another_by_name_and_have_their_ports_to_themselves() {
         assert!(!Path::new(path).exists(), "{path} was made on this machine");
     }
     assert_eq!(visit(&up, "test -x /usr/bin/env && test -e /etc/passwd && echo here"), "here");
+
+    // A token of the cluster's, except where the service account gives none.
+    let token = ["test", "-s", "/var/run/secrets/kubernetes.io/serviceaccount/token"];
+    assert!(exec(&up, name, &token).status.success());
+    assert!(!exec(&up, "visitor-0", &token).status.success());
 
     // What listens only on the pod's own 127.0.0.1 is forwarded too.
     assert_eq!(forwarded(&up, "visitor-0", 9000).0, 200);

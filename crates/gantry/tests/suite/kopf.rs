@@ -404,5 +404,20 @@ fn mistakes_are_told_with_their_place() {
     assert!(error.contains("cannot load not-there.py: there is no such file"), "{error}");
     let fine = file("fine.py", "import kopf\n@kopf.on.create('boxes')\ndef f(**_): pass\n");
     let error = failure(&["run", "-A", &fine], &python());
-    assert!(error.contains("no cluster to connect to"), "{error}");
+    assert!(error.contains("no cluster to connect to") && !error.contains("without effect"), "{error}");
+    let ignored = file(
+        "ignored.py",
+        "import kopf\n@kopf.on.startup()\ndef f(settings, **_):\n    settings.watching.server_timeout = 60\n    \
+         settings.posting.worker_limit = 3\n    settings.posting.level = 30\n    \
+         settings.persistence.progress_storage = kopf.SmartProgressStorage(touch_key='x', field='status.y')\n\
+         @kopf.daemon('boxes', cancellation_polling=5)\nasync def d(**_): pass\n",
+    );
+    let error = failure(&["run", "-A", &ignored], &python());
+    let told = "without effect under gantry: settings.posting.worker_limit, settings.watching.server_timeout, \
+                settings.persistence.progress_storage.field, settings.persistence.progress_storage.touch_key, \
+                cancellation_polling of handler d";
+    assert!(error.contains(told), "{error}");
+    let timer = file("timer.py", "import kopf\n@kopf.timer('boxes', interval=0)\ndef f(**_): pass\n");
+    let error = failure(&["run", "-A", &timer], &python());
+    assert!(error.contains("handler f: interval 0: expected a number of seconds above zero"), "{error}");
 }

@@ -5,6 +5,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
 
+/// Users of a run. Each costs memory here and a step of the dispatcher.
+pub const MOST_USERS: u64 = 10_000_000;
+
 /// A user class as the dispatcher sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UserClass {
@@ -148,7 +151,7 @@ impl Dispatcher {
         dispatcher
     }
 
-    /// Begins a ramp to `target` users at `rate` per second, from where things are.
+    /// Begins a ramp to `target` users (at most [`MOST_USERS`]) at `rate` per second, from where things are.
     pub fn begin(&mut self, target: u64, rate: f64, classes: Option<&[String]>) {
         if let Some(chosen) = classes {
             let chosen: Vec<usize> = (0..self.all_classes.len())
@@ -159,8 +162,9 @@ impl Dispatcher {
                 self.users = self.user_order();
             }
         }
-        self.target = target;
-        self.per_step = (rate.floor() as u64).max(1);
+        self.target = target.min(MOST_USERS);
+        // The way may be down, too. A pause belongs to a step that long, so a rate beyond it makes no longer pause.
+        self.per_step = (rate.floor() as u64).clamp(1, self.target.max(self.current).max(1));
         self.pause = Duration::try_from_secs_f64(self.per_step as f64 / rate).unwrap_or(Duration::MAX);
         self.started = false;
         self.in_progress = true;
@@ -307,11 +311,15 @@ impl Dispatcher {
                 .iter()
                 .filter_map(|&index| {
                     let running: i64 = self.counts.values().filter_map(|row| row.get(index)).sum();
-                    let missing = self.all_classes.get(index)?.fixed_count as i64 - running;
-                    (self.all_classes.get(index)?.fixed_count > 0 && missing > 0).then_some((index, missing))
+                    // Counts are what workers and users say, so they may be anything.
+                    let fixed = self.all_classes.get(index)?.fixed_count;
+                    let missing = i64::try_from(fixed).unwrap_or(i64::MAX).saturating_sub(running);
+                    (fixed > 0 && missing > 0).then_some((index, missing))
                 })
                 .collect();
-            self.users.fixed_left = missing.iter().map(|(_, count)| *count as u64).sum();
+            let counts = missing.iter().map(|(_, count)| count.unsigned_abs());
+            self.users.fixed_left = counts.fold(0, u64::saturating_add);
+
             self.users.fixed = KlOrder::new(missing.iter().filter_map(|&(index, count)| {
                 Some((index, self.all_classes.get(index)?.name.as_str(), count as f64))
             }));
@@ -335,7 +343,7 @@ impl Dispatcher {
 
     /// False when no class may have more users.
     fn add(&mut self) -> bool {
-        let until = (self.current + self.per_step).min(self.target);
+        let until = self.current.saturating_add(self.per_step).min(self.target);
         while self.current < until {
             if !self.start_one() {
                 return false;
@@ -429,6 +437,20 @@ mod tests {
         dispatcher.begin(5, 100.0, None);
         let steps = run(&mut dispatcher);
         assert_eq!(steps, vec![(vec![2], Step::Last)]);
+    }
+
+    #[test]
+    fn numbers_have_bounds() {
+        let classes = vec![class("A", 1.0, u64::MAX), class("B", 1.0, u64::MAX), class("C", 1.0, 1 << 62)];
+        let mut dispatcher = Dispatcher::new(workers(&["a_1"]), classes);
+        dispatcher.begin(2, f64::MAX, None);
+        assert_eq!(run(&mut dispatcher), vec![(vec![2], Step::Last)]);
+        dispatcher.begin(u64::MAX, 1e300, None);
+        assert_eq!(dispatcher.target, MOST_USERS);
+        // From there the way is as far as the rate says.
+        dispatcher.begin(0, 2.0, None);
+        assert_eq!(dispatcher.per_step, 2);
+        assert_eq!(run(&mut dispatcher), vec![(vec![0], Step::Last)]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::LOCUST_VERSION;
 use super::csv::utc;
-use super::dispatch::{Dispatcher, Step, UserClass};
+use super::dispatch::{Dispatcher, MOST_USERS, Step, UserClass};
 use super::message::{ClassDescription, Described, FromMaster, FromWorker, LocustFile, Message, Version};
 use super::stats::Stats;
 use super::workers::{WorkerState, Workers};
@@ -19,6 +19,8 @@ const MOST_TEXT: usize = 64 * 1024;
 const MOST_LOGS: usize = 500;
 const MOST_CLASSES: usize = 1000;
 const MOST_NODES: usize = 1000;
+/// Different settings of one class.
+const MOST_SETTINGS: usize = 100;
 
 /// What does not change while the master lives.
 #[derive(Clone, Default)]
@@ -57,6 +59,8 @@ pub enum StartOutcome {
     NoWorkers,
     /// No worker has told which user classes there are.
     NoClasses,
+    /// What was asked for cannot be done, and why; a run that goes on is left as it is.
+    Refused(String),
 }
 
 /// An exception of the user's code, by its traceback.
@@ -95,7 +99,12 @@ pub struct Master {
     exceptions: IndexMap<String, Exception>,
     worker_logs: IndexMap<String, Vec<String>>,
     workers: Workers,
+    /// As the locustfile has them.
+    told: Vec<ClassDescription>,
+    /// The same with what was set since.
     classes: Vec<ClassDescription>,
+    /// What was set, by class; a class that no worker has told of may come yet.
+    class_settings: IndexMap<String, Map<String, Value>>,
     /// Told by the shim, and not only guessed from what a worker reports.
     described: bool,
     shapes: Vec<String>,
@@ -135,7 +144,9 @@ impl Master {
     pub fn new(config: Config, now: f64) -> Master {
         Master {
             stats: Stats::new(now, config.full_history),
+            told: config.classes.clone(),
             classes: config.classes.clone(),
+            class_settings: IndexMap::new(),
             described: !config.classes.is_empty(),
             config,
             host: None,
@@ -309,6 +320,15 @@ impl Master {
 impl Master {
     /// Begins to bring the run to so many users; the steps follow with [`Master::ramp_step`].
     pub(super) fn start(&mut self, users: u64, rate: f64, now: f64) -> StartOutcome {
+        if users > MOST_USERS {
+            return StartOutcome::Refused(format!("{users} users: at most {MOST_USERS} can be run"));
+        }
+        // Counts that the user chose in its place would look like the shape's own.
+        if let Some(shape) = self.shapes.first() {
+            return StartOutcome::Refused(format!(
+                "{shape}: load shapes are not run yet; remove the class, or run this file with locust itself"
+            ));
+        }
         self.spawning_completed = false;
         self.target = users;
         let active = self.workers.active();
@@ -438,8 +458,61 @@ impl Master {
         self.workers.iter().map(|(id, _)| (id.to_owned(), message())).collect()
     }
 
-    pub(super) fn update_user_class(&self, settings: &Value) -> Vec<(String, FromMaster)> {
-        self.to_all(|| FromMaster::UpdateUserClass(settings.clone()))
+    /// Sets attributes of a user class: here, where weights and fixed counts decide who is started, and on all workers.
+    /// Those that come later are told when they come, and all of them once the class is known.
+    pub(super) fn update_user_class(
+        &mut self,
+        settings: &Value,
+    ) -> Result<Vec<(String, FromMaster)>, String> {
+        let name = settings.get("user_class_name").and_then(Value::as_str);
+        let (Some(name), Some(fields)) = (name, settings.as_object()) else {
+            return Err("user_class_name: expected the name of a user class".to_owned());
+        };
+        let known = self.classes.iter().any(|class| class.name == name);
+        if !known && self.described {
+            return Err(unknown_class(name));
+        }
+        if self.class_settings.len() >= MOST_CLASSES && !self.class_settings.contains_key(name) {
+            return Err(format!("user class {name:?}: at most {MOST_CLASSES} classes can have settings"));
+        }
+        let mut merged = self.class_settings.get(name).cloned().unwrap_or_default();
+        merged.extend(fields.clone());
+        if merged.len() > MOST_SETTINGS {
+            return Err(format!("user class {name:?}: it can have at most {MOST_SETTINGS} settings"));
+        }
+        self.class_settings.insert(name.to_owned(), merged);
+        if !known {
+            return Ok(Vec::new());
+        }
+        self.set_classes();
+        if !self.state.is_active() {
+            // It counts with the weights that it was made with.
+            self.dispatcher = None;
+        }
+        Ok(self.to_all(|| FromMaster::UpdateUserClass(settings.clone())))
+    }
+
+    /// Classes that have settings and that no worker has told of.
+    pub fn unknown_settings(&self) -> Vec<String> {
+        let known = |name: &&String| self.classes.iter().any(|class| class.name == **name);
+        self.class_settings.keys().filter(|name| !known(name)).cloned().collect()
+    }
+
+    fn set_classes(&mut self) {
+        self.classes = self.told.clone();
+        for class in &mut self.classes {
+            if let Some(settings) = self.class_settings.get(&class.name) {
+                apply(class, settings);
+            }
+        }
+    }
+
+    /// What all workers are to be told of classes that were not known before.
+    fn settings_of(&self, new: &[String]) -> Vec<(String, FromMaster)> {
+        let settings = new.iter().filter_map(|name| self.class_settings.get(name));
+        settings
+            .flat_map(|settings| self.to_all(|| FromMaster::UpdateUserClass(settings.clone().into())))
+            .collect()
     }
 }
 
@@ -479,7 +552,8 @@ impl Master {
                 None => Master::dismiss(id, "spawning_complete", &mut effects),
             },
             FromWorker::Stats(report) => {
-                self.learn_classes(report.user_classes_count.keys());
+                let new = self.learn_classes(report.user_classes_count.keys());
+                effects.messages.extend(self.settings_of(&new));
                 match self.workers.get_mut(id) {
                     Some(worker) => {
                         worker.users.clone_from(&report.user_classes_count);
@@ -494,7 +568,10 @@ impl Master {
             FromWorker::Exception { msg, traceback } => self.exception(id, msg, traceback),
             FromWorker::Logs { worker_id, logs } => self.logs(id, worker_id, logs),
             FromWorker::Quit => self.worker_quit(id, &mut effects, now),
-            FromWorker::Described(described) => self.describe(described),
+            FromWorker::Described(described) => {
+                let new = self.describe(described);
+                effects.messages.extend(self.settings_of(&new));
+            }
             FromWorker::Other(kind) => {
                 let index = self.workers.index(id);
                 tracing::warn!(
@@ -557,6 +634,10 @@ impl Master {
         }
         let index = self.workers.index(peer);
         effects.messages.push((peer.to_owned(), FromMaster::Ack { index: Some(index) }));
+        // A worker that is told of a class that it does not have hears nothing more.
+        let known = self.classes.iter().filter_map(|class| self.class_settings.get(&class.name));
+        let settings = known.map(|settings| FromMaster::UpdateUserClass(settings.clone().into()));
+        effects.messages.extend(settings.map(|settings| (peer.to_owned(), settings)));
         let known = self.workers.ready(peer);
         let connected = self.workers.count();
         if known {
@@ -689,24 +770,35 @@ impl Master {
         self.worker_logs.retain(|known, _| known == id || self.workers.contains(known));
     }
 
-    fn describe(&mut self, mut described: Described) {
+    /// Returns which classes are new.
+    fn describe(&mut self, mut described: Described) -> Vec<String> {
         described.classes.truncate(MOST_CLASSES);
         if described.classes.is_empty() {
-            return;
+            return Vec::new();
         }
-        self.classes = described.classes;
+        let is_new = |class: &&ClassDescription| !self.told.iter().any(|known| known.name == class.name);
+        let new = described.classes.iter().filter(is_new).map(|class| class.name.clone()).collect();
+        self.told = described.classes;
+        self.set_classes();
         self.shapes = described.shapes;
-        self.described = true;
+        if !std::mem::replace(&mut self.described, true) {
+            for name in self.unknown_settings() {
+                tracing::error!(target: "locust.runners", "{}", unknown_class(&name));
+            }
+        }
+        new
     }
 
-    /// A worker without the shim tells at least the names with its first report.
-    fn learn_classes<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
+    /// A worker without the shim tells at least the names with its first report. Returns which are new.
+    fn learn_classes<'a>(&mut self, names: impl Iterator<Item = &'a String>) -> Vec<String> {
+        let mut new = Vec::new();
         if self.described {
-            return;
+            return new;
         }
         for name in names {
-            if self.classes.len() < MOST_CLASSES && !self.classes.iter().any(|class| class.name == *name) {
-                self.classes.push(ClassDescription {
+            if self.told.len() < MOST_CLASSES && !self.told.iter().any(|class| class.name == *name) {
+                new.push(name.clone());
+                self.told.push(ClassDescription {
                     name: name.clone(),
                     weight: 1.0,
                     fixed_count: 0,
@@ -715,6 +807,10 @@ impl Master {
                 });
             }
         }
+        if !new.is_empty() {
+            self.set_classes();
+        }
+        new
     }
 
     fn check_stopped(&mut self) {
@@ -724,6 +820,28 @@ impl Master {
         if (self.state == State::Stopping && all_ready) || none_active || none_left {
             self.state = State::Stopped;
         }
+    }
+}
+
+fn unknown_class(name: &str) -> String {
+    format!("user class {name:?}: the locustfile has no such class")
+}
+
+/// As Locust sets attributes of a class; those that only workers need are left to them.
+fn apply(class: &mut ClassDescription, settings: &Map<String, Value>) {
+    if let Some(weight) = settings.get("weight").and_then(Value::as_f64) {
+        class.weight = weight;
+    }
+    if let Some(count) = settings.get("fixed_count").and_then(Value::as_u64) {
+        class.fixed_count = count;
+    }
+    match settings.get("host") {
+        Some(Value::String(host)) => class.host = Some(host.clone()),
+        Some(Value::Null) => class.host = None,
+        _ => {}
+    }
+    if let Some(chosen) = settings.get("tasks").and_then(Value::as_array) {
+        class.tasks.retain(|task| chosen.iter().any(|name| name.as_str() == Some(task.name.as_str())));
     }
 }
 
@@ -794,6 +912,63 @@ mod tests {
         assert_eq!((master.state(), master.spawned()["Shopper"]), (State::Stopped, 4));
         ready(&mut master, "a_1");
         assert_eq!(master.start(1, 1.0, 1002.0), StartOutcome::Started);
+    }
+
+    #[test]
+    fn more_users_than_can_be_counted_are_refused() {
+        let mut master = master_with_two();
+        let StartOutcome::Refused(reason) = master.start(MOST_USERS + 1, 1.0, 1000.0) else {
+            panic!("started")
+        };
+        assert_eq!(reason, "10000001 users: at most 10000000 can be run");
+        assert_eq!(master.state(), State::Ready);
+    }
+
+    #[test]
+    fn a_load_shape_is_refused_and_not_ignored() {
+        let mut master = master_with_two();
+        let described = Described { classes: master.classes().to_vec(), shapes: vec!["Steps".to_owned()] };
+        say(&mut master, "a_1", FromWorker::Described(described));
+        let StartOutcome::Refused(reason) = master.start(1, 1.0, 1000.0) else { panic!("started") };
+        assert!(reason.starts_with("Steps: load shapes are not run yet"), "{reason}");
+    }
+
+    #[test]
+    fn settings_of_a_class_hold_here_and_on_workers_that_come_later() {
+        let mut master = Master::new(Config::default(), 1000.0);
+        let settings = serde_json::json!({"user_class_name": "Admin", "fixed_count": 1, "host": "http://a"});
+        assert!(master.update_user_class(&settings).unwrap().is_empty(), "nobody is there yet");
+        ready(&mut master, "a_1");
+        let class = |name: &str| ClassDescription {
+            name: name.to_owned(),
+            weight: 1.0,
+            fixed_count: 0,
+            host: None,
+            tasks: Vec::new(),
+        };
+        let classes = vec![class("Admin"), class("Shopper")];
+        let told = say(
+            &mut master,
+            "a_1",
+            FromWorker::Described(Described { classes: classes.clone(), shapes: Vec::new() }),
+        );
+        let [(_, FromMaster::UpdateUserClass(sent))] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(sent, &settings);
+        let weight = serde_json::json!({"user_class_name": "Admin", "weight": 3});
+        assert_eq!(master.update_user_class(&weight).unwrap().len(), 1);
+        let admin = &master.classes()[0];
+        assert_eq!((admin.weight, admin.fixed_count, admin.host.as_deref()), (3.0, 1, Some("http://a")));
+        let told = say(&mut master, "b_1", FromWorker::ClientReady(Version::Text(LOCUST_VERSION.to_owned())));
+        let [_, (peer, FromMaster::UpdateUserClass(all))] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((peer.as_str(), &all["fixed_count"], &all["weight"]), ("b_1", &1.into(), &3.into()));
+        // A second worker that describes the file does not take the settings away.
+        say(&mut master, "b_1", FromWorker::Described(Described { classes, shapes: Vec::new() }));
+        assert_eq!(master.classes()[0].fixed_count, 1);
+        let unknown = serde_json::json!({"user_class_name": "Other", "weight": 3});
+        assert_eq!(
+            master.update_user_class(&unknown).unwrap_err(),
+            "user class \"Other\": the locustfile has no such class"
+        );
     }
 
     #[test]

@@ -13,6 +13,8 @@ use serde::{Deserialize as DeserializeDerive, Serialize as SerializeDerive};
 
 use super::number::Number;
 
+/// Seconds since 1970 of a far future; what is reckoned with times up to it fits every number here.
+const LATEST: f64 = 1e11;
 /// Nested deeper than this is refused.
 const MOST_DEPTH: usize = 64;
 
@@ -136,7 +138,9 @@ pub struct EntryReport {
     pub name: String,
     #[serde(deserialize_with = "null_is_default")]
     pub method: String,
+    #[serde(deserialize_with = "moment_or_none")]
     pub last_request_timestamp: Option<f64>,
+    #[serde(deserialize_with = "moment")]
     pub start_time: f64,
     pub num_requests: i64,
     pub num_none_requests: i64,
@@ -148,9 +152,9 @@ pub struct EntryReport {
     pub total_content_length: i64,
     #[serde(with = "pairs")]
     pub response_times: Vec<(Number, i64)>,
-    #[serde(with = "pairs")]
+    #[serde(serialize_with = "pairs::serialize", deserialize_with = "per_second")]
     pub num_reqs_per_sec: Vec<(i64, i64)>,
-    #[serde(with = "pairs")]
+    #[serde(serialize_with = "pairs::serialize", deserialize_with = "per_second")]
     pub num_fail_per_sec: Vec<(i64, i64)>,
 }
 
@@ -169,7 +173,9 @@ pub struct ErrorReport {
     #[serde(deserialize_with = "null_is_default")]
     pub error: String,
     pub occurrences: i64,
+    #[serde(deserialize_with = "moment_or_none")]
     pub first_seen: Option<f64>,
+    #[serde(deserialize_with = "moment_or_none")]
     pub last_seen: Option<f64>,
 }
 
@@ -455,6 +461,29 @@ fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: 
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
+fn checked_moment<E: de::Error>(seconds: f64) -> Result<f64, E> {
+    if (0.0..=LATEST).contains(&seconds) {
+        return Ok(seconds);
+    }
+    Err(E::custom(format!("time {seconds}: expected seconds since 1970, at most {LATEST}")))
+}
+
+fn moment<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    checked_moment(f64::deserialize(d)?)
+}
+
+fn moment_or_none<'de, D: Deserializer<'de>>(d: D) -> Result<Option<f64>, D::Error> {
+    Option::<f64>::deserialize(d)?.map(checked_moment).transpose()
+}
+
+fn per_second<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(i64, i64)>, D::Error> {
+    let seconds: Vec<(i64, i64)> = pairs::deserialize(d)?;
+    for (second, _) in &seconds {
+        checked_moment(*second as f64)?;
+    }
+    Ok(seconds)
+}
+
 fn number_or_zero<'de, D: Deserializer<'de>>(d: D) -> Result<MaxNumber, D::Error> {
     Ok(Option::<Number>::deserialize(d)?.map_or_else(MaxNumber::default, MaxNumber))
 }
@@ -723,6 +752,24 @@ mod tests {
         assert_eq!(report.stats[0].total_response_time, 15.0);
         assert_eq!(report.stats[0].max_response_time.0.to_string(), "9");
         assert_eq!((report.errors["k"].occurrences, report.errors["k"].first_seen), (2, None));
+    }
+
+    #[test]
+    fn times_that_nobody_can_reckon_with_are_refused() {
+        let read = |field: &str, time: serde_json::Value| {
+            let mut entry = serde_json::json!({"name": "/a", "method": "GET", "start_time": 7});
+            entry[field] = time;
+            let value = serde_json::json!(["stats", {"stats_total": entry}, "w"]);
+            decode_from_worker(&rmp_serde::to_vec(&value).unwrap())
+                .map(drop)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(read("last_request_timestamp", serde_json::json!(1.7e9)), Ok(()));
+        assert_eq!(read("last_request_timestamp", serde_json::Value::Null), Ok(()));
+        for (field, time) in [("start_time", -1.0), ("start_time", 1e12), ("last_request_timestamp", 1e300)] {
+            let error = read(field, serde_json::json!(time)).unwrap_err();
+            assert!(error.contains("expected seconds since 1970"), "{error}");
+        }
     }
 
     #[test]

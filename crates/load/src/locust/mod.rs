@@ -15,7 +15,7 @@ mod table;
 mod workers;
 
 pub use csv::{CsvTables, HISTORY_INTERVAL, csv_row, file_time, log_time, utc};
-pub use dispatch::{Dispatcher, UserClass};
+pub use dispatch::{Dispatcher, MOST_USERS, UserClass};
 pub use master::{Config, Exception, Master, StartOutcome, State, WorkerView};
 pub use message::{
     ClassDescription, Described, EntryReport, ErrorReport, FromMaster, FromWorker, LatencyReport, LocustFile,

@@ -150,10 +150,14 @@ impl MasterHandle {
         }
     }
 
-    /// Changes settings of a user class on every worker.
-    pub fn update_user_class(&self, settings: &Value) {
-        let messages = self.lock().update_user_class(settings);
+    /// Changes settings of the user class that `user_class_name` names, here and on every worker.
+    ///
+    /// # Errors
+    /// When the locustfile has no such class, or there are too many settings.
+    pub fn update_user_class(&self, settings: &Value) -> Result<(), String> {
+        let messages = self.lock().update_user_class(settings)?;
         self.shared.send(messages);
+        Ok(())
     }
 
     /// Returns when the last worker has left during a run.
@@ -200,7 +204,7 @@ async fn listen(shared: Arc<Shared>, mut inbound: mpsc::Receiver<Inbound>) {
     let mut batch = Vec::with_capacity(BATCH);
     while inbound.recv_many(&mut batch, BATCH).await > 0 {
         for event in batch.drain(..) {
-            let Inbound::Message { peer, body } = event else { continue };
+            let Inbound::Message { peer, body, held: _held } = event else { continue };
             match decode_from_worker(&body) {
                 Ok(message) => {
                     let effects = shared.master.lock().handle(&peer, message, shared.now());

@@ -17,6 +17,8 @@ const CACHED_SECONDS: usize = 20;
 /// Distinct names (or errors) beyond this are counted in the total only.
 const MOST_ENTRIES: usize = 10_000;
 const MOST_ERRORS: usize = 10_000;
+/// Of a name, a method or an error; the rest is cut off.
+const MOST_TEXT: usize = 4096;
 /// A day of seconds; older ones are forgotten.
 const MOST_SECONDS: usize = 86_400;
 /// Distinct response times of one entry; Locust's own rounding makes about 310.
@@ -159,6 +161,7 @@ impl Stats {
     }
 
     fn entry_mut(&mut self, name: &str, method: &str, now: f64) -> Option<&mut Entry> {
+        let (name, method) = (cut(name), cut(method));
         let key = (name.to_owned(), method.to_owned());
         if self.entries.len() >= MOST_ENTRIES && !self.entries.contains_key(&key) {
             self.left_out += 1;
@@ -169,12 +172,14 @@ impl Stats {
     }
 
     fn merge_error(&mut self, key: String, report: ErrorReport) {
+        let key = cut(&key).to_owned();
         if let Some(own) = self.errors.get_mut(&key) {
-            own.occurrences += report.occurrences;
+            add(&mut own.occurrences, report.occurrences);
             own.first_seen = earliest(own.first_seen, report.first_seen);
             own.last_seen = latest(own.last_seen, report.last_seen);
         } else if self.errors.len() < MOST_ERRORS {
             let ErrorReport { name, method, error, occurrences, first_seen, last_seen } = report;
+            let [name, method, error] = [name, method, error].map(|text| cut(&text).to_owned());
             let own = StatsError { name, method, error, occurrences, first_seen, last_seen };
             self.errors.insert(key, own);
         } else {
@@ -311,19 +316,19 @@ impl Entry {
         let before = self.last_request_timestamp;
         self.last_request_timestamp = latest(before, other.last_request_timestamp);
         self.start_time = self.start_time.min(other.start_time);
-        self.num_requests += other.num_requests;
-        self.num_none_requests += other.num_none_requests;
-        self.num_failures += other.num_failures;
+        add(&mut self.num_requests, other.num_requests);
+        add(&mut self.num_none_requests, other.num_none_requests);
+        add(&mut self.num_failures, other.num_failures);
         self.total_response_time += other.total_response_time;
         self.max_response_time = self.max_response_time.max(other.max_response_time.0);
         self.min_response_time = match (self.min_response_time, other.min_response_time) {
             (Some(own), Some(theirs)) => Some(own.min(theirs)),
             (own, theirs) => own.or(theirs),
         };
-        self.total_content_length += other.total_content_length;
+        add(&mut self.total_content_length, other.total_content_length);
         for &(time, count) in &other.response_times {
             if self.response_times.len() < MOST_BUCKETS || self.response_times.contains_key(&time) {
-                *self.response_times.entry(time).or_insert(0) += count;
+                add(self.response_times.entry(time).or_insert(0), count);
             }
         }
         add_seconds(&mut self.num_reqs_per_sec, &other.num_reqs_per_sec);
@@ -336,7 +341,7 @@ impl Entry {
     }
 
     fn remember_second(&mut self, second: i64) {
-        let samples = self.num_requests - self.num_none_requests;
+        let samples = self.num_requests.saturating_sub(self.num_none_requests);
         let Some(cache) = &mut self.cache else { return };
         let response_times = self.response_times.iter().map(|(time, count)| (*time, *count)).collect();
         let now = Cached { second, response_times, samples };
@@ -350,7 +355,7 @@ impl Entry {
     }
 
     fn samples(&self) -> i64 {
-        self.num_requests - self.num_none_requests
+        self.num_requests.saturating_sub(self.num_none_requests)
     }
 
     pub fn fail_ratio(&self) -> f64 {
@@ -405,9 +410,9 @@ impl Entry {
         let times = self.response_times.iter().rev().filter_map(|(time, count)| {
             while old.next_if(|(old_time, _)| old_time > time).is_some() {}
             let before = old.next_if(|(old_time, _)| old_time == time).map_or(0, |(_, count)| *count);
-            (*count != before).then_some((*time, count - before))
+            (*count != before).then_some((*time, count.saturating_sub(before)))
         });
-        Some(percentile(times, self.samples() - cached.samples, share))
+        Some(percentile(times, self.samples().saturating_sub(cached.samples), share))
     }
 
     pub fn caches(&self) -> bool {
@@ -454,19 +459,28 @@ impl Entry {
 /// Locust's rule: the slowest response time below which at most `share` of the samples (rounded down) lie.
 fn percentile(descending: impl Iterator<Item = (Number, i64)>, samples: i64, share: f64) -> Number {
     let wanted = (samples as f64 * share) as i64;
-    let mut seen = 0;
+    let mut seen = 0_i64;
     for (time, count) in descending {
-        seen += count;
-        if samples - seen <= wanted {
+        seen = seen.saturating_add(count);
+        if samples.saturating_sub(seen) <= wanted {
             return time;
         }
     }
     Number::ZERO
 }
 
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MOST_TEXT)]
+}
+
+/// Whatever workers report, the sum is a number.
+fn add(sum: &mut i64, count: i64) {
+    *sum = sum.saturating_add(count);
+}
+
 fn add_seconds(own: &mut BTreeMap<i64, i64>, theirs: &[(i64, i64)]) {
     for &(second, count) in theirs {
-        *own.entry(second).or_insert(0) += count;
+        add(own.entry(second).or_insert(0), count);
     }
     while own.len() > MOST_SECONDS {
         own.pop_first();
@@ -568,6 +582,42 @@ mod tests {
         assert_eq!(stats.total.current_percentile(0.5, 1011.0), Some(Number::Int(5)));
         assert_eq!(stats.total.current_percentile(0.5, 5000.0), None);
         assert_eq!(stats.total.percentile(1.0), Number::Int(900));
+    }
+
+    #[test]
+    fn endless_names_are_cut() {
+        let mut stats = Stats::new(1000.0, false);
+        let mut report = report(&[1000], 1000.0);
+        report.stats[0].name = "é".repeat(MOST_TEXT);
+        report.latencies[0].name = report.stats[0].name.clone();
+        let error = ErrorReport { error: "x".repeat(MOST_TEXT + 1), ..ErrorReport::default() };
+        report.errors.insert("y".repeat(MOST_TEXT + 1), error);
+        stats.merge(report, 1001.0);
+        let name = &stats.entries().next().unwrap().name;
+        assert_eq!((stats.entries().len(), name.len()), (1, MOST_TEXT));
+        let (key, error) = stats.errors.first().unwrap();
+        assert_eq!((key.len(), error.error.len()), (MOST_TEXT, MOST_TEXT));
+    }
+
+    #[test]
+    fn sums_beyond_what_a_number_holds_stay_the_largest() {
+        let mut stats = Stats::new(1000.0, true);
+        for sign in [1, 1, -1, -1, -1] {
+            let mut report = report(&[1000], 1000.0);
+            let most = if sign > 0 { i64::MAX } else { i64::MIN };
+            for entry in report.stats.iter_mut().chain([&mut report.stats_total]) {
+                entry.num_requests = most;
+                entry.num_none_requests = most;
+                entry.num_failures = most;
+                entry.total_content_length = most;
+                entry.response_times = vec![(Number::Int(1), most), (Number::Int(2), most)];
+                entry.num_reqs_per_sec = vec![(1000, most), (1001, most)];
+            }
+            stats.merge(report, 1001.0);
+            stats.remember("now".to_owned(), 1011.0, 0);
+            assert!(stats.entry_json(&stats.total).is_object());
+        }
+        assert_eq!(stats.total.num_failures, i64::MIN);
     }
 
     #[test]

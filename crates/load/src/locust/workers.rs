@@ -91,7 +91,7 @@ impl Worker {
     }
 
     pub(super) fn user_count(&self) -> i64 {
-        self.users.values().sum()
+        self.users.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     pub(super) fn alive(&mut self) {
@@ -160,15 +160,16 @@ impl Workers {
     }
 
     pub(super) fn user_count(&self) -> i64 {
-        self.by_id.values().map(Worker::user_count).sum()
+        self.by_id.values().fold(0, |sum, worker| sum.saturating_add(worker.user_count()))
     }
 
     /// The users that active workers say they run.
     pub(super) fn user_classes(&self) -> BTreeMap<String, i64> {
-        let mut sums = BTreeMap::new();
+        let mut sums: BTreeMap<String, i64> = BTreeMap::new();
         for worker in self.by_id.values().filter(|worker| worker.state.is_active()) {
             for (class, count) in &worker.users {
-                *sums.entry(class.clone()).or_insert(0) += count;
+                let sum = sums.entry(class.clone()).or_insert(0);
+                *sum = sum.saturating_add(*count);
             }
         }
         sums

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// A message larger than this ends its connection.
+/// A message larger than this ends its connection, unless the connection has a bound of its own.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 /// READY and its properties; more is an attack.
 const MAX_COMMAND_BYTES: usize = 64 * 1024;
@@ -53,10 +53,10 @@ pub(super) enum Item {
 }
 
 /// Turns what was read into items, one at a time.
-#[derive(Default)]
 pub(super) struct Decoder {
     parts: Vec<Bytes>,
     bytes: usize,
+    most: usize,
 }
 
 /// Our side's greeting.
@@ -126,7 +126,18 @@ fn frame(flags: u8, body: &[u8], out: &mut BytesMut) {
 
 // === impl Decoder ===
 
+impl Default for Decoder {
+    fn default() -> Decoder {
+        Decoder::of_at_most(MAX_MESSAGE_BYTES)
+    }
+}
+
 impl Decoder {
+    /// For messages of so many bytes.
+    pub(super) fn of_at_most(most: usize) -> Decoder {
+        Decoder { parts: Vec::new(), bytes: 0, most }
+    }
+
     /// Takes the next item off the front of `data`; `None` when it needs more bytes.
     pub(super) fn next(&mut self, data: &mut BytesMut) -> Result<Option<Item>, Malformed> {
         loop {
@@ -143,7 +154,7 @@ impl Decoder {
                 };
                 (9, u64::from_be_bytes(bytes))
             };
-            let most = if flags & COMMAND == 0 { MAX_MESSAGE_BYTES - self.bytes } else { MAX_COMMAND_BYTES };
+            let most = if flags & COMMAND == 0 { self.most - self.bytes } else { MAX_COMMAND_BYTES };
             let size = usize::try_from(length).ok().filter(|size| *size <= most);
             let size = size.ok_or(Malformed::TooLarge { found: length, most })?;
             if data.len() < head + size {
@@ -254,6 +265,10 @@ mod tests {
     fn a_huge_frame_is_refused_before_it_is_read() {
         let mut bytes = BytesMut::from(&[LONG, 0xff, 0, 0, 0, 0, 0, 0, 0][..]);
         assert!(matches!(Decoder::default().next(&mut bytes), Err(Malformed::TooLarge { .. })));
+        // All parts count.
+        let mut decoder = Decoder::of_at_most(10);
+        let mut bytes = BytesMut::from(&b"\x01\x06abcdef\x00\x05"[..]);
+        assert_eq!(decoder.next(&mut bytes), Err(Malformed::TooLarge { found: 5, most: 4 }));
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::codec::{self, Decoder, GREETING_BYTES, Item, Malformed};
@@ -30,14 +30,18 @@ pub struct RouterConfig {
     pub peer_queue: usize,
     /// Messages waiting for the owner; then connections are not read.
     pub inbound_queue: usize,
+    /// Bytes of those messages together, with the ones that the owner holds.
+    pub inbound_bytes: u32,
+    /// A larger message ends its connection.
+    pub max_message: usize,
     pub handshake_timeout: Duration,
 }
 
 /// What comes out of a router.
 #[derive(Debug)]
 pub enum Inbound {
-    /// A message's last part, and who sent it.
-    Message { peer: Arc<str>, body: Bytes },
+    /// A message's last part, and who sent it. It counts as waiting until `held` is dropped.
+    Message { peer: Arc<str>, body: Bytes, held: OwnedSemaphorePermit },
     /// The peer's connection ended (and was not replaced by a newer one).
     Gone { peer: Arc<str> },
 }
@@ -90,6 +94,9 @@ impl RouterConfig {
             max_peers: 10_000,
             peer_queue: 1000,
             inbound_queue: 4096,
+            inbound_bytes: 256 * 1024 * 1024,
+            // Locust's reports of ten thousand names stay below it.
+            max_message: 16 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
         }
     }
@@ -127,6 +134,7 @@ impl Router {
 
 async fn accept(listener: TcpListener, config: RouterConfig, peers: Peers, sender: mpsc::Sender<Inbound>) {
     let mut connections = JoinSet::new();
+    let room = Arc::new(Semaphore::new(config.inbound_bytes as usize));
     loop {
         let accepted = tokio::select! {
             () = sender.closed() => return,
@@ -140,9 +148,9 @@ async fn accept(listener: TcpListener, config: RouterConfig, peers: Peers, sende
                     continue;
                 }
                 peers.lock().connections += 1;
-                let (peers, sender) = (peers.clone(), sender.clone());
+                let (peers, sender, room) = (peers.clone(), sender.clone(), room.clone());
                 connections.spawn(async move {
-                    if let Err(error) = serve_peer(stream, config, &peers, &sender).await {
+                    if let Err(error) = serve_peer(stream, config, &peers, &sender, &room).await {
                         tracing::debug!(%addr, %error, "worker connection ended");
                     }
                     peers.lock().connections -= 1;
@@ -162,9 +170,10 @@ async fn serve_peer(
     config: RouterConfig,
     peers: &Peers,
     sender: &mpsc::Sender<Inbound>,
+    room: &Arc<Semaphore>,
 ) -> io::Result<()> {
     let mut reading = BytesMut::with_capacity(8 * 1024);
-    let mut decoder = Decoder::default();
+    let mut decoder = Decoder::of_at_most(config.max_message);
     let shake = handshake(&mut stream, "ROUTER", b"", &mut reading, &mut decoder);
     let identity = tokio::time::timeout(config.handshake_timeout, shake).await??;
     let (queue, mut outgoing) = mpsc::channel(config.peer_queue.max(1));
@@ -181,8 +190,13 @@ async fn serve_peer(
         (name, number)
     };
     let result = pump(&mut stream, &mut reading, &mut decoder, &mut outgoing, |body| {
-        let message = Inbound::Message { peer: peer.clone(), body };
-        async move { sender.send(message).await.is_ok() }
+        let (peer, room) = (peer.clone(), room.clone());
+        // One that is larger than all the room waits for all of it.
+        let size = u32::try_from(body.len()).unwrap_or(u32::MAX).min(config.inbound_bytes);
+        async move {
+            let Ok(held) = room.acquire_many_owned(size).await else { return false };
+            sender.send(Inbound::Message { peer, body, held }).await.is_ok()
+        }
     })
     .await;
     let last = {

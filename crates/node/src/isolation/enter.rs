@@ -4,8 +4,8 @@
 //! can neither enter a user namespace nor do between fork and exec what is done here.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -23,6 +23,9 @@ use super::mounts::{self, Mount};
 pub(crate) const ENTER_VERB: &str = "pod-enter";
 /// The first argument of the process that holds the networks.
 pub(super) const HOLDER_VERB: &str = "pod-networks";
+
+/// A kernel takes 128 KiB as one argument. A command line may be longer, and is passed in a file in memory then.
+const ARGUMENT_BYTES: usize = 96 * 1024;
 
 /// As a shell says that a command cannot be run or was not found.
 const CANNOT_RUN: i32 = 126;
@@ -56,6 +59,32 @@ pub(crate) enum Place {
     Beside { pid: u32 },
 }
 
+// === impl Entrance ===
+
+impl Entrance {
+    /// The argument that says it, and the descriptor that a process with this argument must inherit.
+    pub(super) fn argument(&self) -> io::Result<(String, Option<OwnedFd>)> {
+        let text = serde_json::to_string(self)?;
+        if text.len() <= ARGUMENT_BYTES {
+            return Ok((text, None));
+        }
+        let descriptor = rustix::fs::memfd_create("entrance", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut file = std::fs::File::from(descriptor);
+        file.write_all(text.as_bytes())?;
+        file.rewind()?;
+        Ok((file.as_raw_fd().to_string(), Some(file.into())))
+    }
+
+    fn read(argument: &str) -> Option<Entrance> {
+        let Ok(number) = argument.parse::<RawFd>() else { return serde_json::from_str(argument).ok() };
+        // Whoever gives the verb by hand has opened nothing.
+        if number <= 2 || std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {
+            return None;
+        }
+        serde_json::from_reader(std::fs::File::from(crate::process::inherited(number))).ok()
+    }
+}
+
 /// Runs the verbs that only this program gives itself; `None` when the arguments are no such verb.
 pub fn verb(args: &[OsString]) -> Option<ExitCode> {
     let verb = args.get(1)?.to_str()?;
@@ -77,7 +106,7 @@ fn hold() -> ExitCode {
 }
 
 fn enter(argument: Option<&OsString>) -> ExitCode {
-    let entrance = argument.and_then(|text| serde_json::from_str::<Entrance>(text.to_str()?).ok());
+    let entrance = argument.and_then(|text| Entrance::read(text.to_str()?));
     let Some(entrance) = entrance else {
         eprintln!("error: {ENTER_VERB} is for the node's own use");
         return ExitCode::from(2);
@@ -183,4 +212,28 @@ fn drop_capabilities() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::IntoRawFd;
+
+    #[test]
+    fn a_command_line_of_any_length_arrives() {
+        for length in [10, 1_000_000] {
+            let entrance = Entrance {
+                place: Place::Beside { pid: 1 },
+                working_dirs: Vec::new(),
+                program: "sh".into(),
+                args: vec!["x".repeat(length)],
+            };
+            let (argument, descriptor) = entrance.argument().unwrap();
+            assert!(argument.len() <= ARGUMENT_BYTES);
+            // As the process has it that inherits it.
+            let _inherited = descriptor.map(IntoRawFd::into_raw_fd);
+            assert_eq!(Entrance::read(&argument).unwrap().args, entrance.args);
+        }
+        assert!(["0", "-1", "1000000", "{}", ""].iter().all(|argument| Entrance::read(argument).is_none()));
+    }
 }

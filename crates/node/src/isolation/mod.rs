@@ -106,12 +106,21 @@ struct Inner {
     /// Only when this process started it.
     child: Mutex<Option<Child>>,
     /// Laying out takes milliseconds, and sockets must not wait for it.
-    layout: Mutex<OwnedFd>,
+    layout: Mutex<Channel>,
+    /// For connections out of the pods' network, which must wait for neither.
+    diversions: Mutex<Channel>,
     sockets: Mutex<Sockets>,
 }
 
+/// A connection to the holder, on which one request follows the reply to the one before.
+struct Channel {
+    state_dir: PathBuf,
+    /// None after a request without an answer: its reply may still come, and is not that to the next request.
+    socket: Option<OwnedFd>,
+}
+
 struct Sockets {
-    channel: OwnedFd,
+    channel: Channel,
     /// Made in advance, many by one message.
     spare: Vec<OwnedFd>,
 }
@@ -231,9 +240,11 @@ impl PodNetworks {
 
     fn connect(config: &NetworksConfig, holder: ProcessId) -> Result<PodNetworks, NotIsolated> {
         let failed = |error: io::Error| NotIsolated::new("reach the holder of pods' networks", &error);
-        let layout = dial(&config.state_dir).map_err(failed)?;
-        let channel = dial(&config.state_dir).map_err(failed)?;
-        let (reply, mut descriptors) = ask(&layout, &Request::Hello)
+        let mut layout = Channel::dial(&config.state_dir).map_err(failed)?;
+        let channel = Channel::dial(&config.state_dir).map_err(failed)?;
+        let diversions = Channel::dial(&config.state_dir).map_err(failed)?;
+        let (reply, mut descriptors) = layout
+            .ask(&Request::Hello)
             .map_err(|error| NotIsolated::new(error.doing("make a user namespace"), &error.error))?;
         let user_namespace = match (reply, descriptors.pop()) {
             (Reply::Process(pid), Some(namespace)) if pid == holder.pid => namespace,
@@ -245,6 +256,7 @@ impl PodNetworks {
             holder,
             child: Mutex::new(None),
             layout: Mutex::new(layout),
+            diversions: Mutex::new(diversions),
             sockets: Mutex::new(Sockets { channel, spare: Vec::new() }),
         };
         Ok(PodNetworks { inner: Arc::new(inner) })
@@ -316,7 +328,7 @@ impl PodNetworks {
             return Ok(socket);
         }
         let request = Request::TcpSockets { count: protocol::MOST_DESCRIPTORS };
-        let (_, made) = ask(&sockets.channel, &request)?;
+        let (_, made) = sockets.channel.ask(&request)?;
         sockets.spare = made;
         sockets.spare.pop().ok_or_else(nothing_sent)
     }
@@ -345,11 +357,14 @@ impl PodNetworks {
     }
 
     pub(crate) fn listen_diverted(&self, address: SocketAddrV4) -> io::Result<std::net::TcpListener> {
-        self.one(&Request::DivertedListener { address }).map(std::net::TcpListener::from)
+        let (_, mut descriptors) =
+            self.inner.diversions.lock().ask(&Request::DivertedListener { address })?;
+        descriptors.pop().map(std::net::TcpListener::from).ok_or_else(nothing_sent)
     }
 
     pub(crate) fn divert(&self, flow: Flow, diverted: bool) -> io::Result<()> {
-        Ok(self.ask(&Request::Divert { flow, diverted }).map(drop)?)
+        let mut channel = self.inner.diversions.lock();
+        Ok(channel.ask(&Request::Divert { flow, diverted }).map(drop)?)
     }
 
     /// Packets that leave the cluster, and where packets that come from there are written.
@@ -401,7 +416,7 @@ impl PodNetworks {
     }
 
     fn ask(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), Refused> {
-        ask(&self.inner.layout.lock(), request)
+        self.inner.layout.lock().ask(request)
     }
 
     fn one(&self, request: &Request) -> io::Result<OwnedFd> {
@@ -443,6 +458,28 @@ impl Refused {
 impl From<Refused> for io::Error {
     fn from(refused: Refused) -> io::Error {
         refused.error
+    }
+}
+
+// === impl Channel ===
+
+impl Channel {
+    fn dial(state_dir: &Path) -> io::Result<Channel> {
+        Ok(Channel { state_dir: state_dir.to_owned(), socket: Some(dial(state_dir)?) })
+    }
+
+    /// Asks, over a new connection if the last request on this one had no answer.
+    fn ask(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), Refused> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => dial(&self.state_dir).map_err(|error| Refused { doing: None, error })?,
+        };
+        let answer = ask(&socket, request);
+        // A refusal is an answer.
+        if !matches!(&answer, Err(Refused { doing: None, .. })) {
+            self.socket = Some(socket);
+        }
+        answer
     }
 }
 
@@ -512,11 +549,10 @@ fn listen(state_dir: &Path) -> io::Result<OwnedFd> {
 
 fn dial(state_dir: &Path) -> io::Result<OwnedFd> {
     let socket = unix_socket()?;
-    rustix::net::sockopt::set_socket_timeout(
-        &socket,
-        rustix::net::sockopt::Timeout::Recv,
-        Some(ANSWER_TIMEOUT),
-    )?;
+    // The one for sending holds for connecting too.
+    for direction in [rustix::net::sockopt::Timeout::Recv, rustix::net::sockopt::Timeout::Send] {
+        rustix::net::sockopt::set_socket_timeout(&socket, direction, Some(ANSWER_TIMEOUT))?;
+    }
     rustix::net::connect(&socket, &socket_address(&open_dir(state_dir)?)?)?;
     Ok(socket)
 }
@@ -580,17 +616,24 @@ impl Isolation {
             program: program.to_owned(),
             args: args.to_vec(),
         };
+        let (argument, passed) = entrance.argument()?;
+        let mut inherited = vec![user_namespace, network, tell];
+        inherited.extend(passed);
         Ok(Launch {
             program: networks.config.launcher.clone(),
-            args: vec![ENTER_VERB.to_owned(), serde_json::to_string(&entrance)?],
-            inherited: vec![user_namespace, network, tell],
+            args: vec![ENTER_VERB.to_owned(), argument],
+            inherited,
             failure,
         })
     }
 }
 
-/// How `command` is started beside a process of a pod.
-pub(crate) fn beside(pid: u32, command: &[String], working_dir: &Path) -> io::Result<Vec<String>> {
+/// How `command` is started beside a process of a pod: the arguments, and what must be inherited.
+pub(crate) fn beside(
+    pid: u32,
+    command: &[String],
+    working_dir: &Path,
+) -> io::Result<(Vec<String>, Vec<OwnedFd>)> {
     let (program, args) =
         command.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let entrance = Entrance {
@@ -599,5 +642,39 @@ pub(crate) fn beside(pid: u32, command: &[String], working_dir: &Path) -> io::Re
         program: program.into(),
         args: args.to_vec(),
     };
-    Ok(vec![ENTER_VERB.to_owned(), serde_json::to_string(&entrance)?])
+    let (argument, passed) = entrance.argument()?;
+    Ok((vec![ENTER_VERB.to_owned(), argument], passed.into_iter().collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_reply_is_not_that_to_the_next_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = listen(folder.path()).unwrap();
+        let mut channel = Channel::dial(folder.path()).unwrap();
+        let holder = std::thread::spawn(move || {
+            let first = rustix::net::accept(&listener).unwrap();
+            protocol::receive::<Request>(&first).unwrap().unwrap();
+            rustix::net::send(&first, b"no reply", rustix::net::SendFlags::empty()).unwrap();
+            protocol::send(&first, &Reply::Process(1), &[]).unwrap();
+            let second = rustix::net::accept(&listener).unwrap();
+            for reply in [
+                Reply::Process(2),
+                Reply::Refused { doing: "ask".into(), errno: 0, message: "no".into() },
+                Reply::Process(3),
+            ] {
+                protocol::receive::<Request>(&second).unwrap().unwrap();
+                protocol::send(&second, &reply, &[]).unwrap();
+            }
+        });
+        channel.ask(&Request::Hello).unwrap_err();
+        assert!(matches!(channel.ask(&Request::Hello).unwrap().0, Reply::Process(2)));
+        // After a refusal the connection is in step.
+        assert_eq!(channel.ask(&Request::Hello).unwrap_err().doing.as_deref(), Some("ask"));
+        assert!(matches!(channel.ask(&Request::Hello).unwrap().0, Reply::Process(3)));
+        holder.join().unwrap();
+    }
 }

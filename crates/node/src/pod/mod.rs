@@ -92,7 +92,7 @@ struct Worker {
     ip: Option<Ipv4Addr>,
     /// What its containers share, unless that is this machine's.
     sandbox: Option<Arc<Sandbox>>,
-    token_written: Option<Instant>,
+    account: account::Account,
     start_time: Timestamp,
     events: mpsc::Sender<Event>,
     decisions: mpsc::Sender<ProbeDecision>,
@@ -125,7 +125,7 @@ pub(crate) async fn run(shared: Arc<Shared>, input: watch::Receiver<Input>) {
         slots: slots(&pod),
         ip: None,
         sandbox: None,
-        token_written: None,
+        account: account::Account::default(),
         start_time: previous_start(&pod).unwrap_or_else(Timestamp::now),
         shown: pod.status.clone().unwrap_or_default(),
         stop: None,

@@ -33,7 +33,6 @@ pub(super) const CONFIG_ERROR: &str = "CreateContainerConfigError";
 const PORT_RETRY: Duration = Duration::from_secs(1);
 /// A command that cannot be found is looked for again after this time.
 const COMMAND_RETRY: Duration = Duration::from_secs(5);
-const ACCOUNT_RETRY: Duration = Duration::from_millis(100);
 const HOOK_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a container was not started.
@@ -78,10 +77,7 @@ impl Worker {
             return self.volumes_generation.is_some();
         }
         let stamp = Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%9f").to_string();
-        if let Err(message) = self.write_account(&stamp).await {
-            self.warn_once(None, "FailedMount", message);
-            // It is made right after its namespace.
-            self.volumes_due = Instant::now() + ACCOUNT_RETRY;
+        if !self.prepare_account(&stamp).await {
             return self.volumes_generation.is_some();
         }
         match self.write_volumes(&stamp).await {

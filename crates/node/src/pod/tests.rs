@@ -40,6 +40,10 @@ impl Cluster for FakeCluster {
         Vec::new()
     }
 
+    async fn automounts(&self, _: &str, _: &str) -> Result<bool, ClusterError> {
+        Ok(true)
+    }
+
     async fn token(&self, _: &PodRef, account: &str, _: i64) -> Result<String, ClusterError> {
         Ok(format!("token of {account}"))
     }

@@ -146,9 +146,10 @@ impl ProcessRuntime {
         beside: Option<u32>,
         command: &[String],
         working_dir: &Path,
-    ) -> std::io::Result<Option<(&Path, Vec<String>)>> {
+    ) -> std::io::Result<Option<session::Entering<'_>>> {
         let (Some(pid), Some(launcher)) = (beside, &self.inner.launcher) else { return Ok(None) };
-        Ok(Some((launcher, isolation::beside(pid, command, working_dir)?)))
+        let (args, inherited) = isolation::beside(pid, command, working_dir)?;
+        Ok(Some(session::Entering { launcher, args, inherited }))
     }
 
     fn prepare(&self, container_dir: &Path, attempt: u32) -> std::io::Result<(Pipes, Capture)> {
@@ -450,10 +451,12 @@ impl Runtime for ProcessRuntime {
         let Some((program, args)) = command.split_first() else { return Err(not_running()) };
         let spawn_failed = |source| RuntimeError::Spawn { program: program.into(), source };
         let entering = self.entering(beside, command, &working_dir).map_err(spawn_failed)?;
+        let mut inherited = Vec::new();
         let mut command = match entering {
-            Some((launcher, args)) => {
-                let mut command = tokio::process::Command::new(launcher);
-                command.args(args).current_dir("/");
+            Some(entering) => {
+                inherited = entering.inherited;
+                let mut command = tokio::process::Command::new(entering.launcher);
+                command.args(entering.args).current_dir("/");
                 command
             }
             None => {
@@ -462,15 +465,11 @@ impl Runtime for ProcessRuntime {
                 command
             }
         };
-        let mut child = command
-            .env_clear()
-            .envs(&env)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(spawn_failed)?;
+        command.env_clear().envs(&env);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Surroundings { cgroup: None, terminal: None, inherited }.apply(&mut command);
+        let mut child = command.spawn().map_err(spawn_failed)?;
+        drop(command);
         let pid = child.id();
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let work = async {
@@ -503,7 +502,6 @@ impl Runtime for ProcessRuntime {
         let entering = self
             .entering(beside, &spec.command, &working_dir)
             .map_err(|source| RuntimeError::Spawn { program: program(), source })?;
-        let entering = entering.map(|(launcher, args)| session::Entering { launcher, args });
         session::start(
             spec,
             session::Place { env, working_dir: &working_dir, group: group.as_ref(), entering },

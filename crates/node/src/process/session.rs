@@ -1,6 +1,7 @@
 //! A command beside a container whose streams are connected to somebody: `kubectl exec`.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub(super) struct Place<'a> {
 pub(super) struct Entering<'a> {
     pub(super) launcher: &'a Path,
     pub(super) args: Vec<String>,
+    pub(super) inherited: Vec<OwnedFd>,
 }
 
 pub(super) fn start(spec: &SessionSpec, place: Place<'_>) -> Result<Session, RuntimeError> {
@@ -37,10 +39,12 @@ pub(super) fn start(spec: &SessionSpec, place: Place<'_>) -> Result<Session, Run
     if spec.tty {
         env.entry("TERM".into()).or_insert_with(|| "xterm".into());
     }
-    let mut command = match &place.entering {
+    let mut inherited = Vec::new();
+    let mut command = match place.entering {
         Some(entering) => {
+            inherited = entering.inherited;
             let mut command = Command::new(entering.launcher);
-            command.args(&entering.args).current_dir("/");
+            command.args(entering.args).current_dir("/");
             command
         }
         None => {
@@ -63,7 +67,7 @@ pub(super) fn start(spec: &SessionSpec, place: Place<'_>) -> Result<Session, Run
         command.stdin(if spec.stdin { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
     }
-    Surroundings { cgroup, terminal: controlling, inherited: Vec::new() }.apply(&mut command);
+    Surroundings { cgroup, terminal: controlling, inherited }.apply(&mut command);
     let mut child = command.spawn().map_err(failed)?;
     // The command holds the slave side of the terminal, and the terminal ends only when nobody does.
     drop(command);

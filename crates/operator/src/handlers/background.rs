@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::call::{CallDetails, accepts_body, outcome_of};
-use super::context::Reason;
+use super::call::{CallDetails, accepts_body, outcome_of, unanswered};
+use super::context::{HandlerError, Reason};
 use super::patch::Patch;
 use super::progress::{Outcome, Record};
 use super::registry::{ErrorsMode, Question, Stopping, TimedKind};
 use super::{Shared, Subject};
+use crate::controller::ReconcileError;
 use crate::key::Key;
 
 /// The tasks of one object, by the position of their handler.
@@ -186,7 +187,23 @@ async fn run<K: Subject>(engine: &Shared<K>, position: usize, key: &Key, told: &
             ..CallDetails::of(reason, &patch)
         };
         let context = engine.context(&view, handler, details);
-        let outcome = if accepts_body(handler, &context, Question::Calls).await {
+        let accepted = match accepts_body(handler, &context, Question::Calls).await {
+            Ok(accepted) => accepted,
+            // It was not called, so no try is counted; it is asked again.
+            Err(error) => {
+                let pause = match &error {
+                    HandlerError::Temporary { delay, .. } => *delay,
+                    _ => handler.backoff.unwrap_or(engine.settings.default_backoff),
+                };
+                let error = unanswered(handler, &error);
+                tracing::warn!(%key, %error, "background handler waits");
+                if !sleep(pause, stopped).await {
+                    return;
+                }
+                continue;
+            }
+        };
+        let outcome = if accepted {
             let called = engine.call(handler, context, ErrorsMode::Temporary, &record).await;
             if let Ok(result) = &called {
                 patch.result(&handler.id, result);
@@ -248,16 +265,24 @@ async fn sleep(duration: Duration, stopped: &CancellationToken) -> bool {
 
 impl<K: Subject> super::engine::HandlerEngine<K> {
     /// Starts and stops the timers and daemons of an object as it is now.
-    pub(super) async fn tend_background(&self, view: &Arc<super::engine::View<K>>, deleting: bool) {
+    pub(super) async fn tend_background(
+        &self,
+        view: &Arc<super::engine::View<K>>,
+        deleting: bool,
+    ) -> Result<(), ReconcileError> {
         if self.handlers.timed.is_empty() {
-            return;
+            return Ok(());
         }
-        let Some(shared) = self.me.upgrade() else { return };
+        let Some(shared) = self.me.upgrade() else { return Ok(()) };
         let patch = Patch::default();
         let mut wanted = Vec::with_capacity(self.handlers.timed.len());
         for timed in &self.handlers.timed {
             let context = self.context(view, &timed.handler, CallDetails::of(Reason::Daemon, &patch));
-            wanted.push(!deleting && accepts_body(&timed.handler, &context, Question::Concerns).await);
+            let accepted = match deleting {
+                true => Ok(false),
+                false => accepts_body(&timed.handler, &context, Question::Concerns).await,
+            };
+            wanted.push(accepted.map_err(|error| unanswered(&timed.handler, &error))?);
         }
         let essence = self
             .handlers
@@ -274,7 +299,7 @@ impl<K: Subject> super::engine::HandlerEngine<K> {
             })
         };
         let mut memories = self.memories.lock();
-        let Some(memory) = memories.get_mut(&view.key) else { return };
+        let Some(memory) = memories.get_mut(&view.key) else { return Ok(()) };
         if let Some(essence) = essence {
             memory.background.note_essence(&essence, self.clock.monotonic());
         }
@@ -287,6 +312,7 @@ impl<K: Subject> super::engine::HandlerEngine<K> {
                 memory.background.start(&shared, index, &view.key, plan);
             }
         }
+        Ok(())
     }
 
     /// When the object was last configured differently.

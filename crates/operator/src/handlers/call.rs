@@ -9,14 +9,14 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::children::Subrefs;
-use super::context::{Ctx, CtxInner, HandlerError, Reason};
+use super::context::{Ctx, CtxInner, HandlerError, HandlerResult, Reason};
 use super::cycle::Cycle;
 use super::diff::Diff;
 use super::engine::{HandlerEngine, View};
 use super::patch::Patch;
 use super::progress::{Outcome, Record};
 use super::registry::{ErrorsMode, Handler, Question};
-use crate::controller::panic_text;
+use crate::controller::{ReconcileError, panic_text};
 
 /// What differs from call to call.
 pub(super) struct CallDetails {
@@ -54,15 +54,19 @@ impl CallDetails {
 }
 
 /// Whether the filters of an event handler, timer or daemon accept an object.
-pub(super) async fn accepts_body<K>(handler: &Handler<K>, context: &Ctx<K>, question: Question) -> bool {
+pub(super) async fn accepts_body<K>(
+    handler: &Handler<K>,
+    context: &Ctx<K>,
+    question: Question,
+) -> HandlerResult<bool> {
     let body = context.body();
-    handler.filter.accepts(body)
+    let accepted = handler.filter.accepts(body)
         && handler.field.as_ref().is_none_or(|field| field.accepts_value(&[body]))
-        && handler.when.as_ref().is_none_or(|when| when(context))
-        && match &handler.asks {
-            Some(ask) => ask(context.clone(), question).await,
-            None => true,
-        }
+        && handler.when.as_ref().is_none_or(|when| when(context));
+    match &handler.asks {
+        Some(ask) if accepted => ask(context.clone(), question).await,
+        _ => Ok(accepted),
+    }
 }
 
 /// Whether the filters of a handler accept a change; `context` is made only when a filter needs it.
@@ -71,21 +75,26 @@ pub(super) async fn accepts_change<K>(
     cycle: &Arc<Cycle<K>>,
     question: Question,
     context: impl Fn() -> Ctx<K>,
-) -> bool {
+) -> HandlerResult<bool> {
     if !handler.filter.accepts(&cycle.view.body) {
-        return false;
+        return Ok(false);
     }
     if let Some(field) = &handler.field {
         let changes = question == Question::Concerns || field.accepts_change(&cycle.old, &cycle.new);
         if !changes || !field.accepts_value(&[&cycle.new, &cycle.old]) {
-            return false;
+            return Ok(false);
         }
     }
-    handler.when.as_ref().is_none_or(|when| when(&context()))
-        && match &handler.asks {
-            Some(ask) => ask(context(), question).await,
-            None => true,
-        }
+    let accepted = handler.when.as_ref().is_none_or(|when| when(&context()));
+    match &handler.asks {
+        Some(ask) if accepted => ask(context(), question).await,
+        _ => Ok(accepted),
+    }
+}
+
+/// Why an object cannot be gone through when a filter of one of its handlers gives no answer.
+pub(super) fn unanswered<K>(handler: &Handler<K>, error: &HandlerError) -> ReconcileError {
+    format!("a filter of the handler '{}' gave no answer: {error}", handler.id).into()
 }
 
 impl<K> HandlerEngine<K> {

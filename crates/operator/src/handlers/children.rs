@@ -70,7 +70,7 @@ impl<K: Subject> HandlerEngine<K> {
             handler.id = format!("{}/{}", parent.handler(), handler.id);
             let child = Changing { reason: None, handler: handler.with_field_in_id() };
             let known = children.iter().any(|other| other.handler.id == child.handler.id);
-            if !known && self.matches(&cycle, &child, now_ms, Question::Calls).await {
+            if !known && self.matches(&cycle, &child, now_ms, Question::Calls).await? {
                 children.push(child);
             }
         }

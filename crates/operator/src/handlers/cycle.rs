@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::annotations::ascii_json;
-use super::call::{CallDetails, accepts_change, outcome_of};
+use super::call::{CallDetails, accepts_change, outcome_of, unanswered};
 use super::cause::{Cause, Situation, detect, reacts};
 use super::children::{Subrefs, wait_of};
-use super::context::{Ctx, Reason};
+use super::context::{Ctx, HandlerResult, Reason};
 use super::diff::{Diff, resolve};
 use super::engine::{HandlerEngine, View};
 use super::essence::{essence, without_annotations, without_fields};
@@ -47,7 +47,13 @@ pub(super) struct Pass<K> {
 }
 
 impl<K: Subject> HandlerEngine<K> {
-    pub(super) async fn look_through(&self, view: &Arc<View<K>>, deleting: bool, held: bool) -> Pass<K> {
+    /// Fails when a filter gives no answer: neither a handler nor the end of an object may be missed for that.
+    pub(super) async fn look_through(
+        &self,
+        view: &Arc<View<K>>,
+        deleting: bool,
+        held: bool,
+    ) -> Result<Pass<K>, ReconcileError> {
         let now_ms = self.clock.now_ms();
         let mut new = essence(&view.body, &self.extra_fields);
         without_annotations(&mut new, &self.last_handled_keys);
@@ -78,13 +84,16 @@ impl<K: Subject> HandlerEngine<K> {
             let ends = changing.reason == Some(Reason::Delete) && !changing.handler.optional;
             // Once both are known there is nothing left to ask.
             if (!concerned || (ends && !holds))
-                && self.matches(&cycle, changing, now_ms, Question::Concerns).await
+                && self
+                    .matches(&cycle, changing, now_ms, Question::Concerns)
+                    .await
+                    .map_err(|error| unanswered(&changing.handler, &error))?
             {
                 concerned = true;
                 holds |= ends;
             }
         }
-        Pass { cycle, cause, known, changed, first_seen, concerned, holds }
+        Ok(Pass { cycle, cause, known, changed, first_seen, concerned, holds })
     }
 
     /// Calls what is due; returns when to go on, or nothing when all is done.
@@ -96,7 +105,10 @@ impl<K: Subject> HandlerEngine<K> {
             let twice = selected.iter().any(|known| known.handler.id == changing.handler.id);
             if !twice
                 && reacts(changing, reason, pass.first_seen)
-                && self.matches(cycle, changing, now_ms, Question::Calls).await
+                && self
+                    .matches(cycle, changing, now_ms, Question::Calls)
+                    .await
+                    .map_err(|error| unanswered(&changing.handler, &error))?
             {
                 selected.push(changing);
             }
@@ -291,7 +303,7 @@ impl<K: Subject> HandlerEngine<K> {
         changing: &Changing<K>,
         now_ms: i64,
         question: Question,
-    ) -> bool {
+    ) -> HandlerResult<bool> {
         let context = || self.cycle_context(cycle, changing, None, now_ms);
         accepts_change(&changing.handler, cycle, question, context).await
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::annotations::KeyNames;
 use super::background::Background;
-use super::call::{CallDetails, accepts_body, outcome_of};
+use super::call::{CallDetails, accepts_body, outcome_of, unanswered};
 use super::context::Reason;
 use super::memo::Memo;
 use super::patch::Patch;
@@ -62,6 +62,8 @@ pub(super) struct Memory {
     pub(super) first_seen: bool,
     memo: Memo,
     events: VecDeque<(Option<&'static str>, Arc<DynamicObject>)>,
+    /// Events were dropped, and it was said, since the queue was last empty.
+    dropped_events: bool,
     /// The essence handled last in this process, for lean persistence.
     pub(super) handled: Option<Value>,
     pub(super) background: Background,
@@ -144,6 +146,7 @@ impl<K: Subject> HandlerEngine<K> {
         if !self.is_ours(&key) {
             return;
         }
+        let name = key.clone();
         let mut memories = self.memories.lock();
         let uid = object.metadata.uid.clone();
         if memories.get(&key).is_some_and(|known| known.uid != uid)
@@ -162,12 +165,20 @@ impl<K: Subject> HandlerEngine<K> {
             first_seen: listed,
             memo: Memo::default(),
             events: VecDeque::new(),
+            dropped_events: false,
             handled: None,
             background: Background::default(),
         });
         if !self.handlers.events.is_empty() {
             if memory.events.len() >= EVENTS_PER_OBJECT {
                 memory.events.pop_front();
+                if !std::mem::replace(&mut memory.dropped_events, true) {
+                    tracing::warn!(
+                        key = %name,
+                        most = EVENTS_PER_OBJECT,
+                        "event handlers are too slow for the changes of an object: its oldest events are dropped"
+                    );
+                }
             }
             memory.events.push_back((event, object.clone()));
         }
@@ -192,9 +203,9 @@ impl<K: Subject> HandlerEngine<K> {
         let view = Arc::new(self.view(&key, raw)?);
         let deleting = view.raw.metadata.deletion_timestamp.is_some();
         let held = self.is_held(&view);
-        self.tend_background(&view, deleting).await;
-        let pass = self.look_through(&view, deleting, held).await;
-        let hold = pass.holds || self.background_holds(&view).await;
+        self.tend_background(&view, deleting).await?;
+        let pass = self.look_through(&view, deleting, held).await?;
+        let hold = pass.holds || self.background_holds(&view).await?;
         if hold != held && !(deleting && hold) {
             self.set_held(&view, hold).await?;
             return Ok(Action::await_change());
@@ -224,7 +235,11 @@ impl<K: Subject> HandlerEngine<K> {
 
     async fn call_event_handlers(&self, key: &Key) {
         loop {
-            let next = self.memories.lock().get_mut(key).and_then(|memory| memory.events.pop_front());
+            let next = self.memories.lock().get_mut(key).and_then(|memory| {
+                let next = memory.events.pop_front();
+                memory.dropped_events &= next.is_some();
+                next
+            });
             let Some((event, raw)) = next else { return };
             let view = match self.view(key, raw) {
                 Ok(view) => Arc::new(view),
@@ -238,7 +253,13 @@ impl<K: Subject> HandlerEngine<K> {
             for handler in &self.handlers.events {
                 let details = CallDetails { event, ..CallDetails::of(Reason::Event, &patch) };
                 let context = self.context(&view, handler, details);
-                if !accepts_body(handler, &context, Question::Calls).await {
+                // Nor can an event wait for a filter that gives no answer.
+                let accepted = accepts_body(handler, &context, Question::Calls).await;
+                if let Err(error) = &accepted {
+                    let error = unanswered(handler, error);
+                    tracing::warn!(%key, %error, "event skipped");
+                }
+                if !matches!(accepted, Ok(true)) {
                     continue;
                 }
                 // Events cannot be repeated, so neither is a failed handler; the failure is logged.
@@ -265,20 +286,24 @@ impl<K: Subject> HandlerEngine<K> {
     }
 
     /// Whether a timer or daemon that has not ended on its own wants the object to wait for its end.
-    async fn background_holds(&self, view: &Arc<View<K>>) -> bool {
+    async fn background_holds(&self, view: &Arc<View<K>>) -> Result<bool, ReconcileError> {
         if !self.settings.hold_for_timers {
-            return false;
+            return Ok(false);
         }
         let patch = Patch::default();
         for (index, timed) in self.handlers.timed.iter().enumerate() {
             let ended =
                 self.memories.lock().get(&view.key).is_some_and(|memory| memory.background.has_ended(index));
             let context = self.context(view, &timed.handler, CallDetails::of(Reason::Daemon, &patch));
-            if !ended && accepts_body(&timed.handler, &context, Question::Concerns).await {
-                return true;
+            if ended {
+                continue;
+            }
+            let accepted = accepts_body(&timed.handler, &context, Question::Concerns).await;
+            if accepted.map_err(|error| unanswered(&timed.handler, &error))? {
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Puts the finalizer on or takes it off, unless the object has changed meanwhile.

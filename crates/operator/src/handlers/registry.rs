@@ -16,7 +16,7 @@ type Called = Pin<Box<dyn Future<Output = HandlerResult<Value>> + Send>>;
 type Call<K> = Arc<dyn Fn(Ctx<K>) -> Called + Send + Sync>;
 type When<K> = Arc<dyn Fn(&Ctx<K>) -> bool + Send + Sync>;
 type Asked<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Ask<K> = Arc<dyn Fn(Ctx<K>, Question) -> Asked<bool> + Send + Sync>;
+type Ask<K> = Arc<dyn Fn(Ctx<K>, Question) -> Asked<HandlerResult<bool>> + Send + Sync>;
 type AskDelay<K> = Arc<dyn Fn(Ctx<K>) -> Asked<Duration> + Send + Sync>;
 
 /// What a filter that is a function is asked about an object.
@@ -188,11 +188,12 @@ impl<K> Handler<K> {
         self
     }
 
-    /// Like [`when`](Handler::when), for an answer that takes its time.
+    /// Like [`when`](Handler::when), for an answer that takes its time and may fail. An error is no answer: the object
+    /// is looked at again later, and until then nothing is done that only a yes or a no allows.
     pub fn when_asked<F, Fut>(mut self, ask: F) -> Self
     where
         F: Fn(Ctx<K>, Question) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
+        Fut: Future<Output = HandlerResult<bool>> + Send + 'static,
     {
         self.asks = Some(Arc::new(move |context, question| Box::pin(ask(context, question))));
         self

@@ -1,6 +1,7 @@
 //! Handlers over the life of an object: what is called, with what, how often, and what is left on the object.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gantry_operator::{Ctx, HandlerError, HandlerSettings, Lifecycle, Operator, Persistence, handler};
@@ -306,6 +307,68 @@ async fn events_indices_filters_and_memos() {
     running.end().await;
     assert!(log.all().contains(&"ADDED late 1".to_owned()), "{:?}", log.all());
     assert!(!log.all().contains(&"created early".to_owned()), "it has no label");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_that_gives_no_answer_is_neither_yes_nor_no() {
+    let stage = Stage::set().await;
+    let log = Log::default();
+    let down = Arc::new(AtomicBool::new(false));
+    let note = |what: &'static str| {
+        let (log, asked, down) = (log.clone(), log.clone(), down.clone());
+        let noting = handler(move |ctx: Ctx<Widget>| {
+            let log = log.clone();
+            async move {
+                log.add(format!("{what} {}", ctx.new()["spec"]["size"]));
+                Ok(())
+            }
+        });
+        noting.id(what).when_asked(move |_: Ctx<Widget>, _| {
+            let (asked, down) = (asked.clone(), down.clone());
+            async move {
+                if down.load(Ordering::SeqCst) {
+                    asked.add("unanswered".to_owned());
+                    return Err(HandlerError::temporary("away", Duration::from_millis(10)));
+                }
+                Ok(true)
+            }
+        })
+    };
+    let operator = stage.operator().on::<Widget>().update(note("update")).delete(note("delete")).done();
+    let running = stage.run(operator);
+    let unanswered_after = |count: usize| {
+        let log = log.clone();
+        async move {
+            eventually("a question without an answer", || async {
+                log.all()[count..].contains(&"unanswered".to_owned()).then_some(())
+            })
+            .await;
+        }
+    };
+    let told = || log.all().into_iter().filter(|line| line != "unanswered").collect::<Vec<_>>();
+    stage.make("a", 1).await;
+    stage.widget("a", "the note", |widget| widget.annotations().contains_key(LAST_HANDLED)).await;
+    down.store(true, Ordering::SeqCst);
+    stage.patch("a", json!({ "spec": { "size": 2 } })).await;
+    unanswered_after(0).await;
+    down.store(false, Ordering::SeqCst);
+    eventually("the change", || async { (told() == ["update 2"]).then_some(()) }).await;
+    stage
+        .widget("a", "the new note", |widget| {
+            widget.annotations().get(LAST_HANDLED).is_some_and(|note| note.contains("\"size\":2"))
+        })
+        .await;
+    down.store(true, Ordering::SeqCst);
+    let asked = log.all().len();
+    stage.widgets().delete("a", &DeleteParams::default()).await.expect("deleted");
+    unanswered_after(asked).await;
+    down.store(false, Ordering::SeqCst);
+    eventually("the object to go", || async {
+        stage.widgets().get_opt("a").await.expect("an answer").is_none().then_some(())
+    })
+    .await;
+    assert_eq!(told(), ["update 2", "delete 2"]);
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

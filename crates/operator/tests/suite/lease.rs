@@ -119,6 +119,22 @@ async fn a_silent_holder_is_followed_and_a_robbed_one_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_does_not_end_is_cut_when_the_lease_is_lost() {
+    let stage = Stage::set().await;
+    let election = LeaderElection::new(stage.client.clone(), Arc::new(SystemClock::new()), settings("deaf"))
+        .expect("ok");
+    let leading = tokio::spawn(election.lead(CancellationToken::new(), |_| std::future::pending()));
+    lease(&stage, "the deaf one to lead", held_by("deaf")).await;
+    let robbed = json!({ "spec": { "holderIdentity": "thief", "leaseDurationSeconds": 3600 } });
+    leases(&stage)
+        .patch("widgets", &PatchParams::default(), &Patch::Merge(robbed))
+        .await
+        .expect("a lease of somebody else");
+    let ended = tokio::time::timeout(Duration::from_secs(30), leading).await.expect("a bound");
+    assert_eq!(ended.expect("an end"), LeadEnd::Lost);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_for_a_lease_can_be_cancelled() {
     let stage = Stage::set().await;
     let calls = Arc::new(Mutex::new(Vec::new()));

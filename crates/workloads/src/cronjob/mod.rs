@@ -9,7 +9,6 @@ use std::time::Duration;
 use gantry_operator::{
     Action, EventType, Informer, Key, Operator, ReconcileError, Recorder, StoreIndex, Writes, time_from_ms,
 };
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::api::{Api, DeleteParams, PostParams};
@@ -18,7 +17,7 @@ use kube::{Client, ResourceExt};
 use crate::pods;
 use crate::replicaset::{ignore_missing, message_of};
 use crate::stores::owner_of;
-use plan::{job_name, reference};
+use plan::{Run, reference};
 
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
@@ -68,8 +67,9 @@ impl CronJobs {
             let message = format!("Deleted job {name}");
             self.recorder.event(&*cron_job, EventType::Normal, "SuccessfulDelete", message);
         }
-        if let Some(at) = plan.create {
-            let job = job_of(&cron_job, at, plan.zone.as_ref().unwrap_or(&TimeZone::UTC));
+        if let Some(run) = plan.create {
+            let at = run.at;
+            let job = job_of(&cron_job, run, plan.zone.as_ref().unwrap_or(&TimeZone::UTC));
             match api.create(&PostParams::default(), &job).await {
                 Ok(created) => {
                     plan.status.active.get_or_insert_default().push(reference(&created));
@@ -99,15 +99,15 @@ impl CronJobs {
     }
 }
 
-fn job_of(cron_job: &CronJob, at: Timestamp, zone: &TimeZone) -> Job {
+fn job_of(cron_job: &CronJob, run: Run, zone: &TimeZone) -> Job {
     let template = cron_job.spec.job_template.clone();
     let given = template.metadata.unwrap_or_default();
     let mut job = Job { spec: template.spec, ..Job::default() };
-    job.metadata.name = Some(job_name(&cron_job.name_any(), at));
+    job.metadata.name = Some(run.name);
     job.metadata.namespace.clone_from(&cron_job.metadata.namespace);
     job.metadata.labels = given.labels;
     job.metadata.annotations = given.annotations;
-    let local = at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+    let local = run.at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
     let local = local.strip_suffix("+00:00").map_or(local.clone(), |utc| format!("{utc}Z"));
     job.metadata.annotations.get_or_insert_default().insert(SCHEDULED.to_owned(), local);
     job.metadata.owner_references = Some(vec![pods::controller_reference(cron_job)]);

@@ -23,10 +23,16 @@ pub(crate) struct Said {
     pub(crate) message: String,
 }
 
+/// A Job that is to be created, and for which scheduled time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) at: Timestamp,
+    pub(crate) name: String,
+}
+
 #[derive(Default)]
 pub(crate) struct Plan {
-    /// The time whose Job is to be created.
-    pub(crate) create: Option<Timestamp>,
+    pub(crate) create: Option<Run>,
     pub(crate) delete: Vec<Arc<Job>>,
     pub(crate) status: CronJobStatus,
     pub(crate) events: Vec<Said>,
@@ -40,9 +46,14 @@ impl Plan {
     }
 }
 
-/// The name of a scheduled time's Job, which is the same whoever computes it.
-pub(crate) fn job_name(cron_job: &str, at: Timestamp) -> String {
-    format!("{cron_job}-{}", at.as_second().div_euclid(60))
+/// The name of a scheduled time's Job, which is the same whoever computes it: upstream's, by the minute, unless a minute
+/// has several.
+fn job_name(cron_job: &str, schedule: &Schedule, at: Timestamp) -> String {
+    let unit = match schedule {
+        Schedule::Every(period) if *period < SignedDuration::from_mins(1) => 1,
+        _ => 60,
+    };
+    format!("{cron_job}-{}", at.as_second().div_euclid(unit))
 }
 
 pub(crate) fn plan(cron_job: &CronJob, own: &[Arc<Job>], now_ms: i64) -> Plan {
@@ -105,16 +116,16 @@ pub(crate) fn plan(cron_job: &CronJob, own: &[Arc<Job>], now_ms: i64) -> Plan {
             "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
         plan.say(EventType::Warning, "TooManyMissedTimes", message.to_owned());
     }
-    let name = job_name(&cron_job.name_any(), due);
+    let name = job_name(&cron_job.name_any(), &schedule, due);
     if own.iter().any(|job| job.name_any() == name) {
         plan.status.last_schedule_time = Some(time_from_ms(due.as_millisecond()));
         return plan;
     }
-    start(&mut plan, spec.concurrency_policy.as_deref(), own, due);
+    start(&mut plan, spec.concurrency_policy.as_deref(), own, Run { at: due, name });
     plan
 }
 
-fn start(plan: &mut Plan, policy: Option<&str>, own: &[Arc<Job>], due: Timestamp) {
+fn start(plan: &mut Plan, policy: Option<&str>, own: &[Arc<Job>], run: Run) {
     let active = plan.status.active.clone().unwrap_or_default();
     match policy {
         Some("Forbid") if !active.is_empty() => {
@@ -126,9 +137,9 @@ fn start(plan: &mut Plan, policy: Option<&str>, own: &[Arc<Job>], due: Timestamp
             let replaced = own.iter().filter(|job| active.iter().any(|one| one.uid == job.metadata.uid));
             plan.delete.extend(replaced.cloned());
             plan.status.active = None;
-            plan.create = Some(due);
+            plan.create = Some(run);
         }
-        _ => plan.create = Some(due),
+        _ => plan.create = Some(run),
     }
 }
 
@@ -241,15 +252,23 @@ mod tests {
         let cron_job = cron_job(json!({}), json!({}));
         let first = run(&cron_job, &[]);
         let due: Timestamp = "2026-11-28T10:00:00Z".parse().unwrap();
-        assert_eq!(first.create, Some(due));
+        let name = "tick-29931000".to_owned();
+        assert_eq!(first.create, Some(Run { at: due, name: name.clone() }));
         assert_eq!(first.look_again.unwrap().as_secs(), 30);
-        let name = job_name("tick", due);
-        assert_eq!(name, "tick-29931000");
         let again = run(&cron_job, &[job(&name, None)]);
         assert_eq!(again.create, None);
         assert_eq!(again.status.last_schedule_time.unwrap().0, due);
         let later = self::cron_job(json!({}), json!({"lastScheduleTime": "2026-11-28T10:00:00Z"}));
         assert_eq!(run(&later, &[]).create, None);
+    }
+
+    #[test]
+    fn each_of_several_runs_in_a_minute_has_a_name() {
+        let name = |period: &str| {
+            run(&cron_job(json!({"schedule": period}), json!({})), &[]).create.map(|run| run.name)
+        };
+        assert_eq!(name("@every 7s").as_deref(), Some("tick-1795860026"));
+        assert_eq!(name("@every 60s").as_deref(), Some("tick-29931000"));
     }
 
     #[test]
@@ -276,7 +295,7 @@ mod tests {
         let with = |policy: &str| run(&cron_job(json!({"concurrencyPolicy": policy}), active.clone()), &own);
         assert!(with("Allow").create.is_some() && with("Allow").delete.is_empty());
         let forbid = with("Forbid");
-        assert_eq!((forbid.create, reasons(&forbid)), (None, vec!["JobAlreadyActive"]));
+        assert_eq!((&forbid.create, reasons(&forbid)), (&None, vec!["JobAlreadyActive"]));
         let replace = with("Replace");
         assert!(replace.create.is_some() && replace.delete.len() == 1 && replace.status.active.is_none());
     }

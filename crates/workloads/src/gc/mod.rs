@@ -14,7 +14,7 @@ use gantry_operator::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::ObjectMeta;
 use parking_lot::RwLock;
 use serde_json::json;
@@ -22,6 +22,9 @@ use serde_json::json;
 use crate::inventory::{Inventory, KnownKind, ObjectId};
 use crate::replicaset::ignore_missing;
 use decide::{Decision, FOREGROUND, ORPHAN, Owner, decide, has_finalizer, waits_for};
+
+/// Objects that are asked for at once.
+const PAGE: u32 = 500;
 
 pub(crate) struct Collector {
     client: Client,
@@ -126,7 +129,7 @@ impl Collector {
         let uid = meta.uid.clone().unwrap_or_default();
         if meta.deletion_timestamp.is_some() {
             if has_finalizer(&meta, ORPHAN) {
-                self.orphan_dependents(&uid).await?;
+                self.orphan_dependents(&id, &uid).await?;
                 self.remove_finalizer(&id, &meta, ORPHAN).await?;
             } else if has_finalizer(&meta, FOREGROUND) {
                 self.go_after_dependents(&id, &meta, &uid).await?;
@@ -215,12 +218,38 @@ impl Collector {
         Ok(())
     }
 
-    async fn orphan_dependents(&self, uid: &str) -> Result<(), ReconcileError> {
-        for dependent in self.dependents_of(uid) {
-            let Some(meta) = self.metadata(&dependent) else { continue };
-            let references = meta.owner_references.clone().unwrap_or_default();
-            let left: Vec<_> = references.into_iter().filter(|reference| reference.uid != uid).collect();
-            self.patch(&dependent, &meta, json!({ "ownerReferences": left })).await?;
+    /// The dependents are asked for at the server: a store may not have heard yet of what was made a moment ago, and that
+    /// would go with an owner which is to leave it.
+    async fn orphan_dependents(&self, owner: &ObjectId, uid: &str) -> Result<(), ReconcileError> {
+        let namespace = owner.key.namespace();
+        for kind in self.inventory.kinds().iter().filter(|kind| kind.informer.is_some()) {
+            // What has a namespace owns nothing outside of it.
+            if !namespace.is_empty() && !kind.namespaced {
+                continue;
+            }
+            let resource = Arc::new(kind.resource.clone());
+            let api = self.api(&resource, &Key::new(namespace, ""));
+            let mut page = ListParams::default().limit(PAGE);
+            loop {
+                let found = api.list_metadata(&page).await?;
+                for meta in found.items.into_iter().map(|object| object.metadata) {
+                    let references = meta.owner_references.as_deref().unwrap_or_default();
+                    let left: Vec<_> = references.iter().filter(|reference| reference.uid != uid).collect();
+                    if left.len() == references.len() {
+                        continue;
+                    }
+                    let key = Key::new(
+                        meta.namespace.as_deref().unwrap_or_default(),
+                        meta.name.as_deref().unwrap_or_default(),
+                    );
+                    let dependent = ObjectId { resource: resource.clone(), key };
+                    self.patch(&dependent, &meta, json!({ "ownerReferences": left })).await?;
+                }
+                match found.metadata.continue_.filter(|token| !token.is_empty()) {
+                    Some(token) => page.continue_token = Some(token),
+                    None => break,
+                }
+            }
         }
         Ok(())
     }

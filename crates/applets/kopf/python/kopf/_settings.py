@@ -19,6 +19,8 @@ class ProgressStorage:
 
 
 class AnnotationsProgressStorage(ProgressStorage):
+    _ignored = {'verbose': False, 'touch_key': 'touch-dummy'}
+
     def __init__(self, *, prefix='kopf.zalando.org', verbose=False, touch_key='touch-dummy', v1=True):
         self.prefix, self.verbose, self.touch_key, self.v1 = prefix, verbose, touch_key, v1
 
@@ -36,9 +38,12 @@ class MultiProgressStorage(ProgressStorage):
 class SmartProgressStorage(MultiProgressStorage):
     """Writes annotations; the engine also reads what older versions left in the status."""
 
+    _ignored = {'name': 'kopf', 'field': 'status.{name}.progress', 'touch_field': 'status.{name}.dummy'}
+
     def __init__(self, *, name='kopf', field='status.{name}.progress', touch_key='touch-dummy',
                  touch_field='status.{name}.dummy', prefix='kopf.zalando.org', v1=True, verbose=False):
         super().__init__([AnnotationsProgressStorage(prefix=prefix, verbose=verbose, touch_key=touch_key, v1=v1)])
+        self.name, self.field, self.touch_field = name, field, touch_field
 
 
 class DiffBaseStorage:
@@ -151,3 +156,37 @@ def for_engine(settings):
             'standalone': settings.peering.standalone, 'clusterwide': settings.peering.clusterwide,
         },
     }
+
+
+# Settings of Kopf's that nothing here reads; `...` stands for a whole group.
+_IGNORED = {
+    'process': ('ultimate_exiting_timeout',),
+    'posting': ('default_backoffs', 'logging_backoffs', 'worker_limit', 'idle_timeout'),
+    'peering': ('stealth', 'namespaced'),
+    'watching': ...,
+    'queueing': ('idle_timeout', 'exit_timeout', 'batch_window', 'error_delays'),
+    'scanning': ...,
+    'admission': ...,
+    'background': ...,
+    'networking': ...,
+}
+
+
+def ignored(settings, handlers):
+    """What was set and has no effect here, by its name."""
+    defaults = OperatorSettings()
+    found = []
+    for group, names in _IGNORED.items():
+        given, default = vars(getattr(settings, group)), vars(getattr(defaults, group))
+        for name in (given if names is ... else names):
+            if name in given and (name not in default or given[name] != default[name]):
+                found.append(f'settings.{group}.{name}')
+    storage = settings.persistence.progress_storage
+    for one in (storage, *getattr(storage, 'storages', ())):
+        for name, default in getattr(one, '_ignored', {}).items():
+            if getattr(one, name, default) != default:
+                found.append(f'settings.persistence.progress_storage.{name}')
+    for handler in handlers:
+        if handler.cancellation_polling is not None:
+            found.append(f'cancellation_polling of handler {handler.own_id}')
+    return found

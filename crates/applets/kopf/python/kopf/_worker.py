@@ -134,6 +134,9 @@ class Worker:
 
     async def _do_declare(self, frame, answer):
         lifecycle = get_default_lifecycle().__name__
+        ignored = _settings.ignored(self.settings, self.handlers)
+        if ignored:
+            logging.getLogger('kopf').warning("without effect under gantry: %s", ', '.join(ignored))
         answer['result'] = {
             'handlers': [handler.declare() for handler in self.handlers],
             'lifecycle': lifecycle,

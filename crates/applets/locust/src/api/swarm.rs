@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use gantry_load::locust::python_repr;
+use gantry_load::locust::{StartOutcome, python_repr};
 use serde_json::{Value, json};
 
 use super::{Api, form, json_response};
@@ -50,8 +50,12 @@ fn begin(api: &Arc<Api>, fields: &[(String, String)]) -> Result<Value, String> {
     else {
         return Err("Missing or invalid user_count or spawn_rate from /swarm request".to_owned());
     };
+    match api.master.swarm(users, rate) {
+        StartOutcome::Started | StartOutcome::NoWorkers => {}
+        StartOutcome::NoClasses => return Err("No User class found!".to_owned()),
+        StartOutcome::Refused(reason) => return Err(reason),
+    }
     api.runs.send_modify(|run| *run += 1);
-    api.master.swarm(users, rate);
     let host = api.master.lock().host().map(str::to_owned);
     let mut answer = json!({"success": true, "message": "Swarming started", "host": host});
     if let Some(seconds) = wish.run_time.filter(|seconds| *seconds > 0) {

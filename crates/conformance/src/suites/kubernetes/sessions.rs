@@ -36,10 +36,13 @@ fn session(data: &Path, name: &str, with_node: bool) -> Option<Vec<Case>> {
         println!("skipped: python3 not found");
         return None;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().ok()?;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Some(Case::not_started("start a runtime", error)),
+    };
     match runtime.block_on(play(name, &expected, &player, &compare, with_node)) {
         Ok(cases) => Some(cases),
-        Err(error) => Some(vec![Case::new(name, Err(error.to_string()))]),
+        Err(error) => Some(Case::not_started(&format!("play the {name} session"), error)),
     }
 }
 
@@ -66,15 +69,27 @@ async fn play(
         return Err(format!("{} ended with {status}", player.display()).into());
     }
     let output = Command::new("python3").arg(compare).arg(expected).arg(&played).arg("-v").output().await?;
-    Ok(cases(&std::fs::read_to_string(expected)?, &String::from_utf8_lossy(&output.stdout)))
+    let comparison = String::from_utf8_lossy(&output.stdout);
+    cases(&std::fs::read_to_string(expected)?, &comparison).map_err(|error| {
+        format!("{error}; it ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr))
+            .into()
+    })
 }
 
-/// One case for each recorded step; those that the comparison names have failed.
-fn cases(expected: &str, comparison: &str) -> Vec<Case> {
+/// One case for each recorded step; those that the comparison names have failed. An error when the comparison did not come
+/// to its end, or names other steps than its last line counts.
+fn cases(expected: &str, comparison: &str) -> Result<Vec<Case>, String> {
     let mut failures: HashMap<usize, String> = HashMap::new();
-    let Ok(head) = Regex::new(r"^--- (\d+): ") else { return Vec::new() };
+    let pattern = |text| Regex::new(text).map_err(|error| error.to_string());
+    let (head, summary) = (pattern(r"^--- (\d+): ")?, pattern(r"^(\d+) of (\d+) steps agree$")?);
+    let lines: Vec<&str> = comparison.trim_end().lines().collect();
+    let (last, lines) = lines.split_last().ok_or("the comparison said nothing")?;
+    let counted = summary
+        .captures(last)
+        .and_then(|found| Some((found[1].parse::<usize>().ok()?, found[2].parse::<usize>().ok()?)))
+        .ok_or_else(|| format!("the comparison has no count at its end but {last:?}"))?;
     let mut current = None;
-    for line in comparison.lines() {
+    for line in lines {
         if let Some(found) = head.captures(line) {
             current = found[1].parse::<usize>().ok();
         }
@@ -98,7 +113,14 @@ fn cases(expected: &str, comparison: &str) -> Vec<Case> {
         };
         Case::new(format!("{index} {name}"), failures.remove(&index).map_or(Ok(()), Err))
     };
-    expected.lines().enumerate().map(step).collect()
+    let cases: Vec<Case> = expected.lines().enumerate().map(step).collect();
+    let found = (cases.iter().filter(|case| case.failure.is_none()).count(), cases.len());
+    if counted != found {
+        return Err(format!(
+            "the comparison counts {counted:?} steps (agreeing, all), its lines say {found:?}"
+        ));
+    }
+    Ok(cases)
 }
 
 /// A folder of this run, gone when it is dropped.
@@ -115,5 +137,29 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cases;
+
+    const RECORDED: &str = "{\"method\": \"GET\", \"path\": \"/a\"}\n{\"args\": [\"get\", \"pods\"]}\n";
+
+    #[test]
+    fn a_comparison_without_its_count_judges_nothing() {
+        assert!(cases(RECORDED, "").is_err());
+        assert!(cases(RECORDED, "--- 1: kubectl get pods  differs in rc\n  rc expected: 0\n").is_err());
+    }
+
+    #[test]
+    fn the_count_is_that_of_the_steps() {
+        assert!(cases(RECORDED, "2 of 3 steps agree\n").is_err());
+        assert!(cases(RECORDED, "1 of 2 steps agree\n").is_err());
+        let all = cases(RECORDED, "2 of 2 steps agree\n").unwrap();
+        assert!(all.iter().all(|case| case.failure.is_none()));
+        let text = "--- 1: kubectl get pods  differs in rc\n  rc expected: 0\n  rc got:      1\n1 of 2 steps agree\n";
+        let some = cases(RECORDED, text).unwrap();
+        assert_eq!((some[0].failure.is_none(), some[1].failure.is_some()), (true, true));
     }
 }

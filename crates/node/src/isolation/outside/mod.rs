@@ -13,6 +13,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::unix::AsyncFd;
@@ -22,6 +23,8 @@ use packet::Packet;
 
 /// The largest packet there is.
 const PACKET_BYTES: usize = 65_535;
+/// After a failure that may be over soon: a device that is down for a moment, no descriptor or memory left.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Passes on what leaves the pods' network until it is dropped.
 pub(crate) async fn run(networks: PodNetworks) -> io::Result<()> {
@@ -33,6 +36,7 @@ pub(crate) async fn run(networks: PodNetworks) -> io::Result<()> {
     let mut connections = tcp::Connections::new(networks, injector.clone());
     let mut flows = udp::Flows::new(injector);
     let mut buffer = vec![0; PACKET_BYTES];
+    let mut is_failing = false;
     loop {
         let mut ready = packets.readable().await?;
         let received = ready.try_io(|packets| {
@@ -40,9 +44,18 @@ pub(crate) async fn run(networks: PodNetworks) -> io::Result<()> {
             Ok(count)
         });
         let count = match received {
-            Ok(received) => received?,
+            Ok(Ok(count)) => count,
+            Ok(Err(error)) => {
+                // The way out is that of all pods: it does not end with one failure.
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "packets that leave the pods' network are not received; trying again");
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             Err(_would_block) => continue,
         };
+        is_failing = false;
         let packet = &buffer[..count];
         match Packet::parse(packet) {
             Some(Packet::Opening(flow)) => connections.open(flow, packet),

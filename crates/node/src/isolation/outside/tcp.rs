@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::packet::{self, Unreachable};
-use super::{Injector, real};
+use super::{Injector, PAUSE, real};
 use crate::isolation::{Flow, PodNetworks};
 
 /// At a time. More wait for nothing: their first packets are dropped, and sent again by the pods' kernel.
@@ -38,13 +38,24 @@ struct Shared {
     open: Mutex<HashSet<Flow>>,
     /// Those that are being accepted, by destination and then by source.
     listeners: Mutex<HashMap<SocketAddrV4, Waiting>>,
+    /// Held while a listener is made: there cannot be two of one address.
+    making: tokio::sync::Mutex<()>,
+    /// Held during a request to the holder: others would wait for its answer too, each in a thread.
+    asking: tokio::sync::Mutex<()>,
 }
 
 type Waiting = HashMap<SocketAddrV4, oneshot::Sender<TcpStream>>;
 
 impl Connections {
     pub(super) fn new(networks: PodNetworks, injector: Arc<Injector>) -> Connections {
-        let shared = Shared { networks, injector, open: Mutex::default(), listeners: Mutex::default() };
+        let shared = Shared {
+            networks,
+            injector,
+            open: Mutex::default(),
+            listeners: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        };
         Connections { shared: Arc::new(shared), places: Arc::new(Semaphore::new(MOST_CONNECTIONS)) }
     }
 
@@ -86,10 +97,21 @@ impl Shared {
         self.injector.write(answer);
     }
 
-    async fn join(self: &Arc<Self>, flow: Flow, opening: &[u8], mut outside: TcpStream) -> io::Result<()> {
-        let accepted = self.expect(flow)?;
-        let _forgotten = Expected { shared: self, flow };
-        self.networks.divert(flow, true)?;
+    async fn join(self: &Arc<Self>, flow: Flow, opening: &[u8], outside: TcpStream) -> io::Result<()> {
+        let accepted = self.expect(flow).await?;
+        let outcome = self.carry(flow, opening, outside, accepted).await;
+        self.forget(flow).await;
+        outcome
+    }
+
+    async fn carry(
+        &self,
+        flow: Flow,
+        opening: &[u8],
+        mut outside: TcpStream,
+        accepted: oneshot::Receiver<TcpStream>,
+    ) -> io::Result<()> {
+        self.ask(move |networks| networks.divert(flow, true)).await?;
         self.injector.write(packet::summed(opening));
         let accepted = tokio::time::timeout(ACCEPT_TIMEOUT, accepted).await?;
         let mut inside = accepted.map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
@@ -100,39 +122,82 @@ impl Shared {
         delivered(inside).await
     }
 
-    /// Gets the connection of `flow` once it is accepted; there is a listener for it then.
-    fn expect(self: &Arc<Self>, flow: Flow) -> io::Result<oneshot::Receiver<TcpStream>> {
-        let (give, accepted) = oneshot::channel();
-        let mut listeners = self.listeners.lock();
-        if let Some(waiting) = listeners.get_mut(&flow.destination) {
-            waiting.insert(flow.source, give);
-            return Ok(accepted);
+    /// Takes back what was arranged for a connection, at its end.
+    async fn forget(&self, flow: Flow) {
+        if let Some(waiting) = self.listeners.lock().get_mut(&flow.destination) {
+            waiting.remove(&flow.source);
         }
-        let listener = TcpListener::from_std(self.networks.listen_diverted(flow.destination)?)?;
-        listeners.entry(flow.destination).or_default().insert(flow.source, give);
-        tokio::spawn(self.clone().accept(flow.destination, listener));
+        if let Err(error) = self.ask(move |networks| networks.divert(flow, false)).await {
+            tracing::debug!(%error, "a rule for a connection is not removed");
+        }
+    }
+
+    /// Asks the holder, whose answers may take their time, without blocking other connections' bytes.
+    async fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&PodNetworks) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let _turn = self.asking.lock().await;
+        let networks = self.networks.clone();
+        tokio::task::spawn_blocking(move || request(&networks)).await.map_err(io::Error::other)?
+    }
+
+    /// Gets the connection of `flow` once it is accepted; there is a listener for it then.
+    async fn expect(self: &Arc<Self>, flow: Flow) -> io::Result<oneshot::Receiver<TcpStream>> {
+        let (give, accepted) = oneshot::channel();
+        let _making = self.making.lock().await;
+        let Some(give) = self.wait_at_listener(flow, give) else { return Ok(accepted) };
+        let destination = flow.destination;
+        let listener = self.ask(move |networks| networks.listen_diverted(destination)).await?;
+        let listener = TcpListener::from_std(listener)?;
+        self.listeners.lock().entry(destination).or_default().insert(flow.source, give);
+        tokio::spawn(self.clone().accept(destination, listener));
         Ok(accepted)
+    }
+
+    /// Gives back the sender when there is no listener for it.
+    fn wait_at_listener(
+        &self,
+        flow: Flow,
+        give: oneshot::Sender<TcpStream>,
+    ) -> Option<oneshot::Sender<TcpStream>> {
+        match self.listeners.lock().get_mut(&flow.destination) {
+            Some(waiting) => {
+                waiting.insert(flow.source, give);
+                None
+            }
+            None => Some(give),
+        }
     }
 
     async fn accept(self: Arc<Self>, destination: SocketAddrV4, listener: TcpListener) {
         loop {
             let accepted = tokio::time::timeout(LISTENER_IDLE, listener.accept()).await;
-            let mut listeners = self.listeners.lock();
-            let Some(waiting) = listeners.get_mut(&destination) else { return };
-            match accepted {
-                Ok(Ok((stream, SocketAddr::V4(source)))) => {
-                    // Nobody waits for a connection of an earlier rule; it is closed.
-                    if let Some(give) = waiting.remove(&source) {
-                        let _ = give.send(stream);
+            let has_failed = matches!(accepted, Ok(Err(_)));
+            {
+                let mut listeners = self.listeners.lock();
+                let Some(waiting) = listeners.get_mut(&destination) else { return };
+                match accepted {
+                    Ok(Ok((stream, SocketAddr::V4(source)))) => {
+                        // Nobody waits for a connection of an earlier rule; it is closed.
+                        if let Some(give) = waiting.remove(&source) {
+                            let _ = give.send(stream);
+                        }
                     }
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) | Err(_) if waiting.is_empty() => {
+                        // Its address is free before the next can be made.
+                        drop(listener);
+                        listeners.remove(&destination);
+                        return;
+                    }
+                    Ok(Err(error)) => tracing::debug!(%error, "a connection out of a pod is not accepted"),
+                    Err(_) => {}
                 }
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) if waiting.is_empty() => {
-                    listeners.remove(&destination);
-                    return;
-                }
-                Ok(Err(error)) => tracing::debug!(%error, "a connection out of a pod is not accepted"),
-                Err(_) => {}
+            }
+            if has_failed {
+                // Out of descriptors: the next would fail at once.
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
@@ -144,21 +209,4 @@ async fn delivered(inside: TcpStream) -> io::Result<()> {
     socket2::SockRef::from(&inside).set_linger(Some(LINGER))?;
     // Closing waits.
     tokio::task::spawn_blocking(move || drop(inside)).await.map_err(io::Error::other)
-}
-
-/// Takes back what was arranged for a connection, at its end.
-struct Expected<'a> {
-    shared: &'a Arc<Shared>,
-    flow: Flow,
-}
-
-impl Drop for Expected<'_> {
-    fn drop(&mut self) {
-        if let Some(waiting) = self.shared.listeners.lock().get_mut(&self.flow.destination) {
-            waiting.remove(&self.flow.source);
-        }
-        if let Err(error) = self.shared.networks.divert(self.flow, false) {
-            tracing::debug!(%error, "a rule for a connection is not removed");
-        }
-    }
 }
