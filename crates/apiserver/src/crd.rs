@@ -6,7 +6,7 @@ use gantry_apimachinery::structural::{self, Structural};
 use gantry_apimachinery::value::SmolStr;
 use gantry_apimachinery::{Value, time};
 
-use crate::resources::{Custom, PrinterColumn, Registry, Resource, ScalePaths, Subresource, Verbs};
+use crate::resources::{Custom, PrinterColumn, Registry, Resource, ScalePaths, Schema, Subresource, Verbs};
 use crate::server::Inner;
 use crate::store::Object;
 
@@ -109,8 +109,7 @@ pub(crate) fn resources_of(definition: &Value, revision: u64) -> Vec<Resource> {
                     definition: text(&["metadata", "name"]),
                     scale: version.at(&["subresources", "scale"]).map(scale_paths),
                     columns: columns(version),
-                    schema: schema.and_then(|schema| Structural::parse(schema).ok()).map(Arc::new),
-                    published: schema.cloned().map(Arc::new),
+                    schema: schema.map(|schema| Arc::new(Schema::of(schema))),
                     revision,
                 })),
             }

@@ -3,7 +3,7 @@
 //! Invariant: a registry is immutable; a definition that comes, changes or goes makes a new one that is swapped in whole.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use gantry_apimachinery::Value;
 use gantry_apimachinery::structural::Structural;
@@ -99,12 +99,18 @@ pub struct Custom {
     pub definition: SmolStr,
     pub scale: Option<ScalePaths>,
     pub columns: Vec<PrinterColumn>,
-    /// What the version's schema says; `None` for one that says nothing.
-    pub schema: Option<Arc<Structural>>,
-    /// The same as it was written, for the published documents.
-    pub published: Option<Arc<Value>>,
+    /// `None` for a version without a schema.
+    pub schema: Option<Arc<Schema>>,
     /// The revision of the definition that this was read from.
     pub revision: u64,
+}
+
+/// A version's schema: kept as it was written, and read when an object of the kind first asks for it, since most kinds that
+/// are defined have none.
+#[derive(Debug)]
+pub struct Schema {
+    written: Vec<u8>,
+    read: OnceLock<Option<Structural>>,
 }
 
 /// Field names from the object's root.
@@ -123,6 +129,28 @@ pub struct PrinterColumn {
     pub description: String,
     pub priority: i64,
     pub json_path: String,
+}
+
+impl Custom {
+    /// What the version's schema says; `None` for one that says nothing.
+    pub fn structural(&self) -> Option<&Structural> {
+        self.schema.as_ref().and_then(|schema| schema.structural())
+    }
+}
+
+impl Schema {
+    pub fn of(schema: &Value) -> Schema {
+        Schema { written: serde_json::to_vec(schema).unwrap_or_default(), read: OnceLock::new() }
+    }
+
+    pub fn structural(&self) -> Option<&Structural> {
+        self.read.get_or_init(|| Structural::parse(&self.written()).ok()).as_ref()
+    }
+
+    /// As it was written, for the published documents.
+    pub fn written(&self) -> Value {
+        serde_json::from_slice(&self.written).unwrap_or_default()
+    }
 }
 
 impl Resource {

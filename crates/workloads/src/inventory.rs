@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_operator::{AnyInformer, Informers, Key, MetaChange, Subscription};
+use gantry_operator::{AnyInformer, Informers, Key, MetaChange, MetaObject, Subscription};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::ApiResource;
 use kube::discovery::{Discovery, Scope, verbs};
@@ -73,7 +73,9 @@ impl Inventory {
 
     /// Keeps the list of kinds and tells `hear` of all changes of all objects, for as long as it is polled.
     pub(crate) async fn follow(&self, hear: Hear) {
-        let definitions = self.informers.of::<CustomResourceDefinition>();
+        // Their metadata: only that one changed is of interest, and with their schemas they are large.
+        let kind = ApiResource::erase::<CustomResourceDefinition>(&());
+        let definitions = self.informers.of_type::<MetaObject>(kind);
         let mut changes = definitions.changes();
         definitions.synced().await;
         let mut watched: Vec<(ApiResource, Subscription)> = Vec::new();

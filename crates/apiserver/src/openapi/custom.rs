@@ -10,8 +10,8 @@ pub(super) fn add(made: &mut Made, resource: &Resource, custom: &Custom) {
     // `com.example.play.v1.Toy` for Toy of play.example.com.
     let reversed: Vec<&str> = resource.group.split('.').rev().collect();
     let name = format!("{}.{}.{}", reversed.join("."), resource.version, resource.kind);
-    let schema = custom.published.as_deref().and_then(Value::as_object);
-    let mut schema = schema.cloned().unwrap_or_else(|| {
+    let written = custom.schema.as_ref().map(|schema| schema.written());
+    let mut schema = written.as_ref().and_then(Value::as_object).cloned().unwrap_or_else(|| {
         let mut open = Map::new();
         open.insert("type", "object");
         open

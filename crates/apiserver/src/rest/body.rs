@@ -40,7 +40,7 @@ pub(crate) fn normalise(
     };
     let custom = call.resource.custom.as_deref().filter(|_| kind == call.resource.kind);
     if let Some(custom) = custom {
-        return match &custom.schema {
+        return match custom.structural() {
             Some(schema) => structural::fit(object, schema).map_err(refused),
             None => Ok(Vec::new()),
         };

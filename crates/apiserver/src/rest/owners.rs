@@ -75,7 +75,7 @@ fn manager(call: &Call, operation: Operation, subresource: &str) -> Manager {
 
 fn node<'c>(call: &'c Call) -> Node<'c> {
     let resource = &call.resource;
-    let schema = resource.custom.as_ref().and_then(|custom| custom.schema.as_deref());
+    let schema = resource.custom.as_ref().and_then(|custom| custom.structural());
     let (group, version) = resource.stored_version.split_once('/').unwrap_or(("", &resource.stored_version));
     match resource.custom {
         Some(_) => Node::of_kind(&resource.group, &resource.version, &resource.kind, schema),

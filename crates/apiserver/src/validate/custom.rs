@@ -7,7 +7,7 @@ use crate::resources::Custom;
 use crate::status::FieldError;
 
 pub(super) fn validate(custom: &Custom, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-    let Some(schema) = &custom.schema else { return };
+    let Some(schema) = custom.structural() else { return };
     let mut problems = structural::validate(object, old, schema);
     let duplicates = structural::duplicates(object, schema);
     // A list may stay as wrong as it was.
