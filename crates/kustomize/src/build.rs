@@ -17,7 +17,7 @@ use crate::order;
 use crate::origin::Origin;
 use crate::patch;
 use crate::plugin::{self, Plugin};
-use crate::remote::{self, Repository};
+use crate::remote;
 use crate::resmap::ResMap;
 use crate::resource::{Resource, resources_from};
 use crate::schema::Rules;
@@ -305,8 +305,7 @@ impl Context<'_> {
                 Err(error) => error.wrap(format!("accumulating resources from '{path}'")),
             };
             // A repository's page is no YAML, and one behind a login is not found.
-            let may_be_repository = remote::is_http(path) && Repository::parse(path).is_ok();
-            if (not_a_file.malformed || not_a_file.answered) && !may_be_repository {
+            if (not_a_file.malformed || not_a_file.answered) && !remote::is_http_repository(path) {
                 return Err(not_a_file.or_at(span));
             }
             let base = match target.loader.enter(path) {

@@ -98,13 +98,22 @@ impl Repository {
 
 /// Whether an address says so clearly that it is a repository that it is not worth while to ask for a file.
 pub(crate) fn is_surely_repository(address: &str) -> bool {
-    let location = address.split(['?', '#']).next().unwrap_or(address);
+    let location = without_query(address);
     let after_scheme = location.split_once("://").map_or(location, |(_, rest)| rest);
-    let names_file = [".yaml", ".yml", ".json"].iter().any(|end| location.ends_with(end));
     let marked = after_scheme.contains("//")
         || after_scheme.contains("/_git/")
         || after_scheme.split('/').any(|part| part.len() > 4 && part.ends_with(".git"));
-    is_http(address) && marked && !names_file && Repository::parse(address).is_ok()
+    marked && is_http_repository(address)
+}
+
+/// Whether a web address that has no file may still be a folder of a repository.
+pub(crate) fn is_http_repository(address: &str) -> bool {
+    let names_file = [".yaml", ".yml", ".json"].iter().any(|end| without_query(address).ends_with(end));
+    is_http(address) && !names_file && Repository::parse(address).is_ok()
+}
+
+fn without_query(address: &str) -> &str {
+    address.split(['?', '#']).next().unwrap_or(address)
 }
 
 pub(crate) fn is_http(path: &str) -> bool {
@@ -147,10 +156,7 @@ impl Query {
             "" => get("version"),
             reference => reference,
         };
-        let submodules = match get("submodules") {
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-            _ => true,
-        };
+        let submodules = !matches!(get("submodules"), "0" | "f" | "F" | "false" | "FALSE" | "False");
         Query { reference: reference.to_owned(), timeout: timeout(get("timeout")), submodules }
     }
 }

@@ -37,6 +37,13 @@ pub fn command() -> Command {
 fn build_command() -> Command {
     Command::new("build")
         .about("Print what the kustomization in a directory stands for")
+        .after_help(
+            "What is remote is fetched by git (host/org/repo//path?ref=v1) or HTTP, once per build, and kept in \
+             $XDG_CACHE_HOME/gantry/kustomize (~/.cache without it).\n\n\
+             Examples:\n  gantry kustomize build 'github.com/org/repo//overlays/dev?ref=v1.2'\n  \
+             gantry kustomize build --lock-file remote.lock overlays/dev\n  \
+             gantry kustomize build --enable-helm --helm-kube-version 1.33 overlays/dev",
+        )
         .arg(
             Arg::new("dir")
                 .value_name("DIR")
@@ -249,4 +256,48 @@ fn write_each(dir: &Path, built: &Build) -> Result<(), String> {
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> ArgMatches {
+        let line = ["kustomize", "build"].iter().chain(arguments);
+        let mut matches = command().try_get_matches_from(line).unwrap();
+        matches.remove_subcommand().unwrap().1
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn helm_is_off_until_it_is_asked_for() {
+        assert!(helm_options(&parsed(&["--helm-debug", "dir"])).is_none());
+        let line = ["--enable-helm", "--helm-api-versions", "a/v1", "--helm-api-versions=b/v1", "dir"];
+        let helm = helm_options(&parsed(&line)).unwrap();
+        assert_eq!((helm.command.as_str(), helm.api_versions.len(), helm.debug), ("helm", 2, false));
+    }
+
+    #[test]
+    fn functions_get_what_the_command_line_says() {
+        let line = [
+            "--enable-alpha-plugins",
+            "--network",
+            "-e",
+            "A=1",
+            "--env",
+            "B",
+            "--mount",
+            "type=bind,src=a,dst=b",
+        ];
+        let functions = function_options(&parsed(&line));
+        assert!(functions.enabled && functions.network && !functions.exec && !functions.as_current_user);
+        assert_eq!((functions.environment.len(), functions.mounts.len()), (2, 1));
+        assert_eq!(program_time(&parsed(&["--program-timeout", "90s"])), Ok(Duration::from_secs(90)));
+        assert_eq!(program_time(&parsed(&[])), Ok(DEFAULT_PROGRAM_TIME));
+        assert!(program_time(&parsed(&["--program-timeout", "soon"])).is_err());
+    }
 }

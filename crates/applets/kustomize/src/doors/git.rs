@@ -12,6 +12,10 @@ use super::process::{self, Bounds, Group};
 /// Git says little; a listing of very many refs is no answer to a question about one.
 const MOST_OUTPUT: usize = 4 << 20;
 
+/// A larger tree does not get into the cache.
+const MOST_FILES: usize = 500_000;
+const MOST_BYTES: u64 = 4 << 30;
+
 /// What a hook or a shell around the build may have set, and what would then be meant instead of the new tree.
 const FOREIGN: [&str; 8] = [
     "GIT_DIR",
@@ -78,7 +82,9 @@ impl Origin {
         if submodules {
             self.git(Some(folder), &["submodule", "-q", "update", "--init", "--recursive"])?;
         }
-        std::fs::remove_dir_all(folder.join(".git"))
+        let removed = std::fs::remove_dir_all(folder.join(".git"));
+        removed
+            .and_then(|()| check_size(folder))
             .map_err(|error| format!("{}: {error}", folder.display()))?;
         Ok(commit)
     }
@@ -104,4 +110,28 @@ impl Origin {
         let said = without_credentials(finished.errors.trim()).into_owned();
         Err(format!("failed to run '{shown}': {}: {said}", finished.status))
     }
+}
+
+fn check_size(tree: &Path) -> std::io::Result<()> {
+    let (mut files, mut bytes) = (0, 0);
+    let mut folders = vec![tree.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            // Of a link this is the link itself.
+            let about = entry.metadata()?;
+            if about.is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            files += 1;
+            bytes += about.len();
+            if files > MOST_FILES || bytes > MOST_BYTES {
+                return Err(std::io::Error::other(format!(
+                    "the repository has more than {MOST_FILES} files or {MOST_BYTES} bytes"
+                )));
+            }
+        }
+    }
+    Ok(())
 }

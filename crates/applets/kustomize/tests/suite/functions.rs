@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gantry_applet_kustomize::doors::Processes;
 use gantry_kustomize::door::{Call, Finished, Programs};
-use gantry_kustomize::{Disk, Doors, FunctionOptions, Options, Source, build_with};
+use gantry_kustomize::{Build, Disk, Doors, Error, FunctionOptions, Options, Source, build_with};
 
 use super::{POD, Project};
 
@@ -159,9 +159,22 @@ fn a_function_that_fails_or_writes_nonsense_is_named() {
 }
 
 /// Processes, with a container engine of our own.
-struct Engine {
+pub(crate) struct Engine {
     processes: Processes,
     program: PathBuf,
+}
+
+impl Engine {
+    pub(crate) fn new(program: PathBuf) -> Engine {
+        Engine { processes: Processes::new(Duration::from_secs(60)), program }
+    }
+
+    /// Builds the folder `app`.
+    pub(crate) fn build(&self, project: &Project, options: &Options) -> Result<Build, Error> {
+        let fetcher = project.fetcher(true);
+        let doors = Doors { remote: &fetcher, programs: self };
+        build_with(&Disk, doors, Source::Directory(&project.path("app")), options)
+    }
 }
 
 impl Programs for Engine {
@@ -198,14 +211,9 @@ fn a_container_gets_its_mounts_and_variables_and_a_network_only_when_allowed() {
         "bin/docker",
         "#!/bin/sh\necho \"$@\" > \"$(dirname \"$0\")/asked\"\nsed 's/name: p$/name: p2/'\n",
     );
-    let fetcher = project.fetcher(true);
-    let engine =
-        Engine { processes: Processes::new(Duration::from_secs(60)), program: project.path("bin/docker") };
-    let build = |functions: FunctionOptions| {
-        let doors = Doors { remote: &fetcher, programs: &engine };
-        let options = Options { functions, ..Options::default() };
-        build_with(&Disk, doors, Source::Directory(&project.path("app")), &options)
-    };
+    let engine = Engine::new(project.path("bin/docker"));
+    let build =
+        |functions: FunctionOptions| engine.build(&project, &Options { functions, ..Options::default() });
     let refused = build(FunctionOptions { enabled: true, ..FunctionOptions::default() }).unwrap_err();
     assert!(refused.message().contains("network required but not enabled with --network"), "{refused}");
     let found =

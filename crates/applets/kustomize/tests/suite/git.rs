@@ -1,5 +1,10 @@
 //! Remote bases, from a bare repository.
 
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
 use gantry_kustomize::Options;
 
 use super::{POD, Project, built_repository, git, has_git};
@@ -196,4 +201,51 @@ fn a_repository_that_leads_to_itself_is_a_cycle() {
     push(&project);
     let refused = built_repository(&project.fetcher(false), &own).unwrap_err();
     assert!(refused.message().contains("cycle detected: URI"), "{refused}");
+}
+
+/// Serves the repositories of a folder through git's own daemon; the port on loopback.
+fn serve(folder: PathBuf) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = OwnedFd::from(stream.unwrap());
+            let base = format!("--base-path={}", folder.display());
+            Command::new("git")
+                .args(["daemon", "--inetd", "--export-all", &base])
+                .stdin(Stdio::from(stream.try_clone().unwrap()))
+                .stdout(Stdio::from(stream))
+                .stderr(Stdio::null())
+                .status()
+                .unwrap();
+        }
+    });
+    port
+}
+
+#[test]
+fn submodules_are_fetched_unless_the_address_says_no() {
+    let has_daemon = || {
+        let path = Command::new("git").arg("--exec-path").output().unwrap().stdout;
+        PathBuf::from(String::from_utf8(path).unwrap().trim()).join("git-daemon").exists()
+    };
+    if !has_git() || !has_daemon() {
+        println!("skipped: git daemon not found");
+        return;
+    }
+    let project = project();
+    let port = serve(project.path(""));
+    // Git takes submodules over its own protocol, and refuses those of local paths.
+    git(
+        &project.path("work"),
+        &["submodule", "--quiet", "add", &format!("git://127.0.0.1:{port}/repo.git"), "sub"],
+    );
+    project.write("work/uses/kustomization.yaml", "resources: [../sub/base]\n");
+    commit(&project, "submodule");
+    push(&project);
+    let with = built_repository(&project.fetcher(false), &address(&project, "//uses?ref=main")).unwrap();
+    assert_eq!(names(&with), ["later"]);
+    let without = address(&project, "//uses?ref=main&submodules=false");
+    let refused = built_repository(&project.fetcher(false), &without).unwrap_err();
+    assert!(refused.message().contains("sub/base' doesn't exist"), "{refused}");
 }

@@ -5,6 +5,7 @@ mod functions;
 mod git;
 mod helm;
 mod http;
+mod oracle;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
