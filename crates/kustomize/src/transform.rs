@@ -71,6 +71,10 @@ pub(crate) fn namespace(
     }
     let mut seen: HashMap<ResId, ()> = HashMap::with_capacity(map.len());
     for resource in map.resources_mut() {
+        if resource.of_chart {
+            seen.insert(resource.current_id(), ());
+            continue;
+        }
         resource.store_previous_id();
         set_namespace(resource, namespace, specs, subjects, unset_only)?;
         let id = resource.current_id();
