@@ -6,6 +6,7 @@
 mod build;
 mod config;
 mod crd;
+pub mod edit;
 mod error;
 mod field;
 pub mod fs;
