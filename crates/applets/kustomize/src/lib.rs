@@ -1,5 +1,8 @@
-//! The kustomize command line: `build` and `version`, with upstream's flags.
+//! The kustomize command line: `build`, `create`, `edit` and `version`, with upstream's flags.
 #![forbid(unsafe_code)]
+
+mod arguments;
+mod edit;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,6 +10,8 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use gantry_kustomize::{Build, Disk, LoadRestrictor, Options, Order, build};
+
+pub use edit::outcome;
 
 /// The version of Kustomize whose behaviour this applet has.
 pub const VERSION: &str = "v5.8.1";
@@ -24,6 +29,8 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(build_command())
+        .subcommand(edit::create_command())
+        .subcommand(edit::edit_command())
         .subcommand(Command::new("version").about("Print the version of Kustomize that this behaves like"))
 }
 
@@ -68,8 +75,9 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("build", matches)) => run_build(matches),
+        Some(("create" | "edit", _)) => run_edit(matches),
         Some(("version", _)) => write_out(None, VERSION.to_owned() + "\n"),
-        _ => Err("choose a verb: build or version".to_owned()),
+        _ => Err("choose a verb: build, create, edit or version".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -110,6 +118,22 @@ fn run_build(matches: &ArgMatches) -> Result<(), String> {
         Some(path) if path.is_dir() => write_each(&path, &built),
         path => write_out(path.as_deref(), built.to_yaml()),
     }
+}
+
+/// Works in the current directory, as upstream does.
+fn run_edit(matches: &ArgMatches) -> Result<(), String> {
+    let dir = std::env::current_dir().map_err(|error| format!("current directory: {error}"))?;
+    let outcome = outcome(&Disk, &dir, matches)?;
+    for note in &outcome.notes {
+        eprintln!("{note}");
+    }
+    for (path, text) in &outcome.writes {
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    for path in &outcome.removals {
+        std::fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    write_out(None, outcome.report)
 }
 
 fn write_out(path: Option<&Path>, text: String) -> Result<(), String> {
