@@ -302,7 +302,7 @@ pub(crate) fn item_span(node: &Node, field: &str, index: usize) -> Span {
     items.get(index).map_or(Span::NONE, |item| item.span)
 }
 
-fn api_version_of(kind: &str) -> &'static str {
+pub(crate) fn api_version_of(kind: &str) -> &'static str {
     if kind == "Component" { "kustomize.config.k8s.io/v1alpha1" } else { "kustomize.config.k8s.io/v1beta1" }
 }
 
@@ -324,6 +324,14 @@ pub(crate) fn normalise_keys(node: &mut Node) {
             *key = Node::string(*field, key.span);
         }
     }
+}
+
+/// The fields under the names and in the places in which a [`Kustomization`] has them.
+pub(crate) fn for_reading(node: &Node) -> Node {
+    let mut node = node.clone();
+    normalise_keys(&mut node);
+    move_deprecated(&mut node);
+    node
 }
 
 /// `imageTags` is `images`; strings under `patches` are strategic merge patches; `env` is one of `envs`.

@@ -7,6 +7,7 @@ mod build;
 mod config;
 mod crd;
 pub mod door;
+pub mod edit;
 mod error;
 mod field;
 pub mod fs;

@@ -251,7 +251,7 @@ fn update_containers(node: &mut Node, update: &dyn Fn(&mut Node) -> Result<()>) 
 }
 
 /// Name, tag and digest of an image; a port in the host part is no tag.
-fn split_image(text: &str) -> (&str, &str, &str) {
+pub fn split_image(text: &str) -> (&str, &str, &str) {
     let host = text.find('/').filter(|slash| *slash > 0).unwrap_or(0);
     let (rest, digest) = match text[host..].find('@') {
         Some(at) => (&text[..host + at], &text[host + at + 1..]),

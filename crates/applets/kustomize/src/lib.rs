@@ -1,5 +1,8 @@
-//! The kustomize command line: `build` and `version`, with upstream's flags.
+//! The kustomize command line: `build`, `create`, `edit` and `version`, with upstream's flags.
 #![forbid(unsafe_code)]
+
+mod arguments;
+mod edit;
 
 pub mod doors;
 
@@ -14,6 +17,8 @@ use gantry_kustomize::remote::Repository;
 use gantry_kustomize::{
     Build, Disk, Doors, FunctionOptions, HelmOptions, LoadRestrictor, Options, Order, Source, build_with,
 };
+
+pub use edit::outcome;
 
 /// The version of Kustomize whose behaviour this applet has.
 pub const VERSION: &str = "v5.8.1";
@@ -31,6 +36,8 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(build_command())
+        .subcommand(edit::create_command())
+        .subcommand(edit::edit_command())
         .subcommand(Command::new("version").about("Print the version of Kustomize that this behaves like"))
 }
 
@@ -133,8 +140,9 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("build", matches)) => run_build(matches),
+        Some(("create" | "edit", _)) => run_edit(matches),
         Some(("version", _)) => write_out(None, VERSION.to_owned() + "\n"),
-        _ => Err("choose a verb: build or version".to_owned()),
+        _ => Err("choose a verb: build, create, edit or version".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -224,6 +232,37 @@ fn fetcher(matches: &ArgMatches) -> Result<Fetcher, String> {
         None => Cache::temporary().map_err(|error| format!("cache: {error}"))?,
     };
     Fetcher::new(cache, matches.get_flag("offline"), text(matches, "lock-file").map(Path::new))
+}
+
+/// Works in the current directory, as upstream does.
+fn run_edit(matches: &ArgMatches) -> Result<(), String> {
+    let dir = std::env::current_dir().map_err(|error| format!("current directory: {error}"))?;
+    let outcome = outcome(&Disk, &dir, matches)?;
+    for note in &outcome.notes {
+        eprintln!("{note}");
+    }
+    for (path, text) in &outcome.writes {
+        replace(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    for path in &outcome.removals {
+        std::fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    write_out(None, outcome.report)
+}
+
+/// All of the new text or all of the old one, also when the disk is full; what a link leads to is replaced, not the link.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    let permissions = match std::fs::metadata(&path) {
+        Ok(metadata) => metadata.permissions(),
+        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
+    };
+    file.as_file().set_permissions(permissions)?;
+    file.persist(&path).map(drop).map_err(|error| error.error)
 }
 
 fn write_out(path: Option<&Path>, text: String) -> Result<(), String> {
