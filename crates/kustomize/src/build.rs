@@ -1,13 +1,13 @@
 //! The pipeline: resources, generators, components, transformers, per directory; names and order after the root.
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 
 use gantry_yaml::{FileId, Node, Span, parse_documents};
 
 use crate::config::{Config, FieldSpec, merge_specs};
 use crate::crd;
+use crate::door::Doors;
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::generate::{self, generate};
@@ -17,11 +17,12 @@ use crate::order;
 use crate::origin::Origin;
 use crate::patch;
 use crate::plugin::{self, Plugin};
+use crate::remote;
 use crate::resmap::ResMap;
 use crate::resource::{Resource, resources_from};
 use crate::schema::Rules;
 use crate::transform::{self, End, Subjects};
-use crate::{Options, Order, nameref, replacement, vars};
+use crate::{Options, Order, Source, nameref, replacement, vars};
 
 /// What all directories of a build share.
 pub(crate) struct Context<'a> {
@@ -46,6 +47,8 @@ pub(crate) struct Target<'a> {
     pub(crate) kustomization: Kustomization,
     pub(crate) node: Node,
     pub(crate) file_name: &'static str,
+    /// The namespace that charts get where they do not say: the nearest one said on the way here.
+    pub(crate) chart_namespace: String,
 }
 
 /// What a build comes to before it is printed.
@@ -55,10 +58,18 @@ pub(crate) struct Outcome {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Builds the kustomization in `dir`.
-pub(crate) fn run(fs: &dyn FileSystem, dir: &Path, options: &Options) -> Result<Outcome> {
+/// Builds one kustomization.
+pub(crate) fn run(
+    fs: &dyn FileSystem,
+    doors: Doors<'_>,
+    source: Source<'_>,
+    options: &Options,
+) -> Result<Outcome> {
     let files = Rc::new(RefCell::new(Files::default()));
-    let loader = Loader::new(fs, dir, options.load_restrictor, files.clone())?;
+    let loader = match source {
+        Source::Directory(dir) => Loader::new(fs, doors, dir, options.load_restrictor, files.clone())?,
+        Source::Repository(repository) => Loader::new_remote(fs, doors, repository, files.clone())?,
+    };
     let context = Context {
         options,
         rules: RefCell::default(),
@@ -190,7 +201,8 @@ impl Context<'_> {
             Ok((node, kustomization))
         };
         let (node, kustomization) = read().map_err(|error| loader.locate(error))?;
-        Ok(Target { loader: loader.clone(), kustomization, node, file_name })
+        let chart_namespace = kustomization.namespace.clone();
+        Ok(Target { loader: loader.clone(), kustomization, node, file_name, chart_namespace })
     }
 
     /// The first OpenAPI document that a build names holds for all of it.
@@ -283,15 +295,22 @@ impl Context<'_> {
     ) -> Result<Accumulator> {
         for (index, path) in paths.iter().enumerate() {
             let span = item_span(&target.node, field, index);
-            let not_a_file = match self.add_file(target, &mut accumulator, path, origin) {
+            let as_file = if remote::is_surely_repository(path) {
+                Err(Error::new("URL is a git repository"))
+            } else {
+                self.add_file(target, &mut accumulator, path, origin)
+            };
+            let not_a_file = match as_file {
                 Ok(()) => continue,
                 Err(error) => error.wrap(format!("accumulating resources from '{path}'")),
             };
-            if not_a_file.malformed {
-                return Err(not_a_file);
+            // A repository's page is no YAML, and one behind a login is not found.
+            if (not_a_file.malformed || not_a_file.answered) && !remote::is_http_repository(path) {
+                return Err(not_a_file.or_at(span));
             }
             let base = match target.loader.enter(path) {
                 Ok(base) => base,
+                Err(_) if not_a_file.malformed => return Err(not_a_file),
                 Err(error) => {
                     return Err(error
                         .wrap(format!("accumulation err='{}'", not_a_file.message()))
@@ -299,7 +318,7 @@ impl Context<'_> {
                 }
             };
             let below = origin.enter(path);
-            accumulator = self.directory(&base, accumulator, false, &below).map_err(|error| {
+            accumulator = self.directory(target, &base, accumulator, false, &below).map_err(|error| {
                 let of_file = not_a_file.message();
                 error.wrap(format!("accumulation err='{of_file}'")).or_at(span)
             })?;
@@ -330,15 +349,19 @@ impl Context<'_> {
 
     fn directory(
         &self,
+        parent: &Target<'_>,
         loader: &Loader<'_>,
         accumulator: Accumulator,
         component: bool,
         origin: &Origin,
     ) -> Result<Accumulator> {
         let root = loader.root.display();
-        let target = self
+        let mut target = self
             .load(loader)
             .map_err(|error| error.wrap(format!("couldn't make target for path '{root}'")))?;
+        if target.chart_namespace.is_empty() {
+            target.chart_namespace.clone_from(&parent.chart_namespace);
+        }
         self.set_openapi(&target).map_err(|error| loader.locate(error))?;
         let kind = &target.kustomization.kind;
         let kind_span = target.node.get("kind").map_or(target.node.span, |node| node.span);
@@ -372,7 +395,7 @@ impl Context<'_> {
             let span = item_span(&target.node, "components", index);
             let base = target.loader.enter(path).map_err(|error| error.wrap("loader.New").or_at(span))?;
             accumulator = self
-                .directory(&base, accumulator, true, &origin.enter(path))
+                .directory(target, &base, accumulator, true, &origin.enter(path))
                 .map_err(|error| error.wrap("accumulateDirectory").or_at(span))?;
         }
         Ok(accumulator)
@@ -398,6 +421,15 @@ impl Context<'_> {
                 }
                 made.push(resource);
             }
+        }
+        for (index, chart) in kustomization.helm_charts.iter().enumerate() {
+            let mut rendered = self.chart(target, chart, index)?;
+            if self.has_metadata("originAnnotations") || self.has_metadata("transformerAnnotations") {
+                let of_chart =
+                    origin.generated(target.file_name, "builtin", "HelmChartInflationGenerator", "");
+                rendered.iter_mut().for_each(|resource| of_chart.note(resource));
+            }
+            made.extend(rendered);
         }
         let plugins = self.plugins(target, &kustomization.generators, "generators", origin)?;
         for plugin in plugins {
@@ -503,10 +535,10 @@ impl Context<'_> {
 
     fn validators(&self, target: &Target<'_>, accumulator: &mut Accumulator, origin: &Origin) -> Result<()> {
         for plugin in self.plugins(target, &target.kustomization.validators, "validators", origin)? {
-            let before: Vec<Node> = accumulator.map.iter().map(|resource| resource.node.clone()).collect();
+            let before: Vec<String> = accumulator.map.iter().map(plugin::without_verdict).collect();
             self.transform_with(target, &plugin, &mut accumulator.map)?;
-            let same = accumulator.map.iter().map(|resource| &resource.node).eq(before.iter());
-            if !same {
+            let after: Vec<String> = accumulator.map.iter().map(plugin::without_verdict).collect();
+            if before.iter().ne(after.iter()) {
                 return Err(Error::at("validator shouldn't modify the resource map", plugin.span));
             }
         }
@@ -678,7 +710,7 @@ impl Context<'_> {
             .map
             .into_resources()
             .into_iter()
-            .map(|resource| Plugin::new(resource).map_err(|error| error.wrap(doing)))
+            .map(|resource| Plugin::new(resource, &self.options.functions).map_err(|error| error.wrap(doing)))
             .collect()
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use gantry_yaml::Span;
 
+use crate::remote::without_credentials;
+
 /// A refused build. The message reads like Kustomize's; the place in the user's files follows on a line of its own.
 #[derive(Debug)]
 pub struct Error {
@@ -11,6 +13,8 @@ pub struct Error {
     place: Option<String>,
     /// Set when a file was read but is not YAML: no other reading of its path is worth mentioning.
     pub(crate) malformed: bool,
+    /// Set when a server was asked for a file and answered that it has none.
+    pub(crate) answered: bool,
     pub(crate) span: Span,
 }
 
@@ -18,7 +22,10 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(message: impl Into<String>) -> Error {
-        Error { message: message.into(), place: None, malformed: false, span: Span::NONE }
+        let message = message.into();
+        // Addresses are quoted in many messages, and some hold a password.
+        let message = without_credentials(&message).into_owned();
+        Error { message, place: None, malformed: false, answered: false, span: Span::NONE }
     }
 
     /// An error about the node at `span`; the build names its file when it passes.
@@ -28,7 +35,8 @@ impl Error {
 
     /// Puts what was being done before the message.
     pub(crate) fn wrap(mut self, doing: impl fmt::Display) -> Error {
-        self.message = format!("{doing}: {}", self.message);
+        let doing = doing.to_string();
+        self.message = format!("{}: {}", without_credentials(&doing), self.message);
         self
     }
 

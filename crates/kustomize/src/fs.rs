@@ -1,6 +1,6 @@
 //! Where files come from: the disk, or memory in tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub trait FileSystem {
     /// The path without links, `.` and `..`; an error when nothing is there.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
 
-    /// File names in a directory, sorted.
+    /// Names of the files and directories in a directory, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
 }
 
@@ -85,8 +85,10 @@ impl FileSystem for Memory {
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let path = normal(path);
-        let names = self.files.keys().filter(|file| file.parent() == Some(&path));
-        Ok(names.filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned())).collect())
+        let below = self.files.keys().filter_map(|file| file.strip_prefix(&path).ok());
+        let names = below.filter_map(|rest| Some(rest.components().next()?.as_os_str().to_string_lossy()));
+        let names: BTreeSet<String> = names.map(|name| name.into_owned()).collect();
+        Ok(names.into_iter().collect())
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::config::FieldSpec;
 use crate::error::{Error, Result};
+use crate::helm::{Chart, Globals, OldChart};
 use crate::replacement::ReplacementField;
 use crate::selector::Selector;
 
@@ -39,9 +40,9 @@ pub(crate) struct Kustomization {
     pub(crate) config_map_generator: Vec<Generator>,
     pub(crate) secret_generator: Vec<Generator>,
     pub(crate) generator_options: Option<GeneratorOptions>,
-    pub(crate) helm_charts: Vec<Ignored>,
-    pub(crate) helm_chart_inflation_generator: Vec<Ignored>,
-    pub(crate) helm_globals: Option<Ignored>,
+    pub(crate) helm_charts: Vec<Chart>,
+    pub(crate) helm_chart_inflation_generator: Vec<OldChart>,
+    pub(crate) helm_globals: Option<Globals>,
     pub(crate) generators: Vec<String>,
     pub(crate) transformers: Vec<String>,
     pub(crate) validators: Vec<String>,
@@ -224,6 +225,7 @@ impl Kustomization {
                 .any(|(key, value)| !matches!(key.text(), Some("apiVersion" | "kind")) && !is_empty(value))
         });
         kustomization.resources.append(&mut kustomization.bases);
+        kustomization.move_old_charts();
         if kustomization.kind.is_empty() {
             kustomization.kind = "Kustomization".to_owned();
         }
@@ -241,6 +243,19 @@ impl Kustomization {
         self.kind == "Component"
     }
 
+    /// `helmChartInflationGenerator` is `helmCharts` with other names; where it has folders, the last of them are everyone's.
+    fn move_old_charts(&mut self) {
+        let mut globals = Globals::default();
+        for old in std::mem::take(&mut self.helm_chart_inflation_generator) {
+            let (chart, of_chart) = old.split();
+            globals.take(of_chart);
+            self.helm_charts.push(chart);
+        }
+        if self.helm_globals.is_none() && !globals.is_empty() {
+            self.helm_globals = Some(globals);
+        }
+    }
+
     fn check(&self, node: &Node) -> Result<()> {
         let span_of = |field: &str| node.get(field).map_or(node.span, |value| value.span);
         if !matches!(self.kind.as_str(), "Kustomization" | "Component") {
@@ -252,19 +267,6 @@ impl Kustomization {
                 format!("apiVersion for {} should be {wanted}", self.kind),
                 span_of("apiVersion"),
             ));
-        }
-        for (field, used) in [
-            ("helmCharts", !self.helm_charts.is_empty()),
-            ("helmChartInflationGenerator", !self.helm_chart_inflation_generator.is_empty()),
-        ] {
-            if used {
-                return Err(Error::at(
-                    format!(
-                        "field '{field}' is not supported: render the chart with `helm template` into a file and list it under 'resources'"
-                    ),
-                    span_of(field),
-                ));
-            }
         }
         for word in &self.build_metadata {
             if !matches!(word.as_str(), "originAnnotations" | "transformerAnnotations" | "managedByLabel") {
@@ -300,7 +302,7 @@ pub(crate) fn item_span(node: &Node, field: &str, index: usize) -> Span {
     items.get(index).map_or(Span::NONE, |item| item.span)
 }
 
-fn api_version_of(kind: &str) -> &'static str {
+pub(crate) fn api_version_of(kind: &str) -> &'static str {
     if kind == "Component" { "kustomize.config.k8s.io/v1alpha1" } else { "kustomize.config.k8s.io/v1beta1" }
 }
 
@@ -322,6 +324,14 @@ pub(crate) fn normalise_keys(node: &mut Node) {
             *key = Node::string(*field, key.span);
         }
     }
+}
+
+/// The fields under the names and in the places in which a [`Kustomization`] has them.
+pub(crate) fn for_reading(node: &Node) -> Node {
+    let mut node = node.clone();
+    normalise_keys(&mut node);
+    move_deprecated(&mut node);
+    node
 }
 
 /// `imageTags` is `images`; strings under `patches` are strategic merge patches; `env` is one of `envs`.

@@ -6,11 +6,15 @@
 mod build;
 mod config;
 mod crd;
+pub mod door;
+pub mod edit;
 mod error;
 mod field;
 pub mod fs;
+mod function;
 mod generate;
 mod hash;
+mod helm;
 mod id;
 mod json6902;
 mod kustomization;
@@ -22,6 +26,7 @@ mod origin;
 mod patch;
 mod path;
 mod plugin;
+pub mod remote;
 mod replacement;
 mod resmap;
 mod resource;
@@ -35,6 +40,7 @@ use std::path::Path;
 
 use gantry_apimachinery::Value;
 
+pub use door::Doors;
 pub use error::Error;
 pub use fs::{Disk, FileSystem, Memory};
 pub use loader::{Files, LoadRestrictor};
@@ -55,6 +61,46 @@ pub struct Options {
     pub order: Order,
     /// Label every object `app.kubernetes.io/managed-by`.
     pub managed_by_label: bool,
+    /// How Helm charts are rendered; they are refused when there is nothing.
+    pub helm: Option<HelmOptions>,
+    pub functions: FunctionOptions,
+}
+
+/// How charts are rendered. What is said here wins over a chart's own fields.
+#[derive(Clone, Debug, Default)]
+pub struct HelmOptions {
+    /// The program, by name or path.
+    pub command: String,
+    pub api_versions: Vec<String>,
+    pub kube_version: String,
+    pub debug: bool,
+}
+
+/// What functions may do.
+#[derive(Clone, Debug, Default)]
+pub struct FunctionOptions {
+    /// Whether there may be generators and transformers that are not built in.
+    pub enabled: bool,
+    /// Whether they may be programs of this machine.
+    pub exec: bool,
+    /// Whether those that say so get a network.
+    pub network: bool,
+    /// The network's name; the host's when empty.
+    pub network_name: String,
+    /// `type=bind,src=…,dst=…[,rw=true]`, for every container.
+    pub mounts: Vec<String>,
+    /// `KEY=value`, or `KEY` to hand on; for every container.
+    pub environment: Vec<String>,
+    /// Run containers as whoever builds, and not as nobody.
+    pub as_current_user: bool,
+}
+
+/// What to build.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// An absolute path.
+    Directory(&'a Path),
+    Repository(&'a remote::Repository),
 }
 
 /// What a kustomization stands for.
@@ -68,9 +114,19 @@ pub struct Build {
     pub warnings: Vec<String>,
 }
 
-/// Builds the kustomization in `dir`, an absolute path.
+/// Builds the kustomization in `dir`, an absolute path, from files alone.
 pub fn build(fs: &dyn FileSystem, dir: &Path, options: &Options) -> Result<Build, Error> {
-    let outcome = build::run(fs, dir, options)?;
+    build_with(fs, Doors::closed(), Source::Directory(dir), options)
+}
+
+/// Builds a kustomization; what is remote and what runs goes through the doors.
+pub fn build_with(
+    fs: &dyn FileSystem,
+    doors: Doors<'_>,
+    source: Source<'_>,
+    options: &Options,
+) -> Result<Build, Error> {
+    let outcome = build::run(fs, doors, source, options)?;
     let mut objects = Vec::with_capacity(outcome.resources.len());
     for resource in outcome.resources {
         let value = gantry_apimachinery::from_yaml(&resource.node)

@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use gantry_yaml::{FileId, Span};
 
+use crate::door::{Doors, FetchError};
 use crate::error::{Error, Result};
 use crate::fs::{FileSystem, normal};
+use crate::remote::{Repository, is_http, without_credentials};
 
 /// What files a kustomization may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -22,6 +24,8 @@ pub enum LoadRestrictor {
 #[derive(Debug, Default, Clone)]
 pub struct Files {
     paths: Vec<PathBuf>,
+    /// What a person calls a fetched file, or a folder of fetched files.
+    addresses: Vec<(PathBuf, String)>,
 }
 
 impl Files {
@@ -32,6 +36,23 @@ impl Files {
 
     pub fn iter(&self) -> impl Iterator<Item = &Path> {
         self.paths.iter().map(PathBuf::as_path)
+    }
+
+    /// From now on what is at or below `path` is shown by its address.
+    fn name(&mut self, path: PathBuf, address: String) {
+        if !self.addresses.iter().any(|(known, _)| *known == path) {
+            self.addresses.push((path, address));
+        }
+    }
+
+    fn shown(&self, path: &Path) -> String {
+        let named =
+            self.addresses.iter().find_map(|(root, address)| Some((address, path.strip_prefix(root).ok()?)));
+        match named {
+            Some((address, below)) if below.as_os_str().is_empty() => address.clone(),
+            Some((address, below)) => format!("{address}//{}", below.display()),
+            None => path.display().to_string(),
+        }
     }
 
     fn add(&mut self, path: PathBuf) -> FileId {
@@ -48,10 +69,15 @@ impl Files {
 #[derive(Clone)]
 pub(crate) struct Loader<'a> {
     fs: &'a dyn FileSystem,
+    pub(crate) doors: Doors<'a>,
     pub(crate) root: PathBuf,
     restrictor: LoadRestrictor,
     /// The directories whose kustomizations led here, outermost first, this one last.
     ancestors: Vec<PathBuf>,
+    /// The addresses of repositories that led here.
+    repositories: Vec<String>,
+    /// The tree of the repository that this directory is in.
+    pub(crate) tree: Option<PathBuf>,
     files: Rc<RefCell<Files>>,
 }
 
@@ -60,6 +86,7 @@ const MAX_DEPTH: usize = 64;
 impl<'a> Loader<'a> {
     pub(crate) fn new(
         fs: &'a dyn FileSystem,
+        doors: Doors<'a>,
         dir: &Path,
         restrictor: LoadRestrictor,
         files: Rc<RefCell<Files>>,
@@ -71,7 +98,36 @@ impl<'a> Loader<'a> {
         if !fs.is_dir(&root) {
             return Err(Error::new(format!("must build at directory: '{shown}': file is not directory")));
         }
-        Ok(Loader { fs, ancestors: vec![root.clone()], root, restrictor, files })
+        Ok(Loader {
+            fs,
+            doors,
+            ancestors: vec![root.clone()],
+            root,
+            restrictor,
+            repositories: Vec::new(),
+            tree: None,
+            files,
+        })
+    }
+
+    /// A loader for a folder of a repository, with nothing around it.
+    pub(crate) fn new_remote(
+        fs: &'a dyn FileSystem,
+        doors: Doors<'a>,
+        repository: &Repository,
+        files: Rc<RefCell<Files>>,
+    ) -> Result<Loader<'a>> {
+        let nowhere = Loader {
+            fs,
+            doors,
+            root: PathBuf::new(),
+            restrictor: LoadRestrictor::RootOnly,
+            ancestors: Vec::new(),
+            repositories: Vec::new(),
+            tree: None,
+            files,
+        };
+        nowhere.enter_repository(repository)
     }
 
     /// A loader for another directory that this one's kustomization names.
@@ -79,10 +135,12 @@ impl<'a> Loader<'a> {
         if path.is_empty() {
             return Err(Error::new("unable to load root, path is empty"));
         }
-        if is_remote(path) {
-            return Err(Error::new(format!(
-                "remote base '{path}' is not supported: fetch it and name the directory"
-            )));
+        match Repository::parse(path) {
+            Ok(repository) => return self.enter_repository(&repository),
+            Err(reason) if is_http(path) => {
+                return Err(Error::new(format!("'{path}' is no repository: {reason}")));
+            }
+            Err(_) => {}
         }
         if Path::new(path).is_absolute() {
             return Err(Error::new(format!("new root '{path}' cannot be absolute")));
@@ -98,6 +156,13 @@ impl<'a> Loader<'a> {
         if !self.fs.is_dir(&root) {
             return Err(Error::new(format!("must build at directory: '{shown}': file is not directory")));
         }
+        if let Some(tree) = self.tree.as_ref().filter(|tree| !root.starts_with(tree)) {
+            return Err(Error::new(format!(
+                "security; bases in kustomizations found in cloned git repos must be within the repo, but base '{}' is outside '{}'",
+                root.display(),
+                tree.display()
+            )));
+        }
         if let Some(ancestor) = self.ancestors.iter().find(|ancestor| ancestor.starts_with(&root)) {
             return Err(Error::new(format!(
                 "cycle detected: candidate root '{}' contains visited root '{}'",
@@ -105,6 +170,10 @@ impl<'a> Loader<'a> {
                 ancestor.display()
             )));
         }
+        self.below(root)
+    }
+
+    fn below(&self, root: PathBuf) -> Result<Loader<'a>> {
         if self.ancestors.len() >= MAX_DEPTH {
             return Err(Error::new(format!("kustomizations nest deeper than {MAX_DEPTH} directories")));
         }
@@ -114,12 +183,41 @@ impl<'a> Loader<'a> {
         Ok(inner)
     }
 
+    fn enter_repository(&self, repository: &Repository) -> Result<Loader<'a>> {
+        if let Some(before) = self.repositories.iter().find(|before| before.starts_with(repository.raw())) {
+            return Err(Error::new(format!(
+                "cycle detected: URI '{}' referenced by previous URI '{before}'",
+                repository.raw()
+            )));
+        }
+        let tree = self.doors.remote.tree(repository).map_err(|error| Error::new(error.to_string()))?;
+        let tree =
+            self.fs.canonical(&tree).map_err(|error| Error::new(format!("'{}': {error}", tree.display())))?;
+        self.files.borrow_mut().name(tree.clone(), repository.shown());
+        let folder = repository.root();
+        let shown = format!("{}//{folder}", repository.shown());
+        let root = self
+            .fs
+            .canonical(&normal(&tree.join(folder)))
+            .map_err(|error| Error::new(format!("'{shown}' doesn't exist: {}", reason(&error))))?;
+        if !self.fs.is_dir(&root) {
+            return Err(Error::new(format!("'{shown}' refers to a file; expecting directory")));
+        }
+        if !root.starts_with(&tree) {
+            return Err(Error::new(format!("'{shown}' refers to directory outside of the repository")));
+        }
+        let mut inner = self.below(root)?;
+        // What was fetched may not read this machine's files, whatever the build's own files may.
+        inner.restrictor = LoadRestrictor::RootOnly;
+        inner.repositories.push(repository.raw().to_owned());
+        inner.tree = Some(tree);
+        Ok(inner)
+    }
+
     /// The file at a path that this directory's kustomization names.
     pub(crate) fn load(&self, path: &str) -> Result<(FileId, Vec<u8>)> {
         if is_http(path) {
-            return Err(Error::new(format!(
-                "remote file '{path}' is not supported: fetch it and name the file"
-            )));
+            return self.load_address(path);
         }
         let wanted = normal(&self.root.join(path));
         let shown = wanted.display();
@@ -140,6 +238,27 @@ impl<'a> Loader<'a> {
         Ok((self.files.borrow_mut().add(found), bytes))
     }
 
+    fn load_address(&self, address: &str) -> Result<(FileId, Vec<u8>)> {
+        let found = self.doors.remote.file(address).map_err(|error| {
+            let mut refused = Error::new(error.to_string());
+            refused.answered = matches!(error, FetchError::Status(_));
+            refused
+        })?;
+        let bytes = self.fs.read(&found).map_err(|error| Error::new(format!("'{address}': {error}")))?;
+        let mut files = self.files.borrow_mut();
+        files.name(found.clone(), without_credentials(address).into_owned());
+        Ok((files.add(found), bytes))
+    }
+
+    /// What a kustomization names, without the rule that it must be below the root.
+    pub(crate) fn read_anywhere(&self, path: &Path) -> Result<Vec<u8>> {
+        self.fs.read(path).map_err(|error| Error::new(format!("'{}': {}", path.display(), reason(&error))))
+    }
+
+    pub(crate) fn is_dir(&self, path: &Path) -> bool {
+        self.fs.is_dir(path)
+    }
+
     pub(crate) fn load_text(&self, path: &str) -> Result<(FileId, String)> {
         let (file, bytes) = self.load(path)?;
         let text = String::from_utf8(bytes).map_err(|_| Error::new(format!("'{path}' is not UTF-8 text")))?;
@@ -158,13 +277,13 @@ impl<'a> Loader<'a> {
             return None;
         }
         let path = self.files.borrow().path(span.file())?.to_owned();
-        let head = format!("{}:{}:{}", path.display(), span.line(), span.column());
+        let head = format!("{}:{}:{}", self.files.borrow().shown(&path), span.line(), span.column());
         let text = self.fs.read(&path).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let line = text.as_deref().and_then(|text| text.lines().nth(span.line() - 1));
         Some(match line {
             Some(line) => {
                 let line: String = line.chars().take(160).collect();
-                format!("{head}\n    {} | {line}", span.line())
+                format!("{head}\n    {} | {}", span.line(), without_credentials(&line))
             }
             None => head,
         })
@@ -190,13 +309,10 @@ fn not_there(path: &Path, error: &std::io::Error) -> String {
     }
 }
 
-fn is_http(path: &str) -> bool {
-    path.starts_with("http://") || path.starts_with("https://")
-}
-
-fn is_remote(path: &str) -> bool {
-    is_http(path)
-        || ["git::", "ssh://", "git@", "file://", "github.com/", "github.com:", "gh:"]
-            .iter()
-            .any(|prefix| path.starts_with(prefix))
+fn reason(error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        "no such file or directory".to_owned()
+    } else {
+        error.to_string()
+    }
 }

@@ -1,5 +1,6 @@
 //! Where a resource came from and what changed it, as the annotations that `buildMetadata` asks for.
 
+use crate::remote::{Repository, without_credentials};
 use crate::resource::Resource;
 
 pub(crate) const ORIGIN: &str = "config.kubernetes.io/origin";
@@ -9,6 +10,8 @@ pub(crate) const TRANSFORMATIONS: &str = "alpha.config.kubernetes.io/transformat
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
     path: String,
+    repository: String,
+    reference: String,
     configured_in: String,
     configured_by: Option<ConfiguredBy>,
 }
@@ -23,15 +26,30 @@ struct ConfiguredBy {
 
 impl Origin {
     pub(crate) fn enter(&self, path: &str) -> Origin {
+        if let Ok(repository) = Repository::parse(path) {
+            return Origin {
+                path: repository.root().to_owned(),
+                repository: without_credentials(&repository.url()).into_owned(),
+                reference: repository.reference().to_owned(),
+                ..Origin::default()
+            };
+        }
         let joined = if self.path.is_empty() { path.to_owned() } else { format!("{}/{path}", self.path) };
         let clean = crate::fs::normal(std::path::Path::new(&joined));
-        Origin { path: clean.to_string_lossy().into_owned(), ..Origin::default() }
+        Origin {
+            path: clean.to_string_lossy().into_owned(),
+            repository: self.repository.clone(),
+            reference: self.reference.clone(),
+            ..Origin::default()
+        }
     }
 
     /// The origin of what a generator or transformer configured in `file` makes or changes.
     pub(crate) fn generated(&self, file: &str, api_version: &str, kind: &str, name: &str) -> Origin {
         Origin {
             path: String::new(),
+            repository: self.repository.clone(),
+            reference: self.reference.clone(),
             configured_in: self.enter(file).path,
             configured_by: Some(ConfiguredBy {
                 api_version: api_version.to_owned(),
@@ -50,10 +68,14 @@ impl Origin {
         name: &str,
         namespace: &str,
     ) -> Origin {
-        let path = config_origin.lines().find_map(|line| line.strip_prefix("path: ")).unwrap_or_default();
+        let noted = |key: &str| {
+            config_origin.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned()
+        };
         Origin {
             path: String::new(),
-            configured_in: path.to_owned(),
+            repository: noted("repo: "),
+            reference: noted("ref: "),
+            configured_in: noted("path: "),
             configured_by: Some(ConfiguredBy {
                 api_version: api_version.to_owned(),
                 kind: kind.to_owned(),
@@ -67,6 +89,12 @@ impl Origin {
         let mut text = String::new();
         if !self.path.is_empty() {
             text.push_str(&format!("path: {}\n", self.path));
+        }
+        if !self.repository.is_empty() {
+            text.push_str(&format!("repo: {}\n", self.repository));
+        }
+        if !self.reference.is_empty() {
+            text.push_str(&format!("ref: {}\n", self.reference));
         }
         if !self.configured_in.is_empty() {
             text.push_str(&format!("configuredIn: {}\n", self.configured_in));

@@ -49,7 +49,8 @@ pub(crate) fn parse(file: FileId, text: &str, inline_at: Option<Span>) -> Result
     Ok(documents)
 }
 
-fn place_all(node: &mut Node, span: Span) {
+/// Gives every part of a node one place.
+pub(crate) fn place_all(node: &mut Node, span: Span) {
     use gantry_yaml::Data;
     node.span = span;
     match &mut node.data {

@@ -41,6 +41,10 @@ pub(crate) fn split_dotted(path: &str) -> Vec<String> {
 
 fn apart(step: String) -> Vec<String> {
     match step.find('[') {
+        // The key of a mapping, in brackets for its dots.
+        Some(0) if step.ends_with(']') && step.contains('.') && !step.contains('=') => {
+            vec![step.trim_matches(['[', ']']).to_owned()]
+        }
         Some(at) if at > 0 && step.ends_with(']') => {
             let (name, bracket) = step.split_at(at);
             let inner = bracket.trim_start_matches('[').trim_end_matches(']');
@@ -191,5 +195,6 @@ mod tests {
     fn dots_brackets_and_escapes() {
         assert_eq!(split_dotted("a.b\\.c.[name=x.y].0"), ["a", "b.c", "[name=x.y]", "0"]);
         assert_eq!(split_dotted("spec.ports[0].port"), ["spec", "ports", "0", "port"]);
+        assert_eq!(split_dotted("a.[b.c/d.e-f.].g"), ["a", "b.c/d.e-f.", "g"]);
     }
 }

@@ -6,10 +6,12 @@ use gantry_yaml::{Node, Span};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::FunctionOptions;
 use crate::build::{Context, Target};
 use crate::config::FieldSpec;
 use crate::error::{Error, Result};
 use crate::field::{Create, visit};
+use crate::function::Function;
 use crate::generate::{self, generate};
 use crate::kustomization::{Generator, GeneratorOptions, Image, Patch, Replica};
 use crate::origin::{ORIGIN, Origin, TRANSFORMATIONS};
@@ -22,13 +24,19 @@ use crate::transform::{self, End, Subjects};
 /// The configuration of one generator or transformer.
 pub(crate) struct Plugin {
     config: Resource,
+    /// What runs, where that is not built in.
+    function: Option<Function>,
     pub(crate) span: Span,
 }
 
-const BUILTIN: [&str; 16] = [
+/// Validators may put this label on what they looked at.
+const VALIDATED_BY: &str = "validated-by";
+
+const BUILTIN: [&str; 17] = [
     "AnnotationsTransformer",
     "ConfigMapGenerator",
     "HashTransformer",
+    "HelmChartInflationGenerator",
     "IAMPolicyGenerator",
     "ImageTagTransformer",
     "LabelTransformer",
@@ -68,6 +76,19 @@ pub(crate) fn finish_annotations(resource: &mut Resource) {
         !INTERNAL.iter().any(|own| key == own || (own.ends_with('/') && key.starts_with(own)))
     });
     resource.set_metadata_map("annotations", &annotations);
+}
+
+/// The text of a resource without the label of whoever validated it.
+pub(crate) fn without_verdict(resource: &Resource) -> String {
+    let mut node = resource.node.clone();
+    if let Some(metadata) = node.get_mut("metadata")
+        && let Some(labels) = metadata.get_mut("labels")
+        && labels.remove(VALIDATED_BY).is_some()
+        && labels.as_mapping().is_some_and(<[_]>::is_empty)
+    {
+        metadata.remove("labels");
+    }
+    gantry_yaml::emit(&node)
 }
 
 /// Every field of a plugin's configuration, at any depth.
@@ -210,24 +231,35 @@ struct PolicyAccount {
 }
 
 impl Plugin {
-    pub(crate) fn new(config: Resource) -> Result<Plugin> {
+    pub(crate) fn new(config: Resource, options: &FunctionOptions) -> Result<Plugin> {
         let span = config.span();
         let kind = config.kind();
         if config.api_version() != "builtin" {
-            return Err(Error::at(
-                format!(
-                    "plugin {} is not supported: only built-in generators and transformers (apiVersion: builtin) run here",
-                    config.current_id()
-                ),
-                span,
-            ));
+            let id = config.current_id();
+            if !options.enabled {
+                return Err(Error::at(
+                    format!(
+                        "external plugins disabled; unable to load external plugin '{id}': allow it with --enable-alpha-plugins"
+                    ),
+                    span,
+                ));
+            }
+            let Some(function) = Function::of(&config)? else {
+                return Err(Error::at(
+                    format!(
+                        "plugin {id} is not supported: neither built in (apiVersion: builtin) nor a function (annotation config.kubernetes.io/function)"
+                    ),
+                    span,
+                ));
+            };
+            return Ok(Plugin { config, function: Some(function), span });
         }
         if !BUILTIN.contains(&kind) && kind != VALUE_ADD {
             let near = gantry_yaml::nearest(kind, &BUILTIN);
             let hint = near.map_or(String::new(), |near| format!(", did you mean {near}?"));
             return Err(Error::at(format!("unable to load builtin {}{hint}", config.gvk()), span));
         }
-        Ok(Plugin { config, span })
+        Ok(Plugin { config, function: None, span })
     }
 
     fn name(&self) -> &str {
@@ -276,6 +308,12 @@ impl Context<'_> {
     /// What a generator configured in its own file makes.
     pub(crate) fn generate_with(&self, target: &Target<'_>, plugin: &Plugin) -> Result<Vec<Resource>> {
         let mut made = match plugin.config.kind() {
+            _ if let Some(function) = &plugin.function => {
+                let (made, said) = function.generate(&target.loader, &self.options.functions)?;
+                said.into_iter().for_each(|line| self.warn(line));
+                made
+            }
+            "HelmChartInflationGenerator" => self.chart_plugin(target, &plugin.config.node)?,
             kind @ ("ConfigMapGenerator" | "SecretGenerator") => {
                 let mut entry: Generator = plugin.generator()?;
                 if entry.name.is_empty() {
@@ -320,8 +358,15 @@ impl Context<'_> {
     }
 
     fn transform_plugin(&self, target: &Target<'_>, plugin: &Plugin, map: &mut ResMap) -> Result<()> {
+        if let Some(function) = &plugin.function {
+            let said = function.transform(map, &target.loader, &self.options.functions)?;
+            said.into_iter().for_each(|line| self.warn(line));
+            return Ok(());
+        }
         let kind = plugin.config.kind();
-        if matches!(kind, "ConfigMapGenerator" | "SecretGenerator" | "IAMPolicyGenerator") {
+        let generators =
+            ["ConfigMapGenerator", "SecretGenerator", "IAMPolicyGenerator", "HelmChartInflationGenerator"];
+        if generators.contains(&kind) {
             return map.absorb_all(self.generate_with(target, plugin)?);
         }
         let s: Settings = plugin.settings()?;

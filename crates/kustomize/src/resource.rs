@@ -35,6 +35,8 @@ pub(crate) struct Resource {
     pub(crate) var_names: Vec<SmolStr>,
     /// Whether upstream would have kept notes in the annotations: those rewrite the annotations at the end.
     pub(crate) annotated: bool,
+    /// A chart knows its own namespaces.
+    pub(crate) of_chart: bool,
 }
 
 impl Behavior {
@@ -68,6 +70,7 @@ impl Resource {
             needs_hash: false,
             var_names: Vec::new(),
             annotated: false,
+            of_chart: false,
         }
     }
 

@@ -71,6 +71,10 @@ pub(crate) fn namespace(
     }
     let mut seen: HashMap<ResId, ()> = HashMap::with_capacity(map.len());
     for resource in map.resources_mut() {
+        if resource.of_chart {
+            seen.insert(resource.current_id(), ());
+            continue;
+        }
         resource.store_previous_id();
         set_namespace(resource, namespace, specs, subjects, unset_only)?;
         let id = resource.current_id();
@@ -247,7 +251,7 @@ fn update_containers(node: &mut Node, update: &dyn Fn(&mut Node) -> Result<()>) 
 }
 
 /// Name, tag and digest of an image; a port in the host part is no tag.
-fn split_image(text: &str) -> (&str, &str, &str) {
+pub fn split_image(text: &str) -> (&str, &str, &str) {
     let host = text.find('/').filter(|slash| *slash > 0).unwrap_or(0);
     let (rest, digest) = match text[host..].find('@') {
         Some(at) => (&text[..host + at], &text[host + at + 1..]),

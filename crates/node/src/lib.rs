@@ -31,7 +31,7 @@ mod words;
 pub use cluster::{BeforeStop, Cluster, ClusterError, Severity};
 pub use config::{Cidr, CidrError, Config, ServiceAddresses};
 pub use env::References;
-pub use isolation::{NetworksConfig, NotIsolated, PodNetworks};
+pub use isolation::{Forwards, NetworksConfig, NotIsolated, PodNetworks};
 pub use log_stream::{LogError, log_query};
 pub use logs::LogOptions;
 pub use node::{Node, NodeError, Shutdown};

@@ -1,12 +1,24 @@
-//! The kustomize command line: `build` and `version`, with upstream's flags.
+//! The kustomize command line: `build`, `create`, `edit` and `version`, with upstream's flags.
 #![forbid(unsafe_code)]
+
+mod arguments;
+mod edit;
+
+pub mod doors;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use gantry_kustomize::{Build, Disk, LoadRestrictor, Options, Order, build};
+use doors::{Cache, DEFAULT_PROGRAM_TIME, Fetcher, Processes};
+use gantry_kustomize::remote::Repository;
+use gantry_kustomize::{
+    Build, Disk, Doors, FunctionOptions, HelmOptions, LoadRestrictor, Options, Order, Source, build_with,
+};
+
+pub use edit::outcome;
 
 /// The version of Kustomize whose behaviour this applet has.
 pub const VERSION: &str = "v5.8.1";
@@ -24,13 +36,27 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(build_command())
+        .subcommand(edit::create_command())
+        .subcommand(edit::edit_command())
         .subcommand(Command::new("version").about("Print the version of Kustomize that this behaves like"))
 }
 
 fn build_command() -> Command {
     Command::new("build")
         .about("Print what the kustomization in a directory stands for")
-        .arg(Arg::new("dir").value_name("DIR").default_value(".").help("Directory with a kustomization.yaml"))
+        .after_help(
+            "What is remote is fetched by git (host/org/repo//path?ref=v1) or HTTP, once per build, and kept in \
+             $XDG_CACHE_HOME/gantry/kustomize (~/.cache without it).\n\n\
+             Examples:\n  gantry kustomize build 'github.com/org/repo//overlays/dev?ref=v1.2'\n  \
+             gantry kustomize build --lock-file remote.lock overlays/dev\n  \
+             gantry kustomize build --enable-helm --helm-kube-version 1.33 overlays/dev",
+        )
+        .arg(
+            Arg::new("dir")
+                .value_name("DIR")
+                .default_value(".")
+                .help("Directory with a kustomization.yaml, or the address of one in a repository"),
+        )
         .arg(
             Arg::new("output")
                 .short('o')
@@ -54,10 +80,56 @@ fn build_command() -> Command {
                 .hide(true)
                 .help("Order of the output where the kustomization does not say (use sortOptions instead)"),
         )
-        .arg(flag("enable-helm", "Render Helm charts (not supported: run `helm template` first)"))
-        .arg(flag("enable-alpha-plugins", "Accepted for compatibility; only built-in plugins run").hide(true))
-        .arg(flag("enable-exec", "Accepted for compatibility; nothing is executed").hide(true))
+        .args(remote_arguments())
+        .args(helm_arguments())
+        .args(function_arguments())
         .arg(flag("enable-managedby-label", "Label every object app.kubernetes.io/managed-by").hide(true))
+}
+
+fn remote_arguments() -> [Arg; 2] {
+    [
+        flag("offline", "Use only what was fetched before"),
+        option(
+            "lock-file",
+            "FILE",
+            "Pin remote bases and files: what is in it is used, what is not is added",
+        ),
+    ]
+}
+
+fn helm_arguments() -> [Arg; 5] {
+    [
+        flag("enable-helm", "Render Helm charts with the program helm"),
+        option("helm-command", "PROGRAM", "The program to render charts with").default_value("helm"),
+        many("helm-api-versions", "VERSION", "API version that charts find (.Capabilities.APIVersions)"),
+        option(
+            "helm-kube-version",
+            "VERSION",
+            "Kubernetes version that charts find (.Capabilities.KubeVersion)",
+        ),
+        flag("helm-debug", "Have helm say more when it fails"),
+    ]
+}
+
+fn function_arguments() -> [Arg; 8] {
+    [
+        flag("enable-alpha-plugins", "Run generators, transformers and validators that are functions"),
+        flag("enable-exec", "Let functions be programs of this machine: only for files that you trust"),
+        flag("network", "Give a network to functions in containers that ask for one"),
+        option("network-name", "NAME", "The network they get, instead of this machine's"),
+        many("mount", "MOUNT", "What functions in containers see: type=bind,src=PATH,dst=PATH[,rw=true]"),
+        many("env", "KEY[=VALUE]", "Variable for functions in containers").short('e'),
+        flag("as-current-user", "Run functions in containers as yourself, not as nobody"),
+        option("program-timeout", "DURATION", "How long helm or a function may take [default: 5m]"),
+    ]
+}
+
+fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn many(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    option(name, value, help).action(ArgAction::Append)
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -68,8 +140,9 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("build", matches)) => run_build(matches),
+        Some(("create" | "edit", _)) => run_edit(matches),
         Some(("version", _)) => write_out(None, VERSION.to_owned() + "\n"),
-        _ => Err("choose a verb: build or version".to_owned()),
+        _ => Err("choose a verb: build, create, edit or version".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,13 +157,11 @@ fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
     matches.get_one::<String>(name).map(String::as_str)
 }
 
+fn texts(matches: &ArgMatches, name: &str) -> Vec<String> {
+    matches.get_many::<String>(name).into_iter().flatten().cloned().collect()
+}
+
 fn run_build(matches: &ArgMatches) -> Result<(), String> {
-    if matches.get_flag("enable-helm") {
-        return Err(
-            "--enable-helm is not supported: render the chart with `helm template` and list the file under 'resources'"
-                .to_owned(),
-        );
-    }
     let restrictor = match text(matches, "load-restrictor") {
         Some("LoadRestrictionsNone" | "none") => LoadRestrictor::None,
         _ => LoadRestrictor::RootOnly,
@@ -99,10 +170,22 @@ fn run_build(matches: &ArgMatches) -> Result<(), String> {
         load_restrictor: restrictor,
         order: if text(matches, "reorder") == Some("none") { Order::None } else { Order::Legacy },
         managed_by_label: matches.get_flag("enable-managedby-label"),
+        helm: helm_options(matches),
+        functions: function_options(matches),
     };
+    let fetcher = fetcher(matches)?;
+    let processes = Processes::new(program_time(matches)?);
+    let doors = Doors { remote: &fetcher, programs: &processes };
     let dir = text(matches, "dir").unwrap_or(".");
-    let dir = std::path::absolute(dir).map_err(|error| format!("'{dir}': {error}"))?;
-    let built = build(&Disk, &dir, &options).map_err(|error| error.to_string())?;
+    let built = match Repository::parse(dir) {
+        Ok(repository) => build_with(&Disk, doors, Source::Repository(&repository), &options),
+        Err(_) => {
+            let dir = std::path::absolute(dir).map_err(|error| format!("'{dir}': {error}"))?;
+            build_with(&Disk, doors, Source::Directory(&dir), &options)
+        }
+    };
+    let built = built.map_err(|error| error.to_string())?;
+    fetcher.save_lock()?;
     for warning in &built.warnings {
         eprintln!("{warning}");
     }
@@ -110,6 +193,76 @@ fn run_build(matches: &ArgMatches) -> Result<(), String> {
         Some(path) if path.is_dir() => write_each(&path, &built),
         path => write_out(path.as_deref(), built.to_yaml()),
     }
+}
+
+fn helm_options(matches: &ArgMatches) -> Option<HelmOptions> {
+    let of = |name: &str| text(matches, name).unwrap_or_default().to_owned();
+    matches.get_flag("enable-helm").then(|| HelmOptions {
+        command: of("helm-command"),
+        api_versions: texts(matches, "helm-api-versions"),
+        kube_version: of("helm-kube-version"),
+        debug: matches.get_flag("helm-debug"),
+    })
+}
+
+fn function_options(matches: &ArgMatches) -> FunctionOptions {
+    FunctionOptions {
+        enabled: matches.get_flag("enable-alpha-plugins"),
+        exec: matches.get_flag("enable-exec"),
+        network: matches.get_flag("network"),
+        network_name: text(matches, "network-name").unwrap_or_default().to_owned(),
+        mounts: texts(matches, "mount"),
+        environment: texts(matches, "env"),
+        as_current_user: matches.get_flag("as-current-user"),
+    }
+}
+
+fn program_time(matches: &ArgMatches) -> Result<Duration, String> {
+    let Some(duration) = text(matches, "program-timeout") else { return Ok(DEFAULT_PROGRAM_TIME) };
+    let parsed = gantry_clock::parse_go_duration_unsigned(duration);
+    parsed.map_err(|error| format!("--program-timeout: {error}"))
+}
+
+/// The cache is where the user's caches are; without such a place it is for this build alone.
+fn fetcher(matches: &ArgMatches) -> Result<Fetcher, String> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    let cache = match folder {
+        Some(folder) => Cache::at(folder.join("gantry").join("kustomize")),
+        None => Cache::temporary().map_err(|error| format!("cache: {error}"))?,
+    };
+    Fetcher::new(cache, matches.get_flag("offline"), text(matches, "lock-file").map(Path::new))
+}
+
+/// Works in the current directory, as upstream does.
+fn run_edit(matches: &ArgMatches) -> Result<(), String> {
+    let dir = std::env::current_dir().map_err(|error| format!("current directory: {error}"))?;
+    let outcome = outcome(&Disk, &dir, matches)?;
+    for note in &outcome.notes {
+        eprintln!("{note}");
+    }
+    for (path, text) in &outcome.writes {
+        replace(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    for path in &outcome.removals {
+        std::fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    write_out(None, outcome.report)
+}
+
+/// All of the new text or all of the old one, also when the disk is full; what a link leads to is replaced, not the link.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    let permissions = match std::fs::metadata(&path) {
+        Ok(metadata) => metadata.permissions(),
+        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
+    };
+    file.as_file().set_permissions(permissions)?;
+    file.persist(&path).map(drop).map_err(|error| error.error)
 }
 
 fn write_out(path: Option<&Path>, text: String) -> Result<(), String> {
@@ -142,4 +295,48 @@ fn write_each(dir: &Path, built: &Build) -> Result<(), String> {
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> ArgMatches {
+        let line = ["kustomize", "build"].iter().chain(arguments);
+        let mut matches = command().try_get_matches_from(line).unwrap();
+        matches.remove_subcommand().unwrap().1
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn helm_is_off_until_it_is_asked_for() {
+        assert!(helm_options(&parsed(&["--helm-debug", "dir"])).is_none());
+        let line = ["--enable-helm", "--helm-api-versions", "a/v1", "--helm-api-versions=b/v1", "dir"];
+        let helm = helm_options(&parsed(&line)).unwrap();
+        assert_eq!((helm.command.as_str(), helm.api_versions.len(), helm.debug), ("helm", 2, false));
+    }
+
+    #[test]
+    fn functions_get_what_the_command_line_says() {
+        let line = [
+            "--enable-alpha-plugins",
+            "--network",
+            "-e",
+            "A=1",
+            "--env",
+            "B",
+            "--mount",
+            "type=bind,src=a,dst=b",
+        ];
+        let functions = function_options(&parsed(&line));
+        assert!(functions.enabled && functions.network && !functions.exec && !functions.as_current_user);
+        assert_eq!((functions.environment.len(), functions.mounts.len()), (2, 1));
+        assert_eq!(program_time(&parsed(&["--program-timeout", "90s"])), Ok(Duration::from_secs(90)));
+        assert_eq!(program_time(&parsed(&[])), Ok(DEFAULT_PROGRAM_TIME));
+        assert!(program_time(&parsed(&["--program-timeout", "soon"])).is_err());
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use gantry_kustomize::{Disk, LoadRestrictor, Options, Order, build};
+use gantry_applet_kustomize::doors::{DEFAULT_PROGRAM_TIME, Processes};
+use gantry_kustomize::door::Closed;
+use gantry_kustomize::{Disk, Doors, FunctionOptions, LoadRestrictor, Options, Order, Source, build_with};
 use serde::Deserialize;
 
 use super::Case;
@@ -46,7 +48,11 @@ pub(crate) fn yaml_quirks(data: &Path) -> Option<Vec<Case>> {
 
 fn built(dir: &Path, options: &Options) -> Result<String, String> {
     let dir = std::path::absolute(dir).map_err(|error| error.to_string())?;
-    build(&Disk, &dir, options).map(|built| built.to_yaml()).map_err(|error| error.to_string())
+    // Functions run; nothing is fetched from anywhere.
+    let programs = Processes::new(DEFAULT_PROGRAM_TIME);
+    let doors = Doors { remote: &Closed, programs: &programs };
+    let built = build_with(&Disk, doors, Source::Directory(&dir), options);
+    built.map(|built| built.to_yaml()).map_err(|error| error.to_string())
 }
 
 fn same(found: &str, expected: &str) -> Result<(), String> {
@@ -79,6 +85,12 @@ fn case(folder: &Path) -> Result<(), String> {
             LoadRestrictor::RootOnly
         },
         managed_by_label: has("--enable-managedby-label"),
+        functions: FunctionOptions {
+            enabled: has("--enable-alpha-plugins"),
+            exec: has("--enable-exec"),
+            ..FunctionOptions::default()
+        },
+        ..Options::default()
     };
     let files = std::path::absolute(folder.join("files")).map_err(|error| error.to_string())?;
     let found = built(&files.join(meta.run.trim_start_matches('/')), &options);

@@ -13,6 +13,7 @@ pub(crate) mod kong_model;
 pub(crate) mod kopf;
 pub(crate) mod kubernetes;
 pub(crate) mod kustomize;
+pub(crate) mod kustomize_edit;
 pub(crate) mod locust;
 pub(crate) mod promql;
 pub(crate) mod thanos;
@@ -67,6 +68,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "kubectl-session", run: kubernetes::sessions::kubectl },
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
+    Suite { name: "kustomize-edit", run: kustomize_edit::cases },
     Suite { name: "locust-wire", run: locust::wire },
     Suite { name: "promql/promqltest", run: promql::scripts },
     Suite { name: "promql/openmetrics", run: promql::open_metrics },

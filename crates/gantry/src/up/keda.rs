@@ -8,13 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gantry_apiserver::{AggregatedApi, Resource, ResponseBody, Verbs};
-use gantry_autoscaler::keda::{ExternalMetricsApi, Keda, KedaConfig, KeyspaceEvents};
+use gantry_autoscaler::keda::{ExternalMetricsApi, Keda, KedaConfig, KeyspaceEvents, Reach};
 use gantry_autoscaler::{Decisions, ExternalMetrics};
-use gantry_node::PodNetworks;
+use gantry_node::{Forwards, PodNetworks};
 use gantry_operator::Operator;
 use http::{Method, Request, Response};
 
-use super::forwards::Forwards;
 use super::metrics::Metrics;
 
 /// Upstream polls every 30 seconds unless told otherwise; here someone watches.
@@ -38,10 +37,19 @@ pub(super) fn controllers(
             format!("http://localhost:{}", metrics_at.port()),
         ],
         resolves_services: true,
-        reach: networks.map(|networks| Arc::new(Forwards::new(networks)) as _),
+        reach: networks.map(|networks| Arc::new(Through(Forwards::new(networks))) as _),
         ..KedaConfig::default()
     };
     Keda::new(config, operator, Some(Arc::new(metrics)), decisions)
+}
+
+/// Sources in pods are asked through ports of this machine: their clients take no connections.
+struct Through(Forwards);
+
+impl Reach for Through {
+    fn reach(&self, address: SocketAddr) -> Option<SocketAddr> {
+        self.0.to(address)
+    }
 }
 
 /// external.metrics.k8s.io for `kubectl get --raw` and for whoever else asks.

@@ -5,7 +5,6 @@ pub(crate) mod control;
 mod custom_metrics;
 pub(crate) mod detach;
 mod doors;
-mod forwards;
 mod keda;
 pub(crate) mod load;
 pub(crate) mod logs;

@@ -70,16 +70,29 @@ fn a_patch_without_its_target_is_refused() {
 }
 
 #[test]
-fn what_is_not_supported_says_so() {
+fn what_leads_out_of_the_files_is_refused_where_no_door_is_open() {
     refused(
         &[("kustomization.yaml", "helmCharts:\n- name: x\n")],
-        "field 'helmCharts' is not supported",
-        "/app/kustomization.yaml:2:1\n",
+        "must specify --enable-helm",
+        "/app/kustomization.yaml:2:3\n",
     );
     refused(
         &[("kustomization.yaml", "resources:\n- https://example.com/x.yaml\n")],
-        "remote",
+        "remote file 'https://example.com/x.yaml' is not fetched here",
         "/app/kustomization.yaml:2:3\n",
+    );
+    refused(
+        &[("kustomization.yaml", "components:\n- https://me:s3cret@example.com/org/repo//part?ref=v1\n")],
+        "remote base 'https://***@example.com/org/repo?ref=v1' is not fetched here",
+        "/app/kustomization.yaml:2:3\n    2 | - https://***@example.com/org/repo//part?ref=v1",
+    );
+    refused(
+        &[
+            ("kustomization.yaml", "generators: [fn.yaml]\n"),
+            ("fn.yaml", "apiVersion: a/v1\nkind: Fn\nmetadata: {name: x}\n"),
+        ],
+        "unable to load external plugin 'Fn.v1.a/x.[noNs]'",
+        "/app/fn.yaml:1:1\n",
     );
 }
 

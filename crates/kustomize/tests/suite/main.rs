@@ -1,6 +1,7 @@
-//! Whole builds over files in memory, and the same builds by the real kustomize where kubectl is there.
+//! Whole builds and edits over files in memory, and the same builds by the real kustomize where kubectl is there.
 
 mod builds;
+mod edits;
 mod errors;
 mod oracle;
 

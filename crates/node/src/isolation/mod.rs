@@ -28,6 +28,7 @@
 pub(crate) mod dns;
 mod enter;
 pub(crate) mod files;
+mod forwards;
 mod holder;
 pub(crate) mod mounts;
 mod netlink;
@@ -53,6 +54,7 @@ use crate::process::ProcessId;
 use crate::procfs;
 pub use enter::verb;
 pub(crate) use enter::{ENTER_VERB, Entrance, Place};
+pub use forwards::Forwards;
 use mounts::Mount;
 pub(crate) use netlink::Flow;
 use protocol::{Layout, Reply, Request};

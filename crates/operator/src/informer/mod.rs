@@ -403,21 +403,16 @@ impl<K: Object> AnyInformer for Shared<K> {
 
     fn start(&self, client: Client, settings: InformerSettings, cancel: CancellationToken) {
         let url = K::url_path(&self.dynamic_type, settings.namespace.as_deref());
-        let reflector = reflect::Reflector::<K> {
+        let into = reflect::Decoded { store: self.store.clone(), kind: self.resource.kind.clone() };
+        reflect::Reflector {
             client,
             settings,
             resource: self.resource.clone(),
             url,
-            store: self.store.clone(),
-        };
-        let stop = self.stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                () = stop.cancelled() => {}
-                () = reflector.run() => {}
-            }
-        });
+            metadata_only: K::metadata_api(),
+            sink: Box::new(into),
+        }
+        .start(cancel, self.stop.clone());
     }
 
     fn sync_signal(&self) -> tokio::sync::watch::Receiver<bool> {

@@ -2,6 +2,8 @@
 //!
 //! A 410 lists again; any other failure pauses with growing back-off and continues. Nothing ends the loop but
 //! its cancellation. One object that cannot be decoded is skipped, counted and logged, and hides no other.
+//!
+//! The loop knows texts and a [`Sink`]: it is compiled once, and for each kind only what decodes and stores.
 
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use kube::client::Body;
 use kube::core::ObjectMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
 
 use super::store::Store;
 use super::{InformerSettings, Object};
@@ -22,12 +25,44 @@ use crate::key::Key;
 /// A single watch event may not be larger than this; API servers refuse objects of a tenth of it.
 const MAX_EVENT_BYTES: usize = 32 << 20;
 
-pub(super) struct Reflector<K: Object> {
+pub(super) struct Reflector {
     pub(super) client: Client,
     pub(super) settings: InformerSettings,
     pub(super) resource: ApiResource,
     pub(super) url: String,
+    /// Only metadata is asked for.
+    pub(super) metadata_only: bool,
+    pub(super) sink: Box<dyn Sink>,
+}
+
+/// Where the loop puts what it hears.
+pub(super) trait Sink: Send + Sync {
+    /// For a fresh list.
+    fn begin(&self) -> Box<dyn Listing>;
+    /// Takes a new or modified object; gives its resourceVersion.
+    fn apply(&self, object: &RawValue) -> Option<String>;
+    /// Takes the last state of an object that is gone; gives its resourceVersion.
+    fn remove(&self, object: &RawValue) -> Option<String>;
+    /// Notes a sign of life from the server and the resourceVersion it carried.
+    fn note_seen(&self, resource_version: &str);
+}
+
+/// What was listed so far.
+pub(super) trait Listing: Send {
+    fn add(&mut self, object: &RawValue);
+    /// Puts the list in place of what there was.
+    fn replace(self: Box<Self>, resource_version: &str);
+}
+
+/// Decodes into a store.
+pub(super) struct Decoded<K: Object> {
     pub(super) store: Store<K>,
+    pub(super) kind: String,
+}
+
+struct Objects<K: Object> {
+    into: Decoded<K>,
+    objects: Vec<K>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +125,78 @@ struct RawStatus {
     message: String,
 }
 
-impl<K: Object> Reflector<K> {
-    pub(super) async fn run(self) {
+// === impl Decoded ===
+
+impl<K: Object> Decoded<K> {
+    fn decode(&self, raw: &RawValue) -> Option<K> {
+        match serde_json::from_str::<K>(raw.get()) {
+            Ok(mut object) => {
+                object.meta_mut().managed_fields = None;
+                Some(object)
+            }
+            Err(error) => {
+                self.store.count_decode_error();
+                skipped(&self.kind, raw, &error);
+                None
+            }
+        }
+    }
+}
+
+impl<K: Object> Sink for Decoded<K> {
+    fn begin(&self) -> Box<dyn Listing> {
+        let into = Decoded { store: self.store.clone(), kind: self.kind.clone() };
+        Box::new(Objects { into, objects: Vec::new() })
+    }
+
+    fn apply(&self, raw: &RawValue) -> Option<String> {
+        match self.decode(raw) {
+            Some(object) => {
+                let newest = object.meta().resource_version.clone();
+                self.store.apply(object);
+                newest
+            }
+            None => meta_of(raw).resource_version,
+        }
+    }
+
+    fn remove(&self, raw: &RawValue) -> Option<String> {
+        let meta = meta_of(raw);
+        let key = Key::new(meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""));
+        self.store.remove(&key, self.decode(raw));
+        meta.resource_version
+    }
+
+    fn note_seen(&self, resource_version: &str) {
+        self.store.note_seen(resource_version);
+    }
+}
+
+impl<K: Object> Listing for Objects<K> {
+    fn add(&mut self, raw: &RawValue) {
+        self.objects.extend(self.into.decode(raw));
+    }
+
+    fn replace(self: Box<Self>, resource_version: &str) {
+        self.into.store.replace(self.objects, resource_version);
+    }
+}
+
+// === impl Reflector ===
+
+impl Reflector {
+    /// Runs until one of the two is cancelled.
+    pub(super) fn start(self, cancel: CancellationToken, stop: CancellationToken) {
+        tokio::spawn(async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = stop.cancelled() => {}
+                () = self.run() => {}
+            }
+        });
+    }
+
+    async fn run(self) {
         let (initial, max) = self.settings.backoff;
         let config = BackoffConfig { initial, max, ..BackoffConfig::default() };
         // The kind's name is the seed: kinds that fail together do not come back together.
@@ -124,7 +229,7 @@ impl<K: Object> Reflector<K> {
 
     /// Lists everything, page by page, into the store and returns where to watch from.
     async fn list(&self) -> Result<String, ReflectError> {
-        let mut objects = Vec::new();
+        let mut listing = self.sink.begin();
         let mut params = ListParams::default();
         if self.settings.page_size > 0 {
             params = params.limit(self.settings.page_size);
@@ -132,18 +237,16 @@ impl<K: Object> Reflector<K> {
         loop {
             let request = Request::new(self.url.clone());
             let request =
-                if K::metadata_api() { request.list_metadata(&params)? } else { request.list(&params)? };
+                if self.metadata_only { request.list_metadata(&params)? } else { request.list(&params)? };
             let text = self.fetch(request).await?;
             let list: RawList<'_> = serde_json::from_slice(&text)?;
             for raw in list.items.unwrap_or_default() {
-                if let Some(object) = self.decode(raw) {
-                    objects.push(object);
-                }
+                listing.add(raw);
             }
             match list.metadata.continue_token.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => {
-                    self.store.replace(objects, &list.metadata.resource_version);
+                    listing.replace(&list.metadata.resource_version);
                     return Ok(list.metadata.resource_version);
                 }
             }
@@ -155,7 +258,7 @@ impl<K: Object> Reflector<K> {
         let seconds = u32::try_from(self.settings.watch_timeout.as_secs()).unwrap_or(290).clamp(1, 294);
         let params = WatchParams::default().timeout(seconds);
         let request = Request::new(self.url.clone());
-        let request = if K::metadata_api() {
+        let request = if self.metadata_only {
             request.watch_metadata(&params, version)?
         } else {
             request.watch(&params, version)?
@@ -195,26 +298,12 @@ impl<K: Object> Reflector<K> {
         let event: RawEvent<'_> = serde_json::from_slice(line)?;
         match event.kind {
             "ADDED" | "MODIFIED" => {
-                let newest = match self.decode(event.object) {
-                    Some(object) => {
-                        let newest = object.meta().resource_version.clone();
-                        self.store.apply(object);
-                        newest
-                    }
-                    None => meta_of(event.object).resource_version,
-                };
-                advance(version, newest);
+                advance(version, self.sink.apply(event.object));
             }
-            "DELETED" => {
-                let meta = meta_of(event.object);
-                let key =
-                    Key::new(meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""));
-                self.store.remove(&key, self.decode(event.object));
-                advance(version, meta.resource_version);
-            }
+            "DELETED" => advance(version, self.sink.remove(event.object)),
             "BOOKMARK" => {
                 let newest = meta_of(event.object).resource_version;
-                self.store.note_seen(newest.as_deref().unwrap_or(""));
+                self.sink.note_seen(newest.as_deref().unwrap_or(""));
                 advance(version, newest);
             }
             "ERROR" => {
@@ -228,26 +317,10 @@ impl<K: Object> Reflector<K> {
         Ok(())
     }
 
-    fn decode(&self, raw: &RawValue) -> Option<K> {
-        match serde_json::from_str::<K>(raw.get()) {
-            Ok(mut object) => {
-                object.meta_mut().managed_fields = None;
-                Some(object)
-            }
-            Err(error) => {
-                let meta = meta_of(raw);
-                let (namespace, name) = (meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());
-                self.store.count_decode_error();
-                tracing::warn!(kind = %self.resource.kind, namespace, name, %error, "object skipped: it cannot be decoded");
-                None
-            }
-        }
-    }
-
     async fn fetch(&self, request: http::Request<Vec<u8>>) -> Result<bytes::Bytes, ReflectError> {
         let body = self.send(request).await?;
         let whole = body.collect().await.map_err(|error| ReflectError::Body(error.into()))?;
-        self.store.note_seen("");
+        self.sink.note_seen("");
         Ok(whole.to_bytes())
     }
 
@@ -270,6 +343,12 @@ fn failure(status: RawStatus) -> ReflectError {
     } else {
         ReflectError::Status { code: status.code, reason: status.reason, message: status.message }
     }
+}
+
+fn skipped(kind: &str, raw: &RawValue, error: &serde_json::Error) {
+    let meta = meta_of(raw);
+    let (namespace, name) = (meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());
+    tracing::warn!(kind, namespace, name, %error, "object skipped: it cannot be decoded");
 }
 
 fn meta_of(raw: &RawValue) -> ObjectMeta {

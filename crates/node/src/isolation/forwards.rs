@@ -6,13 +6,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_autoscaler::keda::Reach;
-use gantry_node::PodNetworks;
 use parking_lot::Mutex;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+
+use super::PodNetworks;
 
 /// The one that was asked for longest ago makes room for another.
 const MOST_PORTS: usize = 256;
@@ -20,8 +20,8 @@ const MOST_CONNECTIONS: usize = 1024;
 /// Without descriptors left, accepting fails at once and would be tried without a pause.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// Opened when they are asked for, closed with the last clone; connections under way go on.
-pub(super) struct Forwards {
+/// Opened when they are asked for, closed when it is dropped; connections under way go on.
+pub struct Forwards {
     networks: PodNetworks,
     open: Mutex<Open>,
     connections: Arc<Semaphore>,
@@ -42,7 +42,7 @@ struct Forward {
 // === impl Forwards ===
 
 impl Forwards {
-    pub(super) fn new(networks: PodNetworks) -> Forwards {
+    pub fn new(networks: PodNetworks) -> Forwards {
         let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         Forwards { networks, open: Mutex::default(), connections }
     }
@@ -55,10 +55,10 @@ impl Forwards {
         let serving = serve(listener, target, self.networks.clone(), self.connections.clone());
         Ok(Forward { at, asked_for, task: tokio::spawn(serving) })
     }
-}
 
-impl Reach for Forwards {
-    fn reach(&self, target: SocketAddr) -> Option<SocketAddr> {
+    /// The loopback address that leads to `target`; `None` when it is none of the pods' or no port can be opened. Within a
+    /// tokio runtime.
+    pub fn to(&self, target: SocketAddr) -> Option<SocketAddr> {
         if !self.networks.owns(target.ip()) {
             return None;
         }
