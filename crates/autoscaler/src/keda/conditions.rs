@@ -96,6 +96,14 @@ pub fn set(conditions: &mut Vec<Condition>, all: &[&str], kind: &str, verdict: V
     changed
 }
 
+/// Sets Ready to what [`readiness`] says; true when that made it True.
+pub fn became_ready(conditions: &mut Vec<Condition>, all: &[&str], verdict: Option<Verdict>) -> bool {
+    verdict.is_some_and(|verdict| {
+        let is_ready = verdict.status == "True";
+        set(conditions, all, READY, verdict) && is_ready
+    })
+}
+
 /// The status of a condition; `Unknown` when it is not there.
 pub fn status<'a>(conditions: &'a [Condition], kind: &str) -> &'a str {
     conditions

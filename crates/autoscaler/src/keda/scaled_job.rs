@@ -244,9 +244,7 @@ impl Inner {
     ) {
         let error = entry.state.lock().last_error.clone();
         let verdict = conditions::readiness("ScaledJob", "ScaledJobReady", error.as_deref(), polled);
-        let Some(verdict) = verdict else { return };
-        let is_ready = verdict.status == "True";
-        if conditions::set(&mut status.conditions, &CONDITIONS, READY, verdict) && is_ready {
+        if conditions::became_ready(&mut status.conditions, &CONDITIONS, verdict) {
             self.recorder.event(
                 object,
                 EventType::Normal,

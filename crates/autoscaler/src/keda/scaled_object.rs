@@ -351,9 +351,7 @@ impl Inner {
         // With a fallback the object does what it is for while a trigger fails.
         let error = entry.state.lock().last_error.clone().filter(|_| object.spec.fallback.is_none());
         let verdict = conditions::readiness("ScaledObject", "ScaledObjectReady", error.as_deref(), polled);
-        let Some(verdict) = verdict else { return };
-        let is_ready = verdict.status == "True";
-        if conditions::set(&mut status.conditions, &CONDITIONS, READY, verdict) && is_ready {
+        if conditions::became_ready(&mut status.conditions, &CONDITIONS, verdict) {
             self.recorder.event(
                 object,
                 EventType::Normal,

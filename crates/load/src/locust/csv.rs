@@ -1,6 +1,6 @@
 //! The CSV files, by the rules of Python's `csv` module and of Locust: who is quoted, what is `N/A`, what is an int.
 
-use super::master::Exception;
+use super::exceptions::Exception;
 use super::number::{Number, python_float};
 use super::stats::{Entry, PERCENTILES, Stats};
 

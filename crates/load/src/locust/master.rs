@@ -3,24 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use super::LOCUST_VERSION;
 use super::csv::utc;
 use super::dispatch::{Dispatcher, MOST_USERS, Step, UserClass};
-use super::message::{ClassDescription, Described, FromMaster, FromWorker, LocustFile, Message, Version};
+use super::exceptions::{Exception, Exceptions};
+use super::message::{ClassDescription, FromMaster, FromWorker, LocustFile, Message, Version};
 use super::stats::Stats;
+use super::user_classes::UserClasses;
 use super::workers::{WorkerState, Workers};
 
 const CPU_WARNING: f64 = 90.0;
-const MOST_EXCEPTIONS: usize = 1000;
 const MOST_TEXT: usize = 64 * 1024;
 const MOST_LOGS: usize = 500;
-const MOST_CLASSES: usize = 1000;
-const MOST_NODES: usize = 1000;
-/// Different settings of one class.
-const MOST_SETTINGS: usize = 100;
 
 /// What does not change while the master lives.
 #[derive(Clone, Default)]
@@ -63,15 +60,6 @@ pub enum StartOutcome {
     Refused(String),
 }
 
-/// An exception of the user's code, by its traceback.
-#[derive(Clone, Debug)]
-pub struct Exception {
-    pub count: u64,
-    pub msg: String,
-    pub traceback: String,
-    pub nodes: IndexSet<String>,
-}
-
 /// A worker as `/stats/requests` shows it.
 #[derive(Clone, Debug)]
 pub struct WorkerView {
@@ -96,19 +84,10 @@ pub struct Master {
     config: Config,
     host: Option<String>,
     pub stats: Stats,
-    exceptions: IndexMap<String, Exception>,
+    exceptions: Exceptions,
     worker_logs: IndexMap<String, Vec<String>>,
     workers: Workers,
-    /// As the locustfile has them.
-    told: Vec<ClassDescription>,
-    /// The same with what was set since.
-    classes: Vec<ClassDescription>,
-    /// What was set, by class; a class that no worker has told of may come yet.
-    class_settings: IndexMap<String, Map<String, Value>>,
-    /// Told by the shim, and not only guessed from what a worker reports.
-    described: bool,
-    shapes: Vec<String>,
-    chosen: Option<Vec<String>>,
+    classes: UserClasses,
     dispatcher: Option<Dispatcher>,
     state: State,
     target: u64,
@@ -144,17 +123,12 @@ impl Master {
     pub fn new(config: Config, now: f64) -> Master {
         Master {
             stats: Stats::new(now, config.full_history),
-            told: config.classes.clone(),
-            classes: config.classes.clone(),
-            class_settings: IndexMap::new(),
-            described: !config.classes.is_empty(),
+            classes: UserClasses::new(config.classes.clone()),
             config,
             host: None,
-            exceptions: IndexMap::new(),
+            exceptions: Exceptions::default(),
             worker_logs: IndexMap::new(),
             workers: Workers::default(),
-            shapes: Vec::new(),
-            chosen: None,
             dispatcher: None,
             state: State::Ready,
             target: 0,
@@ -180,28 +154,21 @@ impl Master {
 
     /// The one host all classes name, when no host was given.
     pub fn effective_host(&self) -> Option<String> {
-        if self.host.is_some() {
-            return self.host.clone();
-        }
-        let mut hosts = self.classes.iter().map(|class| class.host.clone());
-        let first = hosts.next()??;
-        hosts.all(|host| host.as_ref() == Some(&first)).then_some(first)
+        self.host.clone().or_else(|| self.classes.common_host())
     }
 
     /// Every class that is known, chosen or not.
     pub fn classes(&self) -> &[ClassDescription] {
-        &self.classes
+        self.classes.all()
     }
 
     pub fn shapes(&self) -> &[String] {
-        &self.shapes
+        self.classes.shapes()
     }
 
     /// The classes that take part.
     pub fn chosen_classes(&self) -> Vec<ClassDescription> {
-        let chosen =
-            |class: &&ClassDescription| self.chosen.as_ref().is_none_or(|names| names.contains(&class.name));
-        self.classes.iter().filter(chosen).cloned().collect()
+        self.classes.chosen()
     }
 
     /// Only these classes; all when `None`. Names that are not known are an error.
@@ -209,22 +176,12 @@ impl Master {
     /// # Errors
     /// The names that no worker knows.
     pub fn choose_classes(&mut self, names: Option<Vec<String>>) -> Result<(), Vec<String>> {
-        let unknown: Vec<String> = names
-            .iter()
-            .flatten()
-            .filter(|name| !self.classes.iter().any(|class| class.name == **name))
-            .cloned()
-            .collect();
-        if !unknown.is_empty() && self.described {
-            return Err(unknown);
-        }
-        self.chosen = names;
-        Ok(())
+        self.classes.choose(names)
     }
 
     /// Whether it is known which users could be started.
     pub fn knows_classes(&self) -> bool {
-        !self.classes.is_empty()
+        !self.classes.all().is_empty()
     }
 
     pub fn option(&self, name: &str) -> Option<&Value> {
@@ -275,7 +232,7 @@ impl Master {
     }
 
     pub fn exceptions(&self) -> impl Iterator<Item = &Exception> {
-        self.exceptions.values()
+        self.exceptions.iter()
     }
 
     pub fn worker_logs(&self) -> &IndexMap<String, Vec<String>> {
@@ -324,7 +281,7 @@ impl Master {
             return StartOutcome::Refused(format!("{users} users: at most {MOST_USERS} can be run"));
         }
         // Counts that the user chose in its place would look like the shape's own.
-        if let Some(shape) = self.shapes.first() {
+        if let Some(shape) = self.classes.shapes().first() {
             return StartOutcome::Refused(format!(
                 "{shape}: load shapes are not run yet; remove the class, or run this file with locust itself"
             ));
@@ -339,7 +296,7 @@ impl Master {
             );
             return StartOutcome::NoWorkers;
         }
-        let chosen = self.chosen_classes();
+        let chosen = self.classes.chosen();
         if chosen.is_empty() {
             tracing::error!(target: "locust.runners", "No User class found! No worker has told which it can run");
             return StartOutcome::NoClasses;
@@ -464,27 +421,9 @@ impl Master {
         &mut self,
         settings: &Value,
     ) -> Result<Vec<(String, FromMaster)>, String> {
-        let name = settings.get("user_class_name").and_then(Value::as_str);
-        let (Some(name), Some(fields)) = (name, settings.as_object()) else {
-            return Err("user_class_name: expected the name of a user class".to_owned());
-        };
-        let known = self.classes.iter().any(|class| class.name == name);
-        if !known && self.described {
-            return Err(unknown_class(name));
-        }
-        if self.class_settings.len() >= MOST_CLASSES && !self.class_settings.contains_key(name) {
-            return Err(format!("user class {name:?}: at most {MOST_CLASSES} classes can have settings"));
-        }
-        let mut merged = self.class_settings.get(name).cloned().unwrap_or_default();
-        merged.extend(fields.clone());
-        if merged.len() > MOST_SETTINGS {
-            return Err(format!("user class {name:?}: it can have at most {MOST_SETTINGS} settings"));
-        }
-        self.class_settings.insert(name.to_owned(), merged);
-        if !known {
+        if !self.classes.set(settings)? {
             return Ok(Vec::new());
         }
-        self.set_classes();
         if !self.state.is_active() {
             // It counts with the weights that it was made with.
             self.dispatcher = None;
@@ -494,25 +433,13 @@ impl Master {
 
     /// Classes that have settings and that no worker has told of.
     pub fn unknown_settings(&self) -> Vec<String> {
-        let known = |name: &&String| self.classes.iter().any(|class| class.name == **name);
-        self.class_settings.keys().filter(|name| !known(name)).cloned().collect()
-    }
-
-    fn set_classes(&mut self) {
-        self.classes = self.told.clone();
-        for class in &mut self.classes {
-            if let Some(settings) = self.class_settings.get(&class.name) {
-                apply(class, settings);
-            }
-        }
+        self.classes.unknown_settings()
     }
 
     /// What all workers are to be told of classes that were not known before.
     fn settings_of(&self, new: &[String]) -> Vec<(String, FromMaster)> {
-        let settings = new.iter().filter_map(|name| self.class_settings.get(name));
-        settings
-            .flat_map(|settings| self.to_all(|| FromMaster::UpdateUserClass(settings.clone().into())))
-            .collect()
+        let settings = self.classes.settings_of(new);
+        settings.flat_map(|settings| self.to_all(|| FromMaster::UpdateUserClass(settings.clone()))).collect()
     }
 }
 
@@ -552,7 +479,7 @@ impl Master {
                 None => Master::dismiss(id, "spawning_complete", &mut effects),
             },
             FromWorker::Stats(report) => {
-                let new = self.learn_classes(report.user_classes_count.keys());
+                let new = self.classes.learn(report.user_classes_count.keys());
                 effects.messages.extend(self.settings_of(&new));
                 match self.workers.get_mut(id) {
                     Some(worker) => {
@@ -569,7 +496,7 @@ impl Master {
             FromWorker::Logs { worker_id, logs } => self.logs(id, worker_id, logs),
             FromWorker::Quit => self.worker_quit(id, &mut effects, now),
             FromWorker::Described(described) => {
-                let new = self.describe(described);
+                let new = self.classes.describe(described);
                 effects.messages.extend(self.settings_of(&new));
             }
             FromWorker::Other(kind) => {
@@ -634,9 +561,7 @@ impl Master {
         }
         let index = self.workers.index(peer);
         effects.messages.push((peer.to_owned(), FromMaster::Ack { index: Some(index) }));
-        // A worker that is told of a class that it does not have hears nothing more.
-        let known = self.classes.iter().filter_map(|class| self.class_settings.get(&class.name));
-        let settings = known.map(|settings| FromMaster::UpdateUserClass(settings.clone().into()));
+        let settings = self.classes.settings().map(FromMaster::UpdateUserClass);
         effects.messages.extend(settings.map(|settings| (peer.to_owned(), settings)));
         let known = self.workers.ready(peer);
         let connected = self.workers.count();
@@ -743,20 +668,7 @@ impl Master {
         let node = self.config.node_name.clone().unwrap_or_else(|| id.to_owned());
         truncate(&mut msg);
         truncate(&mut traceback);
-        if self.exceptions.len() >= MOST_EXCEPTIONS && !self.exceptions.contains_key(&traceback) {
-            return;
-        }
-        let key = traceback.clone();
-        let known = self.exceptions.entry(key).or_insert_with(|| Exception {
-            count: 0,
-            msg,
-            traceback,
-            nodes: IndexSet::new(),
-        });
-        known.count += 1;
-        if known.nodes.len() < MOST_NODES {
-            known.nodes.insert(node);
-        }
+        self.exceptions.add(node, msg, traceback);
     }
 
     fn logs(&mut self, id: &str, worker_id: String, mut logs: Vec<String>) {
@@ -770,49 +682,6 @@ impl Master {
         self.worker_logs.retain(|known, _| known == id || self.workers.contains(known));
     }
 
-    /// Returns which classes are new.
-    fn describe(&mut self, mut described: Described) -> Vec<String> {
-        described.classes.truncate(MOST_CLASSES);
-        if described.classes.is_empty() {
-            return Vec::new();
-        }
-        let is_new = |class: &&ClassDescription| !self.told.iter().any(|known| known.name == class.name);
-        let new = described.classes.iter().filter(is_new).map(|class| class.name.clone()).collect();
-        self.told = described.classes;
-        self.set_classes();
-        self.shapes = described.shapes;
-        if !std::mem::replace(&mut self.described, true) {
-            for name in self.unknown_settings() {
-                tracing::error!(target: "locust.runners", "{}", unknown_class(&name));
-            }
-        }
-        new
-    }
-
-    /// A worker without the shim tells at least the names with its first report. Returns which are new.
-    fn learn_classes<'a>(&mut self, names: impl Iterator<Item = &'a String>) -> Vec<String> {
-        let mut new = Vec::new();
-        if self.described {
-            return new;
-        }
-        for name in names {
-            if self.told.len() < MOST_CLASSES && !self.told.iter().any(|class| class.name == *name) {
-                new.push(name.clone());
-                self.told.push(ClassDescription {
-                    name: name.clone(),
-                    weight: 1.0,
-                    fixed_count: 0,
-                    host: None,
-                    tasks: Vec::new(),
-                });
-            }
-        }
-        if !new.is_empty() {
-            self.set_classes();
-        }
-        new
-    }
-
     fn check_stopped(&mut self) {
         let all_ready = self.workers.iter().all(|(_, worker)| worker.state == WorkerState::Ready);
         let none_active = !self.workers.is_empty() && self.workers.count() == 0;
@@ -820,28 +689,6 @@ impl Master {
         if (self.state == State::Stopping && all_ready) || none_active || none_left {
             self.state = State::Stopped;
         }
-    }
-}
-
-fn unknown_class(name: &str) -> String {
-    format!("user class {name:?}: the locustfile has no such class")
-}
-
-/// As Locust sets attributes of a class; those that only workers need are left to them.
-fn apply(class: &mut ClassDescription, settings: &Map<String, Value>) {
-    if let Some(weight) = settings.get("weight").and_then(Value::as_f64) {
-        class.weight = weight;
-    }
-    if let Some(count) = settings.get("fixed_count").and_then(Value::as_u64) {
-        class.fixed_count = count;
-    }
-    match settings.get("host") {
-        Some(Value::String(host)) => class.host = Some(host.clone()),
-        Some(Value::Null) => class.host = None,
-        _ => {}
-    }
-    if let Some(chosen) = settings.get("tasks").and_then(Value::as_array) {
-        class.tasks.retain(|task| chosen.iter().any(|name| name.as_str() == Some(task.name.as_str())));
     }
 }
 
@@ -855,6 +702,7 @@ fn truncate(text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::locust::message::Described;
 
     fn say(master: &mut Master, id: &str, body: FromWorker) -> Vec<(String, FromMaster)> {
         master.handle(id, Message { body, node_id: id.to_owned() }, 1000.0).messages

@@ -5,6 +5,7 @@
 
 mod csv;
 mod dispatch;
+mod exceptions;
 mod master;
 mod message;
 mod number;
@@ -12,11 +13,13 @@ mod ratio;
 mod server;
 mod stats;
 mod table;
+mod user_classes;
 mod workers;
 
 pub use csv::{CsvTables, HISTORY_INTERVAL, csv_row, file_time, log_time, utc};
 pub use dispatch::{Dispatcher, MOST_USERS, UserClass};
-pub use master::{Config, Exception, Master, StartOutcome, State, WorkerView};
+pub use exceptions::Exception;
+pub use master::{Config, Master, StartOutcome, State, WorkerView};
 pub use message::{
     ClassDescription, Described, EntryReport, ErrorReport, FromMaster, FromWorker, LatencyReport, LocustFile,
     Message, StatsReport, TaskDescription, Version, WireError, decode_from_master, decode_from_worker,
