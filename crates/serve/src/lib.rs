@@ -8,6 +8,7 @@
 mod listener;
 mod origin;
 mod port;
+mod stream;
 mod tls;
 
 pub use listener::{BindError, ConnectInfo, Limits, ListenConfig, Listener};

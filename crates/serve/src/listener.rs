@@ -9,22 +9,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::util::BoxCloneService;
 use tower::{Service, ServiceExt};
 
 use crate::port::{PortHolder, port_holder};
+use crate::stream::Stream;
 use crate::tls::TlsConfig;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whatever is served, as one type: the two protocols' machinery is large, and compiled here once instead of in every
+/// room that serves something.
+type AnyService = BoxCloneService<Request<Incoming>, Response<UnsyncBoxBody<Bytes, BoxError>>, Infallible>;
 
 /// Where and how to listen.
 #[derive(Clone)]
@@ -127,6 +134,13 @@ impl Listener {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let service = service.map_response(|response: Response<B>| {
+            response.map(|body| body.map_err(Into::into).boxed_unsync())
+        });
+        self.serve_any(BoxCloneService::new(service), shutdown).await;
+    }
+
+    async fn serve_any(self, service: AnyService, shutdown: CancellationToken) {
         let slots = Arc::new(Semaphore::new(self.limits.max_connections));
         let kill = CancellationToken::new();
         let _kill_on_drop = kill.clone().drop_guard();
@@ -170,24 +184,18 @@ async fn until<F: Future>(token: &CancellationToken, future: F) -> Option<F::Out
     token.run_until_cancelled(future).await
 }
 
-struct Connection<S> {
-    service: S,
+struct Connection {
+    service: AnyService,
     peer: SocketAddr,
     limits: Limits,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-impl<S, B> Connection<S>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+impl Connection {
     async fn run(self, stream: TcpStream, shutdown: &CancellationToken) {
         let _ = stream.set_nodelay(true);
         let Some(config) = self.tls.clone() else {
-            return self.http(stream, None, shutdown).await;
+            return self.http(Stream::Plain(stream), None, shutdown).await;
         };
         let handshake = TlsAcceptor::from(config).accept(stream);
         let bounded = tokio::time::timeout(self.limits.handshake_timeout, handshake);
@@ -201,17 +209,15 @@ where
             .peer_certificates()
             .and_then(|chain| chain.first())
             .map(|c| c.clone().into_owned());
-        self.http(stream, certificate, shutdown).await;
+        self.http(Stream::Tls(Box::new(stream)), certificate, shutdown).await;
     }
 
-    async fn http<T>(
+    async fn http(
         self,
-        stream: T,
+        stream: Stream,
         client_certificate: Option<CertificateDer<'static>>,
         shutdown: &CancellationToken,
-    ) where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) {
         let info = ConnectInfo { peer: self.peer, client_certificate };
         let service = self.service;
         let handler = service_fn(move |mut request: Request<Incoming>| {
