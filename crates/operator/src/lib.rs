@@ -67,6 +67,7 @@ mod operator;
 mod peering;
 mod posting;
 mod queue;
+mod shared_kinds;
 mod writes;
 
 pub use gantry_clock::{Clock, SystemClock};
