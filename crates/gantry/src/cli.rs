@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::prove;
 use crate::up::control::VerbResult;
 use crate::up::ports::Ports;
 use crate::up::steps::Output;
 use crate::up::{self, UpOptions, control, logs, status};
+use crate::{prove, resident};
 
 const DEFAULT_DATA_DIR: &str = ".gantry";
 
@@ -19,19 +19,44 @@ const DEFAULT_DATA_DIR: &str = ".gantry";
 struct Applet {
     command: fn() -> Command,
     run: fn(&ArgMatches) -> ExitCode,
+    life: Life,
+}
+
+/// What an applet is for the process: over with its answer, or there until it is stopped.
+#[derive(PartialEq)]
+enum Life {
+    Tool,
+    Server,
 }
 
 const APPLETS: &[Applet] = &[
-    Applet { command: gantry_applet_kustomize::command, run: gantry_applet_kustomize::run },
-    Applet { command: gantry_applet_prometheus::command, run: gantry_applet_prometheus::run },
-    Applet { command: gantry_applet_grafana::command, run: gantry_applet_grafana::run },
-    Applet { command: gantry_applet_kong::command, run: gantry_applet_kong::run },
-    Applet { command: gantry_applet_load::command, run: gantry_applet_load::run },
-    Applet { command: gantry_applet_kopf::command, run: gantry_applet_kopf::run },
-    Applet { command: gantry_applet_locust::command, run: gantry_applet_locust::run },
-    Applet { command: gantry_applet_sample_service::command, run: gantry_applet_sample_service::run },
-    Applet { command: gantry_applet_thanos::command, run: gantry_applet_thanos::run },
+    Applet { command: gantry_applet_kustomize::command, run: gantry_applet_kustomize::run, life: Life::Tool },
+    Applet {
+        command: gantry_applet_prometheus::command,
+        run: gantry_applet_prometheus::run,
+        life: Life::Server,
+    },
+    Applet { command: gantry_applet_grafana::command, run: gantry_applet_grafana::run, life: Life::Server },
+    Applet { command: gantry_applet_kong::command, run: gantry_applet_kong::run, life: Life::Server },
+    Applet { command: gantry_applet_load::command, run: gantry_applet_load::run, life: Life::Tool },
+    Applet { command: gantry_applet_kopf::command, run: gantry_applet_kopf::run, life: Life::Server },
+    Applet { command: gantry_applet_locust::command, run: gantry_applet_locust::run, life: Life::Server },
+    Applet {
+        command: gantry_applet_sample_service::command,
+        run: gantry_applet_sample_service::run,
+        life: Life::Server,
+    },
+    Applet { command: gantry_applet_thanos::command, run: gantry_applet_thanos::run, life: Life::Server },
 ];
+
+impl Applet {
+    fn start(&self, matches: &ArgMatches) -> ExitCode {
+        if self.life == Life::Server {
+            resident::give_back_after_the_start();
+        }
+        (self.run)(matches)
+    }
+}
 
 /// Runs the command line (program name first) and gives the process' exit code.
 pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
@@ -42,7 +67,7 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     let link_name = program.file_name().and_then(|name| name.to_str()).unwrap_or("gantry").to_owned();
     if let Some(applet) = APPLETS.iter().find(|applet| (applet.command)().get_name() == link_name) {
         return match (applet.command)().try_get_matches_from(args) {
-            Ok(matches) => (applet.run)(&matches),
+            Ok(matches) => applet.start(&matches),
             Err(error) => usage(&error),
         };
     }
@@ -52,7 +77,7 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     };
     let Some((verb, matches)) = matches.subcommand() else { return ExitCode::from(2) };
     if let Some(applet) = APPLETS.iter().find(|applet| (applet.command)().get_name() == verb) {
-        return (applet.run)(matches);
+        return applet.start(matches);
     }
     let result = match verb {
         "up" => up_verb(matches),
@@ -235,7 +260,11 @@ fn up_verb(matches: &ArgMatches) -> VerbResult {
         ports: matches.get_one::<Ports>("ports").copied().unwrap_or_default(),
         output: output(matches),
     };
-    if matches.get_flag("detach") { up::detach::detach(&options) } else { up::run_in_foreground(&options) }
+    if matches.get_flag("detach") {
+        return up::detach::detach(&options);
+    }
+    resident::give_back_after_the_start();
+    up::run_in_foreground(&options)
 }
 
 fn logs_options(matches: &ArgMatches) -> logs::LogsOptions {

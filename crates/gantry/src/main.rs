@@ -2,10 +2,11 @@
 //!
 //! Invariant: a verb that needs no runtime starts none, so that `gantry kustomize build` is as quick as a small tool.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod cli;
 mod prove;
+mod resident;
 mod up;
 
 use std::process::ExitCode;

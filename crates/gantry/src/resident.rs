@@ -44,7 +44,9 @@ fn give_back() -> io::Result<()> {
 fn drop_pages(mapping: &Mapping) -> io::Result<()> {
     // SAFETY: the range is one mapping of this program's own file, read-only, and no page of it is a private copy; what is
     // dropped is read again from the same file, which the kernel does not let anyone write while it is executed.
-    unsafe { madvise(std::ptr::without_provenance_mut(mapping.start), mapping.length, Advice::LinuxDontNeed) }?;
+    unsafe {
+        madvise(std::ptr::without_provenance_mut(mapping.start), mapping.length, Advice::LinuxDontNeed)
+    }?;
     Ok(())
 }
 
@@ -119,18 +121,33 @@ Anonymous:             0 kB
     #[test]
     fn only_code_and_constants_of_the_binary_are_given_back() {
         let mappings = unwritten(SMAPS, Path::new("/opt/a tool/gantry"));
-        let expected = [Mapping { start: 0x40_0000, length: 0x10_0000 }, Mapping { start: 0x50_0000, length: 0x200_0000 }];
+        let expected = [
+            Mapping { start: 0x40_0000, length: 0x10_0000 },
+            Mapping { start: 0x50_0000, length: 0x200_0000 },
+        ];
         assert_eq!(mappings, expected);
     }
 
     #[test]
     fn a_mapping_with_a_page_of_its_own_stays() {
         for field in ["Private_Dirty", "Anonymous", "Swap"] {
-            let written = SMAPS.replacen(&format!("{field}:             0 kB"), &format!("{field}:             4 kB"), 1);
-            let written = written.replacen(&format!("{field}:         0 kB"), &format!("{field}:         4 kB"), 1);
-            let written = written.replacen(&format!("{field}:                  0 kB"), &format!("{field}:                  4 kB"), 1);
+            let written = SMAPS.replacen(
+                &format!("{field}:             0 kB"),
+                &format!("{field}:             4 kB"),
+                1,
+            );
+            let written =
+                written.replacen(&format!("{field}:         0 kB"), &format!("{field}:         4 kB"), 1);
+            let written = written.replacen(
+                &format!("{field}:                  0 kB"),
+                &format!("{field}:                  4 kB"),
+                1,
+            );
             let mappings = unwritten(&written, Path::new("/opt/a tool/gantry"));
-            assert!(!mappings.contains(&Mapping { start: 0x40_0000, length: 0x10_0000 }), "{field}: {mappings:?}");
+            assert!(
+                !mappings.contains(&Mapping { start: 0x40_0000, length: 0x10_0000 }),
+                "{field}: {mappings:?}"
+            );
         }
     }
 
