@@ -27,7 +27,7 @@ impl Error {
     pub(crate) fn new(message: impl Into<String>) -> Error {
         let message = message.into();
         // Addresses are quoted in many messages, and some hold a password.
-        let message = without_credentials(&message).into_owned();
+        let message = bounded(without_credentials(&message).into_owned());
         Error { message, place: None, malformed: false, answered: false, span: Span::NONE, also: Vec::new() }
     }
 
@@ -39,7 +39,7 @@ impl Error {
     /// Puts what was being done before the message.
     pub(crate) fn wrap(mut self, doing: impl fmt::Display) -> Error {
         let doing = doing.to_string();
-        self.message = format!("{}: {}", without_credentials(&doing), self.message);
+        self.message = format!("{}: {}", bounded(without_credentials(&doing).into_owned()), self.message);
         self
     }
 
@@ -84,6 +84,17 @@ impl Error {
     pub fn place(&self) -> Option<&str> {
         self.place.as_deref()
     }
+}
+
+/// Messages repeat what users wrote, which may be megabytes.
+fn bounded(mut text: String) -> String {
+    const MOST_BYTES: usize = 8192;
+    if text.len() > MOST_BYTES {
+        let end = (0..=MOST_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(" …");
+    }
+    text
 }
 
 /// Where a node of one kind is expected and there is another.

@@ -3,6 +3,7 @@
 mod builds;
 mod edits;
 mod errors;
+mod hostile;
 mod oracle;
 
 use std::path::Path;
