@@ -5,6 +5,7 @@ mod edits;
 mod errors;
 mod hostile;
 mod oracle;
+mod properties;
 
 use std::path::Path;
 
