@@ -85,10 +85,12 @@ YAML
 
 # One run: wall and CPU seconds and peak resident megabytes on one line.
 measure() {
+    # The shell counts in milliseconds, the program in hundredths of a second, but the shell does not count memory.
+    local TIMEFORMAT='%R %U %S'
     local out=$1
     shift
-    /usr/bin/time -o "$work/time" -f '%e %U %S %M' "$@" >"$out" 2>/dev/null
-    awk '{ print $1, $2 + $3, $4 / 1024 }' "$work/time"
+    { time /usr/bin/time -o "$work/peak" -f '%M' "$@" >"$out" 2>/dev/null; } 2>"$work/time"
+    paste "$work/time" "$work/peak" | awk '{ print $1, $2 + $3, $4 / 1024 }'
 }
 
 compare() {
@@ -102,7 +104,7 @@ compare() {
         cmp -s "$work/expected" "$work/found" || same=DIFFERENT
     done
     paste "$work/theirs" "$work/ours" | awk -v name="$name" -v same="$same" '
-        { ratio = $1 / ($4 > 0 ? $4 : 0.01); sum += ratio; theirs += $1; ours += $4; theirs_cpu += $2; ours_cpu += $5
+        { ratio = $1 / ($4 > 0 ? $4 : 0.001); sum += ratio; theirs += $1; ours += $4; theirs_cpu += $2; ours_cpu += $5
           if ($3 > theirs_mb) theirs_mb = $3; if ($6 > ours_mb) ours_mb = $6
           if (NR == 1 || ratio < low) low = ratio; if (ratio > high) high = ratio }
         END { printf "%-22s kubectl %8.3f s (cpu %8.3f)  gantry %7.3f s (cpu %7.3f)  ratio %7.1f (%.1f..%.1f)  output %s\n",
@@ -150,10 +152,10 @@ growth=${GROWTH:-10}
 if [ "$growth" -gt 1 ]; then
     make_overlay "$work/huge" $((objects / 3 * growth))
     {
-        least_cpu "$work/large/overlay" 5
-        least_cpu "$work/huge/overlay" 3
+        least_cpu "$work/large/overlay" 10
+        least_cpu "$work/huge/overlay" 5
     } | awk -v objects="$objects" -v growth="$growth" '
         { cpu[NR] = $1; mb[NR] = $2 }
         END { printf "%-22s gantry cpu %7.3f s (%.0f MB) for %d, %7.3f s (%.0f MB) for %d: %.1f times as long\n", "growth",
-              cpu[1], mb[1], objects, cpu[2], mb[2], objects * growth, cpu[2] / (cpu[1] > 0 ? cpu[1] : 0.01) }'
+              cpu[1], mb[1], objects, cpu[2], mb[2], objects * growth, cpu[2] / cpu[1] }'
 fi

@@ -28,8 +28,8 @@ fn aliases_that_multiply_are_refused() {
     let files = [("kustomization.yaml", "resources: [bomb.yaml]\n"), ("bomb.yaml", bomb.as_str())];
     refused(&files, "excessive aliasing", "/app/bomb.yaml:");
     refused(&[("kustomization.yaml", &bomb)], "excessive aliasing", "/app/kustomization.yaml:");
-    let patch = format!("patches:\n- path: bomb.yaml\nresources: [pod.yaml]\n");
-    let files = [("kustomization.yaml", patch.as_str()), ("bomb.yaml", &bomb), ("pod.yaml", POD)];
+    let patch = "patches:\n- path: bomb.yaml\nresources: [pod.yaml]\n";
+    let files = [("kustomization.yaml", patch), ("bomb.yaml", bomb.as_str()), ("pod.yaml", POD)];
     refused(&files, "excessive aliasing", "/app/bomb.yaml:");
 }
 

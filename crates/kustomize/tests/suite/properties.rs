@@ -133,7 +133,7 @@ impl Choices<'_> {
 }
 
 /// The reader ends with documents or an error that has a place, and what it has read can be written.
-pub fn yaml_reader(bytes: &[u8]) {
+pub(crate) fn yaml_reader(bytes: &[u8]) {
     let mut choices = Choices(bytes);
     let made = (0..bytes.len() / 2).map(|_| FRAGMENTS[choices.next() % FRAGMENTS.len()]).collect::<String>();
     for text in [String::from_utf8_lossy(bytes).into_owned(), made] {
@@ -149,7 +149,7 @@ pub fn yaml_reader(bytes: &[u8]) {
 }
 
 /// What is written reads back as the same and is written the same again.
-pub fn yaml_emitter(bytes: &[u8]) {
+pub(crate) fn yaml_emitter(bytes: &[u8]) {
     let node = Choices(bytes).node(0);
     let written = emit(&node);
     let read = parse_documents(FileId(0), &written).unwrap_or_else(|error| panic!("{error}\n{written}"));
@@ -159,7 +159,7 @@ pub fn yaml_emitter(bytes: &[u8]) {
 }
 
 /// A patch arrives or is refused; nothing of it but its values is left, and an empty one changes nothing but lists.
-pub fn strategic_merge(bytes: &[u8]) {
+pub(crate) fn strategic_merge(bytes: &[u8]) {
     let mut choices = Choices(bytes);
     let (object, patch) = (choices.object(), choices.object());
     let Ok(merged) = parts::strategic_merge(object.clone(), &patch) else { return };
@@ -185,7 +185,7 @@ pub fn strategic_merge(bytes: &[u8]) {
 }
 
 /// What an operation adds is there, and a patch that fails changes no type of failure: it is an error.
-pub fn json_patch(bytes: &[u8]) {
+pub(crate) fn json_patch(bytes: &[u8]) {
     let mut choices = Choices(bytes);
     let mut document = choices.object();
     let mut operations = Vec::new();
@@ -233,7 +233,7 @@ pub fn json_patch(bytes: &[u8]) {
 }
 
 /// A path leads where it was made to lead; any text is a path that leads somewhere or nowhere.
-pub fn field_paths(bytes: &[u8]) {
+pub(crate) fn field_paths(bytes: &[u8]) {
     let mut choices = Choices(bytes);
     let mut object = choices.object();
     let garbage = choices.text();
@@ -251,7 +251,7 @@ pub fn field_paths(bytes: &[u8]) {
 }
 
 /// What is taken for a repository cannot be taken for an option or a command by git, and leads into the repository.
-pub fn git_addresses(bytes: &[u8]) {
+pub(crate) fn git_addresses(bytes: &[u8]) {
     const PARTS: [&str; 36] = [
         "github.com",
         "git@",
