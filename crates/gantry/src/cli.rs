@@ -65,18 +65,28 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     }
     let program = args.first().map(PathBuf::from).unwrap_or_default();
     let link_name = program.file_name().and_then(|name| name.to_str()).unwrap_or("gantry").to_owned();
-    if let Some(applet) = APPLETS.iter().find(|applet| (applet.command)().get_name() == link_name) {
+    let by_name = |name: &str| APPLETS.iter().find(|applet| (applet.command)().get_name() == name);
+    // Whoever asks all applets for their names sets all of them up: the usual name is not asked for.
+    if link_name != "gantry"
+        && let Some(applet) = by_name(&link_name)
+    {
         return match (applet.command)().try_get_matches_from(args) {
             Ok(matches) => applet.start(&matches),
             Err(error) => usage(&error),
         };
     }
-    let matches = match command().try_get_matches_from(args) {
+    // An applet that the first word names is all that is set up.
+    let named = args.get(1).and_then(|word| word.to_str()).and_then(by_name);
+    let command = match named {
+        Some(applet) => Command::new("gantry").subcommand((applet.command)()),
+        None => command(),
+    };
+    let matches = match command.try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => return usage(&error),
     };
     let Some((verb, matches)) = matches.subcommand() else { return ExitCode::from(2) };
-    if let Some(applet) = APPLETS.iter().find(|applet| (applet.command)().get_name() == verb) {
+    if let Some(applet) = named.or_else(|| by_name(verb)) {
         return applet.start(matches);
     }
     let result = match verb {

@@ -11,6 +11,7 @@ use crate::door::Doors;
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::generate::{self, generate};
+use crate::id::ResId;
 use crate::kustomization::{FILE_NAMES, GeneratorOptions, Kustomization, Var, item_span};
 use crate::loader::{Files, Loader};
 use crate::order;
@@ -18,9 +19,10 @@ use crate::origin::Origin;
 use crate::patch;
 use crate::plugin::{self, Plugin};
 use crate::remote;
-use crate::resmap::ResMap;
+use crate::resmap::{ResMap, near_miss};
 use crate::resource::{Resource, resources_from};
 use crate::schema::Rules;
+use crate::selector::Selector;
 use crate::transform::{self, End, Subjects};
 use crate::{Options, Order, Source, nameref, replacement, vars};
 
@@ -168,6 +170,21 @@ impl Context<'_> {
 
     pub(crate) fn warn(&self, warning: String) {
         self.warnings.borrow_mut().push(warning);
+    }
+
+    /// Says that something had no effect: a warning, or an error where the build is to be strict.
+    fn idle(&self, target: &Target<'_>, message: &str, span: Span) -> Result<()> {
+        if self.options.strict {
+            return Err(Error::at(message, span));
+        }
+        let place = target.loader.describe(span).map_or(String::new(), |place| format!("\n  at {place}"));
+        self.warn(format!("{message}{place}"));
+        Ok(())
+    }
+
+    fn hint(&self, map: &ResMap, wanted: &ResId) -> String {
+        let near = if wanted.name.is_empty() { None } else { near_miss(map.resources(), wanted) };
+        near.map_or(String::new(), |near| format!("; did you mean {near}?"))
     }
 
     pub(crate) fn has_metadata(&self, word: &str) -> bool {
@@ -555,10 +572,12 @@ impl Context<'_> {
     ) -> Result<()> {
         let Some(loaded) = patch::load(entry, &target.loader, span, empty_passes)? else { return Ok(()) };
         let matched = patch::apply(map, entry, loaded, &self.rules.borrow(), span)?;
-        if !matched && let Some(place) = target.loader.describe(span) {
-            self.warn(format!("patch without a target, nothing is patched\n  at {place}"));
+        if matched {
+            return Ok(());
         }
-        Ok(())
+        let wanted = entry.target.as_ref().map(Selector::plain_id).unwrap_or_default();
+        let hint = self.hint(map, &wanted);
+        self.idle(target, &format!("patch without a target, nothing is patched{hint}"), span)
     }
 
     /// `patchesStrategicMerge`: paths or inline texts.
@@ -626,15 +645,7 @@ impl Context<'_> {
                 span,
             )
         })?;
-        let id = crate::id::ResId {
-            gvk: crate::id::Gvk {
-                group: selector.group.as_str().into(),
-                version: selector.version.as_str().into(),
-                kind: selector.kind.as_str().into(),
-            },
-            name: selector.name.as_str().into(),
-            namespace: selector.namespace.as_str().into(),
-        };
+        let id = selector.plain_id();
         let resources = map.resources_mut();
         let place = crate::resmap::NameIndex::of_any(resources)
             .demand_one(resources, &id)
@@ -652,7 +663,8 @@ impl Context<'_> {
         for (index, entry) in entries.iter().enumerate() {
             let span = item_span(&target.node, field, index);
             if entry.path.is_empty() {
-                replacement::apply(map.resources_mut(), entry).map_err(|error| error.or_at(span))?;
+                let node = target.node.get(field).and_then(|list| list.as_sequence()?.get(index));
+                self.replace(target, map, entry, node, span)?;
                 continue;
             }
             if entry.source.is_some() || !entry.targets.is_empty() {
@@ -666,10 +678,29 @@ impl Context<'_> {
                 };
                 for node in nodes.iter().filter(|node| !node.is_null()) {
                     let replacement: replacement::ReplacementField = plugin::read(node)?;
-                    replacement::apply(map.resources_mut(), &replacement)
-                        .map_err(|error| error.or_at(node.span))?;
+                    self.replace(target, map, &replacement, Some(node), node.span)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Applies one replacement, and says which of its targets select nothing. `node` is where it is written.
+    fn replace(
+        &self,
+        target: &Target<'_>,
+        map: &mut ResMap,
+        entry: &replacement::ReplacementField,
+        node: Option<&Node>,
+        span: Span,
+    ) -> Result<()> {
+        let idle = replacement::apply(map.resources_mut(), entry).map_err(|error| error.or_at(span))?;
+        for place in idle {
+            let written = node.and_then(|node| node.get("targets")?.as_sequence()?.get(place));
+            let wanted = entry.targets.get(place).and_then(|target| target.select.as_ref());
+            let hint = self.hint(map, &wanted.map(Selector::plain_id).unwrap_or_default());
+            let message = format!("replacement target selects nothing, nothing is replaced{hint}");
+            self.idle(target, &message, written.map_or(span, |node| node.span))?;
         }
         Ok(())
     }

@@ -81,7 +81,7 @@ impl FieldSpec {
 }
 
 /// Splits at `/`, except where it is escaped.
-pub(crate) fn split_path(path: &str) -> Vec<String> {
+pub fn split_path(path: &str) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     for part in path.split('/') {
         match steps.last_mut() {

@@ -7,7 +7,23 @@ use crate::resource::Resource;
 
 /// Ten characters that stand for the content of a ConfigMap, a Secret, or any other object.
 pub(crate) fn suffix(resource: &Resource) -> String {
-    let json = match resource.kind() {
+    let digest = Sha256::digest(hashed(resource).as_bytes());
+    let hex: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    hex.chars()
+        .map(|digit| match digit {
+            '0' => 'g',
+            '1' => 'h',
+            '3' => 'k',
+            'a' => 'm',
+            'e' => 't',
+            other => other,
+        })
+        .collect()
+}
+
+/// The text that is hashed.
+pub(crate) fn hashed(resource: &Resource) -> String {
+    match resource.kind() {
         "ConfigMap" => {
             let mut json = String::from("{");
             if let Some(binary) = resource.node.get("binaryData") {
@@ -30,20 +46,59 @@ pub(crate) fn suffix(resource: &Resource) -> String {
             json.push_str(&format!(",\"type\":{}}}", to_json(resource.node.get("type"))));
             json
         }
-        _ => to_json(Some(&resource.node)),
+        _ => {
+            let mut json = String::new();
+            write_syntax(&resource.node, &mut json);
+            json
+        }
+    }
+}
+
+/// A node of the syntax tree as Go's reader holds it, its place included: so upstream hashes all other kinds.
+fn write_syntax(node: &Node, json: &mut String) {
+    use gantry_yaml::{Data, Style, Tag};
+    let (kind, style, tag, text) = match &node.data {
+        Data::Mapping(_) => (4, 0, "!!map", ""),
+        Data::Sequence(_) => (2, 0, "!!seq", ""),
+        Data::Scalar(scalar) => {
+            let style = match scalar.style {
+                Style::Plain => 0,
+                Style::DoubleQuoted => 2,
+                Style::SingleQuoted => 4,
+                Style::Literal => 8,
+                Style::Folded => 16,
+            };
+            let tag = match scalar.tag {
+                Tag::Null => "!!null",
+                Tag::Bool => "!!bool",
+                Tag::Int => "!!int",
+                Tag::Float => "!!float",
+                Tag::Str => "!!str",
+                Tag::Timestamp => "!!timestamp",
+                Tag::Binary => "!!binary",
+                Tag::Merge => "!!merge",
+            };
+            (8, style, tag, scalar.text.as_str())
+        }
     };
-    let digest = Sha256::digest(json.as_bytes());
-    let hex: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-    hex.chars()
-        .map(|digit| match digit {
-            '0' => 'g',
-            '1' => 'h',
-            '3' => 'k',
-            'a' => 'm',
-            'e' => 't',
-            other => other,
-        })
-        .collect()
+    json.push_str(&format!("{{\"Kind\":{kind},\"Style\":{style},\"Tag\":\"{tag}\",\"Value\":"));
+    write_string(text, json);
+    json.push_str(",\"Anchor\":\"\",\"Alias\":null,\"Content\":");
+    let children: Vec<&Node> = match &node.data {
+        Data::Mapping(entries) => entries.iter().flat_map(|(key, value)| [key, value]).collect(),
+        Data::Sequence(items) => items.iter().collect(),
+        Data::Scalar(_) => Vec::new(),
+    };
+    json.push_str(if children.is_empty() { "null" } else { "[" });
+    for (index, child) in children.iter().enumerate() {
+        json.push_str(if index > 0 { "," } else { "" });
+        write_syntax(child, json);
+    }
+    json.push_str(if children.is_empty() { "" } else { "]" });
+    let (line, column) = (node.span.line(), node.span.column());
+    json.push_str(&format!(
+        ",\"HeadComment\":\"\",\"LineComment\":\"\",\"FootComment\":\"\",\"Line\":{line},\"Column\":{column}}}"
+    ));
 }
 
 /// JSON as Go writes it: keys sorted, `<>&` and the two odd line breaks escaped. Absent is an empty string.

@@ -20,9 +20,11 @@ mod json6902;
 mod kustomization;
 mod loader;
 mod merge;
+mod merge3;
 mod nameref;
 mod order;
 mod origin;
+pub mod parts;
 mod patch;
 mod path;
 mod plugin;
@@ -35,6 +37,7 @@ mod selector;
 mod transform;
 mod vars;
 pub mod watch;
+mod written;
 
 use std::path::Path;
 
@@ -61,6 +64,8 @@ pub struct Options {
     pub order: Order,
     /// Label every object `app.kubernetes.io/managed-by`.
     pub managed_by_label: bool,
+    /// Refuse what has no effect, such as a patch whose target is not there, instead of warning of it.
+    pub strict: bool,
     /// How Helm charts are rendered; they are refused when there is nothing.
     pub helm: Option<HelmOptions>,
     pub functions: FunctionOptions,

@@ -93,7 +93,10 @@ impl<'a> Loader<'a> {
     ) -> Result<Loader<'a>> {
         let shown = dir.display();
         let root = fs.canonical(dir).map_err(|error| {
-            Error::new(format!("'{shown}' doesn't exist: must build at directory: {error}"))
+            Error::new(format!(
+                "must build at directory: not a valid directory: evalsymlink failure on '{shown}' : {}",
+                what_is_missing(fs, dir, &error)
+            ))
         })?;
         if !fs.is_dir(&root) {
             return Err(Error::new(format!("must build at directory: '{shown}': file is not directory")));
@@ -294,11 +297,33 @@ impl<'a> Loader<'a> {
         if error.has_place() {
             return error;
         }
-        match self.describe(error.span) {
-            Some(place) => error.with_place(place),
-            None => error,
+        let Some(mut place) = self.describe(error.span) else { return error };
+        for (words, span) in &error.also {
+            if let Some(other) = self.describe(*span) {
+                place.push_str(&format!("\n  {words} {other}"));
+            }
         }
+        error.with_place(place)
     }
+}
+
+/// The first part of a path that is not there.
+fn what_is_missing(fs: &dyn FileSystem, path: &Path, error: &std::io::Error) -> String {
+    let mut known = Path::new("/");
+    for part in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
+        if fs.canonical(part).is_err() {
+            let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).display().to_string();
+            let what = name(path);
+            return match name(part) {
+                missing if missing == what => format!("'{what}' doesn't exist in '{}'", known.display()),
+                missing => {
+                    format!("'{what}' doesn't exist: there is no '{missing}' in '{}'", known.display())
+                }
+            };
+        }
+        known = part;
+    }
+    error.to_string()
 }
 
 fn not_there(path: &Path, error: &std::io::Error) -> String {

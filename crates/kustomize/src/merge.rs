@@ -3,11 +3,14 @@
 //! It differs from the API server's on purpose: new items come first, `$setElementOrder` and `$retainKeys` mean
 //! nothing, nulls on the way are cleared.
 
+use std::collections::HashSet;
+
 use gantry_apimachinery::strategic_merge::{Directive, PATCH_DIRECTIVE};
 use gantry_yaml::{Data, Node};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, wrong_kind};
 use crate::schema::{Rules, SmolKey, TypeId};
+use smol_str::SmolStr;
 
 /// The resource after the patch; `None` when the patch deletes it.
 pub(crate) fn strategic_merge(dest: Node, patch: &Node, rules: &Rules) -> Result<Option<Node>> {
@@ -39,14 +42,7 @@ impl Walker<'_> {
         if let (Some(dest), Some(origin)) = (present(dest.as_ref()), present(origin)) {
             let same_kind = std::mem::discriminant(&dest.data) == std::mem::discriminant(&origin.data);
             if !same_kind {
-                return Err(Error::at(
-                    format!(
-                        "wrong node kind: the patch has a {} where there is a {}",
-                        origin.type_name(),
-                        dest.type_name()
-                    ),
-                    origin.span,
-                ));
+                return Err(wrong_kind(dest, origin).and_at("merged into", dest.span));
             }
         }
         match &first.data {
@@ -81,19 +77,22 @@ impl Walker<'_> {
         let Data::Mapping(entries) = &mut dest.data else { return Ok(Some(dest)) };
         let patch_entries = origin.and_then(Node::as_mapping).unwrap_or_default();
         let mut merged = Vec::with_capacity(entries.len() + patch_entries.len());
+        // A field is visited once: one that the patch deletes is not added again.
+        let mut visited: HashSet<SmolStr> = HashSet::with_capacity(entries.len());
         for (key, value) in std::mem::take(entries) {
             let name = key.text().unwrap_or_default();
             let change = origin.and_then(|origin| origin.get(name));
+            if change.is_some() {
+                visited.insert(name.into());
+            }
             if let Some(value) = self.walk_field(name, Some(value), change, schema)? {
                 merged.push((key, value));
             }
         }
         *entries = merged;
-        let held = entries.len();
         for (key, change) in patch_entries {
             let name = key.text().unwrap_or_default();
-            let known = entries[..held].iter().any(|(own, _)| own.text() == Some(name));
-            if !known
+            if !visited.contains(name)
                 && name != PATCH_DIRECTIVE
                 && let Some(value) = self.walk_field(name, None, Some(change), schema)?
             {
@@ -115,14 +114,11 @@ impl Walker<'_> {
         let is_list =
             [dest.as_ref(), origin].into_iter().find_map(present).is_some_and(|n| n.as_sequence().is_some());
         let merged = if is_list {
-            let both = [dest.as_ref(), origin];
-            if let Some(other) =
-                both.into_iter().filter_map(present).find(|node| node.as_sequence().is_none())
+            if let (Some(dest), Some(origin)) = (present(dest.as_ref()), present(origin))
+                && (dest.as_sequence().is_none() || origin.as_sequence().is_none())
             {
-                return Err(Error::at(
-                    format!("wrong node kind in '{name}': expected a list, found a {}", other.type_name()),
-                    other.span,
-                ));
+                let refused = wrong_kind(dest, origin).and_at("merged into", dest.span);
+                return Err(refused.wrap(format!("field '{name}'")));
             }
             let keys = field.as_ref().filter(|field| field.merges).map(|field| field.list_keys.as_slice());
             self.walk_list(dest, origin, value, keys)

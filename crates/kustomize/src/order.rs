@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::id::ResId;
+use crate::id::{Gvk, ResId};
 use crate::resource::Resource;
 
 /// Kinds that come first in the legacy order, in this order.
@@ -36,27 +36,36 @@ const LAST: &[&str] = &["MutatingWebhookConfiguration", "ValidatingWebhookConfig
 /// Sorts by kind rank, then by kind, then by identity. The lists replace the default ones.
 pub(crate) fn legacy(resources: &mut [Resource], lists: Option<(&[String], &[String])>) {
     let rank = |kind: &str| -> i64 {
-        let (first, last): (Option<i64>, Option<i64>) = match lists {
-            Some((first, last)) => (
-                first.iter().position(|name| name == kind).map(|place| place as i64 - first.len() as i64),
-                last.iter().position(|name| name == kind).map(|place| place as i64),
-            ),
-            None => (
-                FIRST.iter().position(|name| *name == kind).map(|place| place as i64 - FIRST.len() as i64),
-                LAST.iter().position(|name| *name == kind).map(|place| place as i64),
-            ),
-        };
-        match (last, first) {
+        let Some((first, last)) = lists else { return default_rank(kind) };
+        let place = |list: &[String]| list.iter().position(|name| name == kind).map(|place| place as i64);
+        match (place(last), place(first)) {
             (Some(last), _) => last + 1,
-            (None, Some(first)) => first,
+            (None, Some(at)) => at - first.len() as i64,
             (None, None) => 0,
         }
     };
     resources.sort_by_cached_key(|resource| {
         let id = resource.current_id();
-        let own_group = id.gvk.kind == "Namespace" && !id.gvk.group.is_empty();
-        Key { rank: rank(&id.gvk.kind), own_group, kind: kind_text(&id), identity: identity_text(&id) }
+        Key::new(&id, rank(&id.gvk.kind))
     });
+}
+
+/// Whether a kind comes before another.
+pub(crate) fn is_before(one: &Gvk, other: &Gvk) -> bool {
+    let key = |gvk: &Gvk| {
+        let id = ResId { gvk: gvk.clone(), ..ResId::default() };
+        Key::new(&id, default_rank(&gvk.kind))
+    };
+    key(one) < key(other)
+}
+
+fn default_rank(kind: &str) -> i64 {
+    let place = |list: &[&str]| list.iter().position(|name| *name == kind).map(|place| place as i64);
+    match (place(LAST), place(FIRST)) {
+        (Some(last), _) => last + 1,
+        (None, Some(first)) => first - FIRST.len() as i64,
+        (None, None) => 0,
+    }
 }
 
 #[derive(PartialEq, Eq)]
@@ -66,6 +75,13 @@ struct Key {
     own_group: bool,
     kind: String,
     identity: String,
+}
+
+impl Key {
+    fn new(id: &ResId, rank: i64) -> Key {
+        let own_group = id.gvk.kind == "Namespace" && !id.gvk.group.is_empty();
+        Key { rank, own_group, kind: kind_text(id), identity: identity_text(id) }
+    }
 }
 
 impl PartialOrd for Key {

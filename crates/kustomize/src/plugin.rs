@@ -17,7 +17,7 @@ use crate::kustomization::{Generator, GeneratorOptions, Image, Patch, Replica};
 use crate::origin::{ORIGIN, Origin, TRANSFORMATIONS};
 use crate::replacement::ReplacementField;
 use crate::resmap::ResMap;
-use crate::resource::Resource;
+use crate::resource::{Resource, resources_from};
 use crate::selector::{Matcher, Selector};
 use crate::transform::{self, End, Subjects};
 
@@ -405,14 +405,24 @@ impl Context<'_> {
                 self.patch(target, map, &entry, plugin.span, false)
             }
             "PatchStrategicMergeTransformer" => {
-                let texts: Vec<&String> =
-                    s.paths.iter().chain(Some(&s.patches)).filter(|t| !t.is_empty()).collect();
-                if texts.is_empty() {
+                if s.paths.is_empty() && s.patches.is_empty() {
                     return Err(Error::new("empty file path and empty patch content"));
                 }
                 let mut patches = Vec::new();
-                for text in texts {
-                    patches.extend(self.strategic_texts(target, text, plugin.span)?);
+                for path in &s.paths {
+                    patches.extend(self.strategic_texts(target, path, plugin.span)?);
+                }
+                if !s.patches.is_empty() {
+                    let documents =
+                        crate::patch::parse(gantry_yaml::FileId(0), &s.patches, Some(plugin.span))?;
+                    patches.extend(resources_from(documents)?);
+                }
+                if patches.is_empty() {
+                    return Err(Error::new(format!(
+                        "patch appears to be empty; files=[{}], Patch={}",
+                        s.paths.join(" "),
+                        s.patches
+                    )));
                 }
                 crate::patch::by_identity(map, &patches, Default::default(), &self.rules.borrow())
             }

@@ -47,6 +47,19 @@ impl Repository {
         if query.reference.starts_with('-') {
             return Err(format!("ref '{}' begins with a dash", query.reference));
         }
+        // What no ref may have, and what would make several of one.
+        let foreign = |c: char| c.is_control() || matches!(c, ' ' | ':' | '*' | '?' | '[' | '\\');
+        if let Some(c) = query.reference.chars().find(|c| foreign(*c)) {
+            return Err(format!("ref '{}' has {c:?}, which no ref has", query.reference.escape_debug()));
+        }
+        if location.chars().any(char::is_control) {
+            return Err(format!("address '{}' has control characters", address.escape_debug()));
+        }
+        // ssh takes a host with a dash for an option of its own.
+        let authority = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
+        if host != FILE && authority.rsplit('@').next().is_some_and(|name| name.starts_with('-')) {
+            return Err(format!("host of '{address}' begins with a dash"));
+        }
         Ok(Repository {
             raw: address.to_owned(),
             host,
@@ -242,7 +255,7 @@ fn split_path(text: &str, local: bool) -> Result<(&str, &str), String> {
     if path.is_empty() {
         return Err(none());
     }
-    let inside = root.strip_prefix('/').unwrap_or(root);
+    let inside = root.trim_start_matches('/');
     if crate::fs::normal(std::path::Path::new(inside)).starts_with("..") {
         return Err(format!("url path exits repo: {text}"));
     }
@@ -330,6 +343,18 @@ mod tests {
             ("git@scp://github.com/org/repo.git//path", "failed to parse repo path segment"),
             ("git@ssh://github.com/org/repo.git//path", "failed to parse repo path segment"),
             ("github.com/org/repo?ref=--upload-pack=x", "begins with a dash"),
+            ("github.com/org/repo?ref=%2D-upload-pack=x", "begins with a dash"),
+            ("github.com/org/repo?ref=a:refs/heads/b", "which no ref has"),
+            ("github.com/org/repo?ref=a%0Ab", "which no ref has"),
+            ("github.com/org/repo\n--upload-pack=x", "control characters"),
+            ("https://example.com/org\0/repo", "control characters"),
+            ("ssh://-oProxyCommand=x/org/repo", "begins with a dash"),
+            ("ssh://git@-oProxyCommand=x/org/repo", "begins with a dash"),
+            ("git@-oProxyCommand=x:org/repo", "begins with a dash"),
+            ("ext::sh -c touch% /tmp/x", "failed to parse scheme"),
+            ("git::ext::sh -c touch% /tmp/x", "failed to parse scheme"),
+            ("--upload-pack=x", "failed to parse scheme"),
+            ("-c/core.sshCommand=x", "failed to parse scheme"),
         ] {
             let error = Repository::parse(address).expect_err(address);
             assert!(error.contains(why), "{address}: {error}");

@@ -1,13 +1,16 @@
 //! Replacements: the value of one field copied into others.
 
-use gantry_yaml::{Data, Node, Scalar, Style, Tag};
+use gantry_yaml::{Data, FileId, Node, Scalar, Span, Style, Tag};
 use serde::Deserialize;
+use smol_str::SmolStr;
 
 use crate::error::{Error, Result};
 use crate::id::{Gvk, ResId};
+use crate::patch::place_all;
 use crate::path::{Make, each, lookup, split_dotted};
 use crate::resource::Resource;
 use crate::selector::{Matcher, Selector};
+use crate::written::Texts;
 
 /// An entry of `replacements`: written out, or the path of a file with one or several.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -51,8 +54,8 @@ pub(crate) struct Options {
 
 const DEFAULT_PATH: &str = "metadata.name";
 
-/// Applies one replacement.
-pub(crate) fn apply(resources: &mut [Resource], replacement: &ReplacementField) -> Result<()> {
+/// Applies one replacement. Returns the places of those of its targets that select nothing.
+pub(crate) fn apply(resources: &mut [Resource], replacement: &ReplacementField) -> Result<Vec<usize>> {
     let value = match (&replacement.source, &replacement.source_value) {
         (Some(_), Some(_)) => return Err(Error::new("value and resource selectors are mutually exclusive")),
         (Some(source), None) => source_value(resources, source)?,
@@ -64,37 +67,35 @@ pub(crate) fn apply(resources: &mut [Resource], replacement: &ReplacementField) 
     if replacement.targets.is_empty() {
         return Err(Error::new("replacements must specify a source and at least one target"));
     }
-    replacement.targets.iter().try_for_each(|target| copy_to(resources, &value, target))
+    let mut idle = Vec::new();
+    for (place, target) in replacement.targets.iter().enumerate() {
+        if !copy_to(resources, &value, target)? {
+            idle.push(place);
+        }
+    }
+    Ok(idle)
 }
 
 impl Source {
-    fn fits(&self, id: &ResId) -> bool {
-        let wanted = Gvk {
-            group: self.group.as_str().into(),
-            version: self.version.as_str().into(),
-            kind: self.kind.as_str().into(),
-        };
-        let asked =
-            ResId { gvk: id.gvk.clone(), name: id.name.clone(), namespace: self.namespace.as_str().into() };
-        (self.name.is_empty() || self.name == id.name.as_str())
-            && (self.namespace.is_empty() || asked.effective_namespace() == id.effective_namespace())
-            && id.gvk.is_selected(&wanted)
-    }
-
-    fn text(&self) -> String {
+    fn id(&self) -> ResId {
         let gvk = Gvk {
             group: self.group.as_str().into(),
             version: self.version.as_str().into(),
             kind: self.kind.as_str().into(),
         };
-        let id = ResId { gvk, name: self.name.as_str().into(), namespace: self.namespace.as_str().into() };
+        ResId { gvk, name: self.name.as_str().into(), namespace: self.namespace.as_str().into() }
+    }
+
+    fn text(&self) -> String {
         let path = if self.field_path.is_empty() { String::new() } else { format!(":{}", self.field_path) };
-        format!("{id}{path}")
+        format!("{}{path}", self.id())
     }
 }
 
 fn source_value(resources: &[Resource], source: &Source) -> Result<Node> {
-    let mut found = resources.iter().filter(|resource| resource.any_ids().any(|id| source.fits(&id)));
+    let wanted = source.id();
+    let mut found =
+        resources.iter().filter(|resource| resource.any_ids().any(|id| id.is_selected_by(&wanted)));
     let Some(first) = found.next() else {
         return Err(Error::new(format!("nothing selected by {}", source.text())));
     };
@@ -124,7 +125,8 @@ fn only_scalars(node: &Node) -> Error {
     Error::at("delimiter option can only be used with scalar nodes", node.span)
 }
 
-fn copy_to(resources: &mut [Resource], value: &Node, target: &Target) -> Result<()> {
+/// Returns whether the target selects anything.
+fn copy_to(resources: &mut [Resource], value: &Node, target: &Target) -> Result<bool> {
     let Some(select) = &target.select else {
         return Err(Error::new("target must specify resources to select"));
     };
@@ -137,16 +139,18 @@ fn copy_to(resources: &mut [Resource], value: &Node, target: &Target) -> Result<
         .collect::<Result<Vec<_>>>()?;
     let default = [DEFAULT_PATH.to_owned()];
     let paths = if target.field_paths.is_empty() { &default[..] } else { &target.field_paths };
+    let mut selected = false;
     for resource in resources.iter_mut() {
         if !matcher.matches_any_id(resource) || rejects.iter().any(|reject| reject.matches_any_id(resource)) {
             continue;
         }
+        selected = true;
         for path in paths {
             copy_into(&mut resource.node, value, path, target.options.as_ref())
                 .map_err(|error| error.or_at(resource.node.span))?;
         }
     }
-    Ok(())
+    Ok(selected)
 }
 
 fn copy_into(node: &mut Node, value: &Node, path: &str, options: Option<&Options>) -> Result<()> {
@@ -185,21 +189,17 @@ fn set_field(field: &mut Node, value: &Node, options: Option<&Options>) -> Resul
     }
     let span = field.span;
     match (&field.data, &value.data) {
-        // The field keeps its type; one that was just made takes what the text means.
-        (Data::Scalar(old), Data::Scalar(new)) if old.tag == Tag::Str && old.style != Style::Folded => {
-            *field = Node::string(new.text.clone(), span);
-        }
+        // The field keeps its type and its quotes; one that was just made takes what the text means.
         (Data::Scalar(old), Data::Scalar(new)) => {
-            let (old_tag, new_tag) = (old.tag, new.tag);
-            let plain = Node::plain(new.text.clone(), span);
-            let text_tag = plain.as_scalar().map(|scalar| scalar.tag);
-            *field = if old_tag == Tag::Null {
-                let Scalar { text, style, .. } = new.clone();
-                Node::new(Data::Scalar(Scalar { text, tag: new_tag, style }), span)
-            } else if text_tag == Some(old_tag) {
-                plain
-            } else {
-                Node::string(new.text.clone(), span)
+            let text = new.text.clone();
+            let plain = Node::plain(text.clone(), span);
+            let is_of_type = plain.as_scalar().is_some_and(|scalar| scalar.tag == old.tag);
+            *field = match old.tag {
+                Tag::Str => string_like(old, text, span),
+                Tag::Null if new.tag == Tag::Str && text.is_empty() => Node::string(text, span),
+                Tag::Null => plain,
+                _ if is_of_type => plain,
+                _ => Node::string(text, span),
             };
         }
         _ => {
@@ -210,18 +210,32 @@ fn set_field(field: &mut Node, value: &Node, options: Option<&Options>) -> Resul
     Ok(())
 }
 
+/// A text in the quotes of another.
+fn string_like(old: &Scalar, text: SmolStr, span: Span) -> Node {
+    let style = match old.style {
+        Style::SingleQuoted | Style::DoubleQuoted => old.style,
+        _ => Style::Plain,
+    };
+    Node::new(Data::Scalar(Scalar { text, tag: Tag::Str, style }), span)
+}
+
 /// A path may lead on into text that is itself JSON or YAML. False when it does not.
 fn into_embedded(node: &mut Node, value: &Node, steps: &[String], options: Option<&Options>) -> Result<bool> {
+    // Places in the text are its own, and those of the value are not.
+    let mut value = value.clone();
+    place_all(&mut value, Span::NONE);
     for at in (1..steps.len()).rev() {
         let (outer, inner) = steps.split_at(at);
         let mut changed = false;
         each(node, outer, Make::Nothing, &mut |field| {
             let Some(text) = field.as_str().map(str::to_owned) else { return Ok(()) };
             let Some(mut document) = embedded_document(&text) else { return Ok(()) };
+            let mut texts = Texts::new(&[&text]);
+            texts.note(&document);
             let count =
-                each(&mut document, inner, Make::Nothing, &mut |inner| set_field(inner, value, options))?;
+                each(&mut document, inner, Make::Nothing, &mut |inner| set_field(inner, &value, options))?;
             if count > 0 {
-                *field = Node::string(write_embedded(&document, &text), field.span);
+                *field = Node::string(write_embedded(&document, &text, &texts), field.span);
                 changed = true;
             }
             Ok(())
@@ -234,22 +248,26 @@ fn into_embedded(node: &mut Node, value: &Node, steps: &[String], options: Optio
 }
 
 fn embedded_document(text: &str) -> Option<Node> {
-    let mut documents = gantry_yaml::parse_documents(gantry_yaml::FileId(0), text).ok()?;
+    let mut documents = gantry_yaml::parse_documents(FileId(0), text).ok()?;
     let document = documents.pop().filter(|_| documents.is_empty())?;
     document.as_scalar().is_none().then_some(document)
 }
 
-/// In the notation of the old text: YAML, compact JSON or indented JSON.
-fn write_embedded(document: &Node, old: &str) -> String {
-    let trimmed = old.trim_start();
-    if !trimmed.starts_with(['{', '[']) {
-        return gantry_yaml::emit(document);
+/// In the notation of the old text: YAML as it was written, or JSON with sorted keys, compact or indented.
+fn write_embedded(document: &Node, old: &str, texts: &Texts<'_>) -> String {
+    if !old.trim_start().starts_with(['{', '[']) {
+        let mut yaml = texts.write(document);
+        if !old.ends_with('\n') {
+            yaml.truncate(yaml.trim_end_matches('\n').len());
+        }
+        return yaml;
     }
     let value = gantry_apimachinery::from_yaml(document).ok();
     let pretty = old.trim_end().contains('\n');
     let json = value.and_then(|value| {
-        let sorted: serde_json::Value = serde_json::to_value(&value).ok()?;
-        if pretty { serde_json::to_string_pretty(&sorted).ok() } else { serde_json::to_string(&sorted).ok() }
+        let mut json: serde_json::Value = serde_json::to_value(&value).ok()?;
+        json.sort_all_objects();
+        if pretty { serde_json::to_string_pretty(&json).ok() } else { serde_json::to_string(&json).ok() }
     });
     json.unwrap_or_else(|| old.to_owned())
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use gantry_yaml::Span;
+
 use crate::error::{Error, Result};
 use crate::id::ResId;
 use crate::origin::ORIGIN;
@@ -47,10 +49,10 @@ impl ResMap {
     pub(crate) fn append(&mut self, resource: Resource) -> Result<()> {
         let id = resource.current_id();
         if self.ids().contains(&id) {
-            return Err(Error::at(
-                format!("may not add resource with an already registered id: {id}"),
-                resource.span(),
-            ));
+            let first = self.resources.iter().find(|other| other.current_id() == id);
+            let message = format!("may not add resource with an already registered id: {id}");
+            let refused = Error::at(message, resource.span());
+            return Err(refused.and_at("the first is at", first.map_or(Span::NONE, Resource::span)));
         }
         self.ids().insert(id);
         self.resources.push(resource);
@@ -217,6 +219,31 @@ impl NameIndex {
             [] => "no matches",
             _ => "multiple matches",
         };
-        Err(Error::new(format!("{problem} for Id {id}; failed to find unique target for patch {id}")))
+        let mut refused =
+            Error::new(format!("{problem} for Id {id}; failed to find unique target for patch {id}"));
+        for &place in found.iter().take(MOST_PLACES) {
+            refused = refused.and_at("it matches", resources[place].span());
+        }
+        Err(match near_miss(resources, id) {
+            Some(near) if found.is_empty() => refused.hint(&format!("; did you mean {near}?")),
+            _ => refused,
+        })
     }
+}
+
+/// Of many places that an error has to do with, these many are shown.
+const MOST_PLACES: usize = 3;
+
+/// The resource that was most likely meant: the same name with another kind or namespace, or a name much like it.
+pub(crate) fn near_miss(resources: &[Resource], id: &ResId) -> Option<ResId> {
+    let present = || resources.iter().filter(|resource| !resource.is_empty());
+    let of_name = present().find(|resource| resource.name() == id.name.as_str());
+    let found = of_name.or_else(|| {
+        let of_kind: Vec<&Resource> =
+            present().filter(|resource| id.gvk.kind.is_empty() || resource.kind() == id.gvk.kind).collect();
+        let names: Vec<&str> = of_kind.iter().map(|resource| resource.name()).collect();
+        let near = gantry_yaml::nearest(&id.name, &names)?;
+        of_kind.into_iter().find(|resource| resource.name() == near)
+    });
+    found.map(Resource::current_id)
 }

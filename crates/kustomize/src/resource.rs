@@ -1,6 +1,6 @@
 //! A resource with what the build knows about it beyond its text: earlier names, prefixes, generator behaviour.
 
-use gantry_yaml::{Data, Node, Span, Tag};
+use gantry_yaml::{Data, Node, Span, Style, Tag};
 use smol_str::SmolStr;
 
 use crate::error::{Error, Result};
@@ -72,6 +72,20 @@ impl Resource {
             annotated: false,
             of_chart: false,
         }
+    }
+
+    /// A resource whose annotations may say what it was called before, in upstream's notation.
+    pub(crate) fn with_notes(node: Node) -> Resource {
+        let mut resource = Resource::new(node);
+        let list = |what: &str| -> Vec<SmolStr> {
+            let text = resource.annotation(&format!("internal.config.kubernetes.io/previous{what}"));
+            text.map(|text| text.split(',').map(SmolStr::new).collect()).unwrap_or_default()
+        };
+        let (names, kinds, namespaces) = (list("Names"), list("Kinds"), list("Namespaces"));
+        let rows = names.into_iter().zip(kinds).zip(namespaces);
+        resource.previous =
+            rows.map(|((name, kind), namespace)| Previous { namespace, name, kind }).collect();
+        resource
     }
 
     pub(crate) fn span(&self) -> Span {
@@ -218,10 +232,18 @@ impl Resource {
     }
 }
 
-/// Sets a string, keeping the place of the key.
+/// Sets a string, keeping the place of the key and the quotes of what was there.
 pub(crate) fn set_text(map: &mut Node, key: &str, value: &str) {
-    let span = map.get(key).map_or(map.span, |old| old.span);
-    map.set(key, Node::string(value, span));
+    let old = map.get(key);
+    let span = old.map_or(map.span, |old| old.span);
+    let quotes = old.and_then(Node::as_scalar).map(|scalar| scalar.style);
+    let mut text = Node::string(value, span);
+    if let (Data::Scalar(scalar), Some(style @ (Style::SingleQuoted | Style::DoubleQuoted))) =
+        (&mut text.data, quotes)
+    {
+        scalar.style = style;
+    }
+    map.set(key, text);
 }
 
 /// The value of a key, made when it is missing or null.
@@ -253,8 +275,16 @@ fn add_document(document: Node, resources: &mut Vec<Resource>) -> Result<()> {
         return Ok(());
     }
     if document.as_mapping().is_none() {
+        let found = match (&document.data, document.type_name()) {
+            (Data::Sequence(_), _) => "array",
+            (_, "boolean") => "bool",
+            (_, "integer" | "number") => "number",
+            _ => "string",
+        };
         return Err(Error::at(
-            format!("missing Resource metadata: expected an object, found a {}", document.type_name()),
+            format!(
+                "missing Resource metadata: expected an object: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+            ),
             document.span,
         ));
     }

@@ -13,7 +13,12 @@ pub(crate) type SmolKey = smol_str::SmolStr;
 pub(crate) enum TypeId {
     Builtin(strategic_merge::TypeId),
     Custom(usize),
+    /// The kustomization file itself, whose generators pair by name.
+    Kustomization,
 }
+
+/// Fields of a kustomization file whose items pair by name.
+const GENERATORS: [&str; 2] = ["configMapGenerator", "secretGenerator"];
 
 /// How a field merges.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +46,9 @@ impl Rules {
     pub(crate) fn of_object(&self, node: &Node) -> Option<TypeId> {
         let api_version = node.get("apiVersion")?.text()?;
         let kind = node.get("kind")?.text()?;
+        if kind == "Kustomization" && api_version == crate::kustomization::api_version_of(kind) {
+            return Some(TypeId::Kustomization);
+        }
         let custom = self.custom.as_ref();
         custom
             .and_then(|custom| custom.kinds.get(&(api_version.to_owned(), kind.to_owned())))
@@ -58,6 +66,11 @@ impl Rules {
                     list_keys: field.list_keys.iter().map(|key| SmolKey::new_static(key)).collect(),
                 })
             }
+            TypeId::Kustomization => GENERATORS.contains(&name).then(|| Field {
+                value: None,
+                merges: true,
+                list_keys: vec![SmolKey::new_static("name")],
+            }),
             TypeId::Custom(owner) => self.custom.as_ref()?.fields.get(owner)?.get(name).cloned(),
         }
     }
@@ -140,6 +153,27 @@ impl Reader<'_> {
         self.fill(place, schema);
         Some(TypeId::Custom(place))
     }
+}
+
+/// The field that a schema by itself describes, with the types that are built in; `None` when it describes none.
+pub(crate) fn described(schema: &Node) -> Option<Field> {
+    let reference = |node: &Node| builtin(node.get("$ref")?.text()?.strip_prefix("#/definitions/")?);
+    let text = |key: &str| schema.get(key).and_then(Node::text).unwrap_or_default();
+    let keys = match schema.get("x-kubernetes-list-map-keys").and_then(Node::as_sequence) {
+        Some(keys) => keys.iter().filter_map(|key| key.text().map(SmolKey::new)).collect(),
+        None => schema
+            .get("x-kubernetes-patch-merge-key")
+            .and_then(Node::text)
+            .map(SmolKey::new)
+            .into_iter()
+            .collect(),
+    };
+    let field = Field {
+        value: reference(schema).or_else(|| schema.get("items").and_then(reference)),
+        merges: text("x-kubernetes-patch-strategy").split(',').any(|word| word == "merge"),
+        list_keys: keys,
+    };
+    (field.merges || field.value.is_some()).then_some(field)
 }
 
 /// A type that the document names without defining it.

@@ -4,6 +4,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::id::{Gvk, ResId};
 use crate::resource::Resource;
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -16,6 +17,18 @@ pub(crate) struct Selector {
     pub(crate) namespace: String,
     pub(crate) annotation_selector: String,
     pub(crate) label_selector: String,
+}
+
+impl Selector {
+    /// The identity that it names where none of its parts is a pattern.
+    pub(crate) fn plain_id(&self) -> ResId {
+        let gvk = Gvk {
+            group: self.group.as_str().into(),
+            version: self.version.as_str().into(),
+            kind: self.kind.as_str().into(),
+        };
+        ResId { gvk, name: self.name.as_str().into(), namespace: self.namespace.as_str().into() }
+    }
 }
 
 /// A selector made ready to match.

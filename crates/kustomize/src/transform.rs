@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gantry_yaml::{Data, Node};
+use gantry_yaml::{Data, Node, Span};
 use regex::Regex;
 
 use crate::config::FieldSpec;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, wrong_kind_named};
 use crate::field::{Create, visit};
 use crate::hash;
 use crate::id::ResId;
@@ -32,21 +32,10 @@ fn apply(
 
 fn set_string(node: &mut Node, text: &str) -> Result<()> {
     if node.as_scalar().is_none() {
-        return Err(Error::at(
-            format!("wrong node kind: expected ScalarNode but got {}", go_kind(node)),
-            node.span,
-        ));
+        return Err(wrong_kind_named("ScalarNode", node));
     }
     *node = Node::string(text, node.span);
     Ok(())
-}
-
-fn go_kind(node: &Node) -> &'static str {
-    match node.data {
-        Data::Scalar(_) => "ScalarNode",
-        Data::Sequence(_) => "SequenceNode",
-        Data::Mapping(_) => "MappingNode",
-    }
 }
 
 /// Whose namespace a role binding's subjects get.
@@ -69,22 +58,20 @@ pub(crate) fn namespace(
     if namespace.is_empty() {
         return Ok(());
     }
-    let mut seen: HashMap<ResId, ()> = HashMap::with_capacity(map.len());
+    let mut seen: HashMap<ResId, Span> = HashMap::with_capacity(map.len());
     for resource in map.resources_mut() {
         if resource.of_chart {
-            seen.insert(resource.current_id(), ());
+            seen.insert(resource.current_id(), resource.span());
             continue;
         }
         resource.store_previous_id();
         set_namespace(resource, namespace, specs, subjects, unset_only)?;
         let id = resource.current_id();
-        if seen.contains_key(&id) {
-            return Err(Error::at(
-                format!("namespace transformation produces ID conflict: {id}"),
-                resource.span(),
-            ));
+        if let Some(other) = seen.get(&id) {
+            let message = format!("namespace transformation produces ID conflict: {id}");
+            return Err(Error::at(message, resource.span()).and_at("the other is at", *other));
         }
-        seen.insert(id, ());
+        seen.insert(id, resource.span());
     }
     Ok(())
 }
@@ -194,10 +181,7 @@ pub(crate) fn entries(map: &mut ResMap, pairs: &BTreeMap<String, String>, specs:
                         *node = Node::mapping(node.span);
                     }
                     if node.as_mapping().is_none() {
-                        return Err(Error::at(
-                            format!("wrong node kind: expected MappingNode but got {}", go_kind(node)),
-                            node.span,
-                        ));
+                        return Err(wrong_kind_named("MappingNode", node));
                     }
                     set_text(node, key, value);
                     Ok(())
@@ -208,10 +192,21 @@ pub(crate) fn entries(map: &mut ResMap, pairs: &BTreeMap<String, String>, specs:
     Ok(())
 }
 
+/// What images of a name look like, the name itself being a pattern; `None` for a name that is none.
+fn image_pattern(name: &str) -> Option<Regex> {
+    // A digest is named by its algorithm, whose parts the image specification separates by these.
+    const DIGEST: &str = "@[a-zA-Z0-9]+([+._-][a-zA-Z0-9]+)*:[a-zA-Z0-9=_.{}-]*";
+    Regex::new(&format!("^{name}(:[a-zA-Z0-9_.{{}}-]*)?({DIGEST})?$")).ok()
+}
+
+/// Whether an image is one of this name.
+pub(crate) fn is_image_of(image: &str, name: &str) -> bool {
+    image_pattern(name).is_some_and(|pattern| pattern.is_match(image))
+}
+
 /// Gives images other names, tags and digests.
 pub(crate) fn image(map: &mut ResMap, image: &Image, specs: &[FieldSpec]) -> Result<()> {
-    let pattern = format!("^{}(:[a-zA-Z0-9_.{{}}-]*)?(@sha256:[a-zA-Z0-9_.{{}}-]*)?$", image.name);
-    let Ok(pattern) = Regex::new(&pattern) else { return Ok(()) };
+    let Some(pattern) = image_pattern(&image.name) else { return Ok(()) };
     let update = |node: &mut Node| -> Result<()> {
         if let Some(text) = node.as_str()
             && pattern.is_match(text)

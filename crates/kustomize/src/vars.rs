@@ -1,6 +1,6 @@
 //! Variables (`vars`): values of fields that stand as `$(NAME)` in other fields.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use gantry_yaml::{Data, Node, Tag};
 
@@ -70,7 +70,7 @@ pub(crate) fn resolve(map: &mut ResMap, vars: &[Var], specs: &[FieldSpec]) -> Re
     if values.is_empty() {
         return Ok(Vec::new());
     }
-    let mut used = BTreeSet::new();
+    let mut used = Uses::new();
     for resource in map.resources_mut() {
         let gvk = resource.gvk();
         for spec in specs.iter().filter(|spec| spec.matches(&gvk)) {
@@ -80,7 +80,7 @@ pub(crate) fn resolve(map: &mut ResMap, vars: &[Var], specs: &[FieldSpec]) -> Re
             })?;
         }
     }
-    Ok(values.keys().filter(|name| !used.contains(**name)).map(|name| (*name).to_owned()).collect())
+    Ok(values.keys().filter(|name| !used.contains_key(**name)).map(|name| (*name).to_owned()).collect())
 }
 
 fn value_of(map: &ResMap, var: &Var) -> Result<Node> {
@@ -95,7 +95,7 @@ fn value_of(map: &ResMap, var: &Var) -> Result<Node> {
     Ok(value.clone())
 }
 
-fn replace(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<String>) {
+fn replace(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut Uses) {
     match &mut node.data {
         Data::Sequence(items) => {
             items
@@ -118,8 +118,11 @@ fn replace(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<S
     }
 }
 
+/// How often each variable was put in place.
+pub(crate) type Uses = BTreeMap<String, usize>;
+
 /// The text with its variables in place; `None` when nothing changed. Text that is one variable takes its type.
-fn expand(text: &str, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<String>) -> Option<Node> {
+pub(crate) fn expand(text: &str, values: &BTreeMap<&str, Node>, used: &mut Uses) -> Option<Node> {
     if !text.contains('$') {
         return None;
     }
@@ -148,7 +151,7 @@ fn expand(text: &str, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<String>
         let whole = dollar == 0 && rest.len() == text.len() && close + 2 == text.len();
         match values.get(name) {
             Some(value) => {
-                used.insert(name.to_owned());
+                *used.entry(name.to_owned()).or_default() += 1;
                 if whole {
                     return Some(value.clone());
                 }
@@ -181,7 +184,7 @@ mod tests {
     fn expansion_follows_the_shell_like_rules() {
         let port = Node::plain("80", Default::default());
         let values = BTreeMap::from([("A", Node::string("x", Default::default())), ("P", port)]);
-        let mut used = BTreeSet::new();
+        let mut used = Uses::new();
         let mut check = |text: &str, expected: &str| {
             let found = expand(text, &values, &mut used);
             assert_eq!(found.as_ref().and_then(Node::text).unwrap_or(text), expected, "{text}");

@@ -83,6 +83,7 @@ fn build_command() -> Command {
         .args(remote_arguments())
         .args(helm_arguments())
         .args(function_arguments())
+        .arg(flag("strict", "Refuse a patch or replacement that hits nothing, instead of warning of it"))
         .arg(flag("enable-managedby-label", "Label every object app.kubernetes.io/managed-by").hide(true))
 }
 
@@ -170,6 +171,7 @@ fn run_build(matches: &ArgMatches) -> Result<(), String> {
         load_restrictor: restrictor,
         order: if text(matches, "reorder") == Some("none") { Order::None } else { Order::Legacy },
         managed_by_label: matches.get_flag("enable-managedby-label"),
+        strict: matches.get_flag("strict"),
         helm: helm_options(matches),
         functions: function_options(matches),
     };

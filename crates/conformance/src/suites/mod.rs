@@ -14,6 +14,7 @@ pub(crate) mod kopf;
 pub(crate) mod kubernetes;
 pub(crate) mod kustomize;
 pub(crate) mod kustomize_edit;
+pub(crate) mod kustomize_unit;
 pub(crate) mod locust;
 pub(crate) mod promql;
 pub(crate) mod thanos;
@@ -69,6 +70,14 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "kustomize", run: kustomize::cases },
     Suite { name: "kustomize-yaml", run: kustomize::yaml_quirks },
     Suite { name: "kustomize-edit", run: kustomize_edit::cases },
+    Suite { name: "kustomize-repospec", run: kustomize_unit::repositories },
+    Suite { name: "kustomize-image", run: kustomize_unit::images },
+    Suite { name: "kustomize-resid", run: kustomize_unit::identities },
+    Suite { name: "kustomize-hasher", run: kustomize_unit::hashes },
+    Suite { name: "kustomize-merge2", run: kustomize_unit::merges },
+    Suite { name: "kustomize-merge3", run: kustomize_unit::three_way_merges },
+    Suite { name: "kustomize-replacement", run: kustomize_unit::replacements },
+    Suite { name: "kustomize-expand", run: kustomize_unit::expansions },
     Suite { name: "locust-wire", run: locust::wire },
     Suite { name: "promql/promqltest", run: promql::scripts },
     Suite { name: "promql/openmetrics", run: promql::open_metrics },
@@ -95,7 +104,6 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "kong-admin",
     "kubernetes-client-traces",
     "kubernetes-golden",
-    "kustomize-unit",
     "promql/alert_generator",
     "promql/api",
     "promql/compliance",

@@ -104,3 +104,92 @@ fn directories_may_not_go_in_circles() {
     ]);
     assert!(error.expect_err("a cycle").message().contains("cycle detected"));
 }
+
+#[test]
+fn a_duplicate_names_both_places() {
+    let error = run(&[
+        ("kustomization.yaml", "resources: [a.yaml, b.yaml]\n"),
+        ("a.yaml", POD),
+        ("b.yaml", &format!("# twice\n{POD}")),
+    ]);
+    let error = error.expect_err("an error");
+    let expected =
+        "/app/b.yaml:2:1\n    2 | apiVersion: v1\n  the first is at /app/a.yaml:1:1\n    1 | apiVersion: v1";
+    assert_eq!(error.place(), Some(expected));
+    let error = run(&[
+        ("kustomization.yaml", "resources: [a.yaml, b.yaml]\nnamespace: n\n"),
+        ("a.yaml", POD),
+        ("b.yaml", &POD.replace("{name: p}", "{name: p, namespace: other}")),
+    ]);
+    let error = error.expect_err("an error").to_string();
+    assert!(error.contains("ID conflict") && error.contains("the other is at /app/a.yaml:1:1"), "{error}");
+}
+
+#[test]
+fn a_merge_of_different_kinds_shows_both_sides() {
+    let error = run(&[
+        ("kustomization.yaml", "resources: [pod.yaml]\npatches:\n- path: patch.yaml\n"),
+        ("pod.yaml", &format!("{POD}spec:\n  containers: []\n  nodeSelector: {{a: b}}\n")),
+        ("patch.yaml", &format!("{POD}spec:\n  nodeSelector:\n  - \"x\"\n")),
+    ]);
+    let error = error.expect_err("an error");
+    let message = "wrong node kind: expected MappingNode but got SequenceNode: node contents:\n- \"x\"\n";
+    assert!(error.message().contains(message), "{error}");
+    let place = error.place().unwrap_or_default();
+    assert!(place.starts_with("/app/patch.yaml:6:3\n"), "{error}");
+    assert!(place.contains("\n  merged into /app/pod.yaml:6:17\n"), "{error}");
+}
+
+/// What the same files come to with and without strictness.
+#[track_caller]
+fn idle(files: &[(&str, &str)], warning: &str) {
+    let build = run(files).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(build.warnings, [warning]);
+    let mut fs = gantry_kustomize::Memory::default();
+    for (path, text) in files {
+        fs.insert(format!("/app/{path}"), *text);
+    }
+    let options = gantry_kustomize::Options { strict: true, ..Default::default() };
+    let refused = gantry_kustomize::build(&fs, std::path::Path::new("/app"), &options);
+    assert_eq!(refused.expect_err("refused when strict").to_string(), warning);
+}
+
+#[test]
+fn a_patch_that_hits_nothing_is_named_with_what_was_meant() {
+    idle(
+        &[
+            (
+                "kustomization.yaml",
+                "resources: [pod.yaml]\npatches:\n- patch: '[{op: remove, path: /spec}]'\n  target: {kind: Pod, name: wbe}\n",
+            ),
+            ("pod.yaml", &POD.replace("name: p", "name: web")),
+        ],
+        "patch without a target, nothing is patched; did you mean Pod.v1.[noGrp]/web.[noNs]?\n  at \
+         /app/kustomization.yaml:3:3\n    3 | - patch: '[{op: remove, path: /spec}]'",
+    );
+    refused(
+        &[
+            ("kustomization.yaml", "resources: [pod.yaml]\npatches:\n- path: patch.yaml\n"),
+            ("pod.yaml", &POD.replace("name: p", "name: web")),
+            ("patch.yaml", &POD.replace("name: p", "name: wbe")),
+        ],
+        "failed to find unique target for patch Pod.v1.[noGrp]/wbe.[noNs]; did you mean Pod.v1.[noGrp]/web.[noNs]?",
+        "/app/patch.yaml:1:1\n",
+    );
+}
+
+#[test]
+fn a_replacement_that_hits_nothing_points_at_its_target() {
+    idle(
+        &[
+            (
+                "kustomization.yaml",
+                "resources: [pod.yaml]\nreplacements:\n- sourceValue: x\n  targets:\n  - select: {kind: Pod}\n    fieldPaths: [metadata.labels.a]\n    \
+                 options: {create: true}\n  - select: {kind: Service, name: p}\n",
+            ),
+            ("pod.yaml", POD),
+        ],
+        "replacement target selects nothing, nothing is replaced; did you mean Pod.v1.[noGrp]/p.[noNs]?\n  at \
+         /app/kustomization.yaml:8:5\n    8 |   - select: {kind: Service, name: p}",
+    );
+}

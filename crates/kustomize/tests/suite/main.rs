@@ -3,7 +3,9 @@
 mod builds;
 mod edits;
 mod errors;
+mod hostile;
 mod oracle;
+mod properties;
 
 use std::path::Path;
 

@@ -92,6 +92,10 @@ pub(crate) fn run(
             Err(RecvTimeoutError::Disconnected) => return Err("it was lost sight of".to_owned()),
         }
     }
+    // It may have left others behind, with its streams closed.
+    if group == Group::Own {
+        end();
+    }
     let status = status.unwrap_or_default();
     Ok(Finished {
         success: status.success(),

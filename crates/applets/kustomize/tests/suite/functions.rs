@@ -228,3 +228,46 @@ fn a_container_gets_its_mounts_and_variables_and_a_network_only_when_allowed() {
     );
     assert_eq!(asked, expected);
 }
+
+/// Builds with little time and room for programs.
+fn tightly(project: &Project, time: Duration) -> Error {
+    let fetcher = project.fetcher(true);
+    let processes = Processes::new(time);
+    let doors = Doors { remote: &fetcher, programs: &processes };
+    let built = build_with(&Disk, doors, Source::Directory(&project.path("app")), &exec());
+    built.expect_err("refused")
+}
+
+/// Whether a process is there and has not ended.
+fn lives(pid: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    // The state follows the name, which stands in parentheses.
+    status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+#[test]
+fn a_function_that_hangs_or_dies_leaves_nothing_behind() {
+    let project = Project::new(&[
+        ("app/kustomization.yaml", "generators: [fn.yaml]\n"),
+        ("app/fn.yaml", &config("make", "./make.sh")),
+    ]);
+    let long = Duration::from_secs(60);
+    let cases = [
+        ("sleep 600 & echo $! > left; sleep 600", "hit 300ms timeout", Duration::from_millis(300)),
+        ("sleep 600 >/dev/null 2>&1 </dev/null & echo $! > left; kill -9 $$", "ended by signal 9", long),
+        ("sleep 600 >/dev/null 2>&1 </dev/null & echo $! > left; exit 3", "exit status 3", long),
+    ];
+    for (script, why, time) in cases {
+        project.script("app/make.sh", &format!("#!/bin/sh\n{script}\n"));
+        let refused = tightly(&project, time);
+        assert!(refused.message().contains(why), "{script}: {refused}");
+        assert!(refused.place().is_some_and(|place| place.contains("app/fn.yaml:1:1")), "{refused}");
+        let left = std::fs::read_to_string(project.path("app/left")).expect("its pid");
+        // What was told to end has ended, or does so at once.
+        let gone = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            !lives(&left)
+        });
+        assert!(gone, "{script}: {left} is still there");
+    }
+}

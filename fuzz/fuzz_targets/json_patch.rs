@@ -1,0 +1,8 @@
+//! `cargo fuzz run json_patch`
+#![no_main]
+
+#[allow(dead_code)]
+#[path = "../../crates/kustomize/tests/suite/properties.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::json_patch(bytes));
