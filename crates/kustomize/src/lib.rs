@@ -6,6 +6,7 @@
 mod build;
 mod config;
 mod crd;
+mod documents;
 pub mod door;
 pub mod edit;
 mod error;
@@ -37,9 +38,11 @@ mod vars;
 pub mod watch;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use gantry_apimachinery::Value;
 
+pub use documents::Documents;
 pub use door::Doors;
 pub use error::Error;
 pub use fs::{Disk, FileSystem, Memory};
@@ -64,6 +67,8 @@ pub struct Options {
     /// How Helm charts are rendered; they are refused when there is nothing.
     pub helm: Option<HelmOptions>,
     pub functions: FunctionOptions,
+    /// Files that other builds of this process have parsed.
+    pub documents: Option<Arc<Documents>>,
 }
 
 /// How charts are rendered. What is said here wins over a chart's own fields.

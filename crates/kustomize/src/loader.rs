@@ -265,6 +265,11 @@ impl<'a> Loader<'a> {
         Ok((file, text))
     }
 
+    /// Where a file that was loaded is.
+    pub(crate) fn path_of(&self, file: FileId) -> PathBuf {
+        self.files.borrow().path(file).map(Path::to_owned).unwrap_or_default()
+    }
+
     /// Whether a file of this name is directly in the root.
     pub(crate) fn has(&self, name: &str) -> bool {
         let path = self.root.join(name);
