@@ -47,6 +47,7 @@ pub use door::Doors;
 pub use error::Error;
 pub use fs::{Disk, FileSystem, Memory};
 pub use loader::{Files, LoadRestrictor};
+pub use plugin::builtin_plugins;
 
 /// How the output is ordered where the kustomization does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

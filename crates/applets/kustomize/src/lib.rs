@@ -14,12 +14,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use doors::{Cache, DEFAULT_PROGRAM_TIME, Fetcher};
-use gantry_kustomize::{Build, Disk, FunctionOptions, HelmOptions, LoadRestrictor, Options, Order};
+use doors::{Cache, DEFAULT_PROGRAM_TIME, Fetcher, Processes};
+use gantry_kustomize::{Build, Disk, Doors, FunctionOptions, HelmOptions, LoadRestrictor, Options, Order};
 
 use builds::Builder;
 
-pub use edit::outcome;
+pub use edit::{outcome, outcome_with};
 
 /// The version of Kustomize whose behaviour this applet has.
 pub const VERSION: &str = "v5.8.1";
@@ -237,7 +237,9 @@ fn fetcher(offline: bool, lock_file: Option<&Path>) -> Result<Fetcher, String> {
 /// Works in the current directory, as upstream does.
 fn run_edit(matches: &ArgMatches) -> Result<(), String> {
     let dir = std::env::current_dir().map_err(|error| format!("current directory: {error}"))?;
-    let outcome = outcome(&Disk, &dir, matches)?;
+    let fetcher = fetcher(false, None)?;
+    let doors = Doors { remote: &fetcher, programs: &Processes::new(DEFAULT_PROGRAM_TIME) };
+    let outcome = outcome_with(&Disk, doors, &dir, matches)?;
     for note in &outcome.notes {
         eprintln!("{note}");
     }
