@@ -4,6 +4,7 @@
 mod arguments;
 mod builds;
 mod edit;
+mod version;
 mod watching;
 
 pub mod doors;
@@ -39,7 +40,7 @@ pub fn command() -> Command {
         .subcommand(build_command())
         .subcommand(edit::create_command())
         .subcommand(edit::edit_command())
-        .subcommand(Command::new("version").about("Print the version of Kustomize that this behaves like"))
+        .subcommand(version::command())
 }
 
 fn build_command() -> Command {
@@ -150,7 +151,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("build", matches)) => run_build(matches),
         Some(("create" | "edit", _)) => run_edit(matches),
-        Some(("version", _)) => write_out(None, VERSION.to_owned() + "\n"),
+        Some(("version", matches)) => version::run(matches),
         _ => Err("choose a verb: build, create, edit or version".to_owned()),
     };
     match outcome {
