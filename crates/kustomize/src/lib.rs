@@ -20,6 +20,7 @@ mod id;
 mod json6902;
 mod kustomization;
 mod loader;
+pub mod localize;
 mod merge;
 mod nameref;
 mod order;

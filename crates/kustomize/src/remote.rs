@@ -68,6 +68,16 @@ impl Repository {
         format!("{}{}", self.host, self.path)
     }
 
+    /// The part of [`Repository::url`] before the repository's own path, as in `https://github.com/`.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The repository's path at its host.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The folder of the kustomization, from the root of the repository.
     pub fn root(&self) -> &str {
         &self.root

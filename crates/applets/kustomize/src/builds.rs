@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gantry_kustomize::remote::Repository;
 use gantry_kustomize::{
-    Build, Disk, Documents, Doors, FileSystem, Options, Source, build_with,
+    Build, Disk, Documents, Doors, FileSystem, LoadRestrictor, Options, Order, Source, build_with,
 };
 
 use crate::doors::{Fetcher, Processes};
@@ -32,6 +32,13 @@ impl Builder {
     /// For many builds: files that several of them name are parsed once. One build alone would only pay for it.
     pub(crate) fn shared(options: Options, fetcher: Fetcher, program_time: Duration) -> Builder {
         let options = Options { documents: Some(Arc::new(Documents::default())), ..options };
+        Builder::new(options, fetcher, program_time)
+    }
+
+    /// What a plain `build` does.
+    pub(crate) fn plain(fetcher: Fetcher, program_time: Duration) -> Builder {
+        let options =
+            Options { load_restrictor: LoadRestrictor::RootOnly, order: Order::Legacy, ..Options::default() };
         Builder::new(options, fetcher, program_time)
     }
 

@@ -4,6 +4,7 @@
 mod arguments;
 mod builds;
 mod edit;
+mod localize;
 mod version;
 mod watching;
 
@@ -40,6 +41,7 @@ pub fn command() -> Command {
         .subcommand(build_command())
         .subcommand(edit::create_command())
         .subcommand(edit::edit_command())
+        .subcommand(localize::command())
         .subcommand(version::command())
 }
 
@@ -151,8 +153,9 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("build", matches)) => run_build(matches),
         Some(("create" | "edit", _)) => run_edit(matches),
+        Some(("localize", matches)) => localize::run(matches),
         Some(("version", matches)) => version::run(matches),
-        _ => Err("choose a verb: build, create, edit or version".to_owned()),
+        _ => Err("choose a verb: build, create, edit, localize or version".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

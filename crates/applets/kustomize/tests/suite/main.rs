@@ -6,6 +6,7 @@ mod functions;
 mod git;
 mod helm;
 mod http;
+mod localize;
 mod oracle;
 
 use std::path::{Path, PathBuf};
