@@ -295,6 +295,9 @@ impl Context<'_> {
     ) -> Result<Accumulator> {
         for (index, path) in paths.iter().enumerate() {
             let span = item_span(&target.node, field, index);
+            if let Some(reason) = remote::unsupported(path) {
+                return Err(Error::at(reason, span));
+            }
             let as_file = if remote::is_surely_repository(path) {
                 Err(Error::new("URL is a git repository"))
             } else {

@@ -106,6 +106,17 @@ impl Repository {
     }
 }
 
+/// Why an address is of a kind that is never fetched, if it is of one.
+pub fn unsupported(address: &str) -> Option<String> {
+    strip_ignoring_case(address, "oci://").map(|_| {
+        let shown = without_credentials(address);
+        format!(
+            "'{shown}' is an OCI artifact, which is not supported here, as in Kustomize: pull and unpack it, and name the \
+             folder"
+        )
+    })
+}
+
 /// Whether an address says so clearly that it is a repository that it is not worth while to ask for a file.
 pub(crate) fn is_surely_repository(address: &str) -> bool {
     let location = without_query(address);
@@ -344,6 +355,13 @@ mod tests {
             let error = Repository::parse(address).expect_err(address);
             assert!(error.contains(why), "{address}: {error}");
         }
+    }
+
+    #[test]
+    fn oci_artifacts_are_refused_by_name() {
+        let reason = unsupported("OCI://registry.example/app:v1").unwrap();
+        assert!(reason.contains("OCI://registry.example/app:v1") && reason.contains("pull"), "{reason}");
+        assert_eq!(unsupported("oci/registry"), None);
     }
 
     #[test]

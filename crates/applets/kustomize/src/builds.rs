@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gantry_kustomize::remote::Repository;
+use gantry_kustomize::remote::{Repository, unsupported};
 use gantry_kustomize::{
     Build, Disk, Documents, Doors, FileSystem, LoadRestrictor, Options, Order, Source, build_with,
 };
@@ -44,6 +44,9 @@ impl Builder {
 
     /// `folder` is a path or the address of a folder in a repository.
     pub(crate) fn build(&self, fs: &dyn FileSystem, folder: &str) -> Result<Build, String> {
+        if let Some(reason) = unsupported(folder) {
+            return Err(reason);
+        }
         let processes = Processes::new(self.program_time);
         let doors = Doors { remote: &self.fetcher, programs: &processes };
         let built = match Repository::parse(folder) {

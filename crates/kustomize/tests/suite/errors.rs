@@ -104,3 +104,14 @@ fn directories_may_not_go_in_circles() {
     ]);
     assert!(error.expect_err("a cycle").message().contains("cycle detected"));
 }
+
+#[test]
+fn an_oci_artifact_is_refused_at_its_entry() {
+    for field in ["resources", "components"] {
+        refused(
+            &[("kustomization.yaml", &format!("{field}: ['oci://registry.example/app:v1']\n"))],
+            "'oci://registry.example/app:v1' is an OCI artifact, which is not supported here",
+            "/app/kustomization.yaml:1:1",
+        );
+    }
+}
