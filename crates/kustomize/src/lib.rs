@@ -25,6 +25,7 @@ mod merge;
 mod nameref;
 mod order;
 mod origin;
+pub mod package;
 mod patch;
 mod path;
 mod plugin;

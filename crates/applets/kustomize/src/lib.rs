@@ -3,6 +3,7 @@
 
 mod arguments;
 mod builds;
+mod cfg;
 mod edit;
 mod localize;
 mod version;
@@ -42,6 +43,7 @@ pub fn command() -> Command {
         .subcommand(edit::create_command())
         .subcommand(edit::edit_command())
         .subcommand(localize::command())
+        .subcommand(cfg::command())
         .subcommand(version::command())
 }
 
@@ -154,8 +156,9 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Some(("build", matches)) => run_build(matches),
         Some(("create" | "edit", _)) => run_edit(matches),
         Some(("localize", matches)) => localize::run(matches),
+        Some(("cfg", matches)) => cfg::run(matches),
         Some(("version", matches)) => version::run(matches),
-        _ => Err("choose a verb: build, create, edit, localize or version".to_owned()),
+        _ => Err("choose a verb: build, create, edit, localize, cfg or version".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,7 +15,7 @@ mod patch;
 mod remove;
 mod rewrite;
 mod set;
-mod source;
+pub(crate) mod source;
 mod tree;
 mod vars;
 
