@@ -5,6 +5,7 @@ mod arguments;
 mod builds;
 mod cfg;
 mod edit;
+mod functions;
 mod localize;
 mod version;
 mod watching;
@@ -44,6 +45,7 @@ pub fn command() -> Command {
         .subcommand(edit::edit_command())
         .subcommand(localize::command())
         .subcommand(cfg::command())
+        .subcommand(functions::command())
         .subcommand(version::command())
 }
 
@@ -157,8 +159,9 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Some(("create" | "edit", _)) => run_edit(matches),
         Some(("localize", matches)) => localize::run(matches),
         Some(("cfg", matches)) => cfg::run(matches),
+        Some(("fn", matches)) => functions::run(matches),
         Some(("version", matches)) => version::run(matches),
-        _ => Err("choose a verb: build, create, edit, localize, cfg or version".to_owned()),
+        _ => Err("choose a verb: build, create, edit, localize, cfg, fn or version".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

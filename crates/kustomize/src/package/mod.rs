@@ -5,6 +5,7 @@
 mod find;
 mod grep;
 mod order;
+mod run;
 mod styled;
 mod tree;
 mod written;
@@ -18,6 +19,7 @@ use crate::fs::FileSystem;
 use styled::{Item, Value};
 
 pub use grep::Query;
+pub use run::{Changes, Ran, Run, changes, function_object, run};
 pub use tree::{Fields, Structure, has_owners, tree};
 
 /// A package with more is not read.

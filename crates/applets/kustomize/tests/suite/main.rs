@@ -8,6 +8,7 @@ mod helm;
 mod http;
 mod localize;
 mod oracle;
+mod packages;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
