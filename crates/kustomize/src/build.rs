@@ -312,6 +312,9 @@ impl Context<'_> {
     ) -> Result<Accumulator> {
         for (index, path) in paths.iter().enumerate() {
             let span = item_span(&target.node, field, index);
+            if let Some(reason) = remote::unsupported(path) {
+                return Err(Error::at(reason, span));
+            }
             let as_file = if remote::is_surely_repository(path) {
                 Err(Error::new("URL is a git repository"))
             } else {
@@ -351,8 +354,11 @@ impl Context<'_> {
         origin: &Origin,
     ) -> Result<()> {
         let (file, text) = target.loader.load_text(path)?;
-        let mut resources =
-            parse_resources(file, &text, path).map_err(|error| target.loader.locate(error))?;
+        let documents = match &self.options.documents {
+            Some(known) => known.parse(&target.loader.path_of(file), file, &text),
+            None => parse_documents(file, &text),
+        };
+        let mut resources = read_resources(documents, path).map_err(|error| target.loader.locate(error))?;
         if self.has_metadata("originAnnotations") || self.has_metadata("transformerAnnotations") {
             let of_file = origin.enter(path);
             resources.iter_mut().for_each(|resource| of_file.note(resource));
@@ -777,9 +783,12 @@ fn malformed(error: &gantry_yaml::Error, path: &str) -> Error {
     refused
 }
 
-/// The resources in a file's text.
-fn parse_resources(file: FileId, text: &str, path: &str) -> Result<Vec<Resource>> {
-    let documents = parse_documents(file, text).map_err(|error| malformed(&error, path))?;
+/// The resources in a file's documents.
+fn read_resources(
+    documents: std::result::Result<Vec<Node>, gantry_yaml::Error>,
+    path: &str,
+) -> Result<Vec<Resource>> {
+    let documents = documents.map_err(|error| malformed(&error, path))?;
     resources_from(documents).map_err(|error| {
         let mut error = error;
         error.malformed = true;

@@ -274,7 +274,15 @@ impl Function {
         Error::at(format!("couldn't execute function {}: {reason}", self.id), self.span)
     }
 
-    fn call(&self, loader: &Loader<'_>, options: &FunctionOptions) -> Result<Call> {
+    /// How the function is called in messages.
+    pub(crate) fn name(&self) -> String {
+        let Spec { container, exec, .. } = &self.spec;
+        let named = [&container.image, &exec.path].into_iter().find(|name| !name.is_empty());
+        named.unwrap_or(&self.id).clone()
+    }
+
+    /// The program that the function is, without its input.
+    pub(crate) fn call(&self, loader: &Loader<'_>, options: &FunctionOptions) -> Result<Call> {
         let refused = |reason: String| Error::at(format!("plugin {}: {reason}", self.id), self.span);
         let Spec { container, starlark, exec } = &self.spec;
         if !container.image.is_empty() {

@@ -155,7 +155,8 @@ fn is_key(key: &str) -> bool {
     !key.is_empty() && key.len() <= 253 && key != "." && !key.starts_with("..") && key.chars().all(fits)
 }
 
-fn file_source(source: &str) -> Result<(&str, &str)> {
+/// The key and the path of a file source.
+pub(crate) fn file_source(source: &str) -> Result<(&str, &str)> {
     match source.split_once('=') {
         None => Ok((source.rsplit('/').next().unwrap_or(source), source)),
         Some(("", path)) => {

@@ -21,7 +21,7 @@ use crate::resource::{Resource, resources_from};
 use crate::schema::Rules;
 
 /// Where charts are, from the kustomization, unless it says otherwise.
-const DEFAULT_HOME: &str = "charts";
+pub(crate) const DEFAULT_HOME: &str = "charts";
 const MERGE_RULES: [&str; 3] = ["merge", "override", "replace"];
 /// A build of more charts is refused.
 const MOST_CHARTS: usize = 1000;

@@ -6,6 +6,7 @@
 mod build;
 mod config;
 mod crd;
+mod documents;
 pub mod door;
 pub mod edit;
 mod error;
@@ -19,11 +20,13 @@ mod id;
 mod json6902;
 mod kustomization;
 mod loader;
+pub mod localize;
 mod merge;
 mod merge3;
 mod nameref;
 mod order;
 mod origin;
+pub mod package;
 pub mod parts;
 mod patch;
 mod path;
@@ -40,13 +43,16 @@ pub mod watch;
 mod written;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use gantry_apimachinery::Value;
 
+pub use documents::Documents;
 pub use door::Doors;
 pub use error::Error;
 pub use fs::{Disk, FileSystem, Memory};
 pub use loader::{Files, LoadRestrictor};
+pub use plugin::builtin_plugins;
 
 /// How the output is ordered where the kustomization does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -69,6 +75,8 @@ pub struct Options {
     /// How Helm charts are rendered; they are refused when there is nothing.
     pub helm: Option<HelmOptions>,
     pub functions: FunctionOptions,
+    /// Files that other builds of this process have parsed.
+    pub documents: Option<Arc<Documents>>,
 }
 
 /// How charts are rendered. What is said here wins over a chart's own fields.

@@ -9,7 +9,7 @@ use gantry_yaml::{FileId, Span};
 use crate::door::{Doors, FetchError};
 use crate::error::{Error, Result};
 use crate::fs::{FileSystem, normal};
-use crate::remote::{Repository, is_http, without_credentials};
+use crate::remote::{Repository, is_http, unsupported, without_credentials};
 
 /// What files a kustomization may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -137,6 +137,9 @@ impl<'a> Loader<'a> {
     pub(crate) fn enter(&self, path: &str) -> Result<Loader<'a>> {
         if path.is_empty() {
             return Err(Error::new("unable to load root, path is empty"));
+        }
+        if let Some(reason) = unsupported(path) {
+            return Err(Error::new(reason));
         }
         match Repository::parse(path) {
             Ok(repository) => return self.enter_repository(&repository),
@@ -266,6 +269,11 @@ impl<'a> Loader<'a> {
         let (file, bytes) = self.load(path)?;
         let text = String::from_utf8(bytes).map_err(|_| Error::new(format!("'{path}' is not UTF-8 text")))?;
         Ok((file, text))
+    }
+
+    /// Where a file that was loaded is.
+    pub(crate) fn path_of(&self, file: FileId) -> PathBuf {
+        self.files.borrow().path(file).map(Path::to_owned).unwrap_or_default()
     }
 
     /// Whether a file of this name is directly in the root.

@@ -53,6 +53,11 @@ const BUILTIN: [&str; 17] = [
 ];
 const VALUE_ADD: &str = "ValueAddTransformer";
 
+/// The kinds of built-in generators and transformers, sorted.
+pub fn builtin_plugins() -> impl Iterator<Item = &'static str> {
+    BUILTIN.into_iter().chain([VALUE_ADD])
+}
+
 /// Annotations that upstream keeps for itself and never prints.
 const INTERNAL: [&str; 4] = [
     "config.kubernetes.io/path",

@@ -81,6 +81,16 @@ impl Repository {
         format!("{}{}", self.host, self.path)
     }
 
+    /// The part of [`Repository::url`] before the repository's own path, as in `https://github.com/`.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The repository's path at its host.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The folder of the kustomization, from the root of the repository.
     pub fn root(&self) -> &str {
         &self.root
@@ -107,6 +117,17 @@ impl Repository {
             if self.reference.is_empty() { String::new() } else { format!("?ref={}", self.reference) };
         format!("{}{reference}", without_credentials(&url))
     }
+}
+
+/// Why an address is of a kind that is never fetched, if it is of one.
+pub fn unsupported(address: &str) -> Option<String> {
+    strip_ignoring_case(address, "oci://").map(|_| {
+        let shown = without_credentials(address);
+        format!(
+            "'{shown}' is an OCI artifact, which is not supported here, as in Kustomize: pull and unpack it, and name the \
+             folder"
+        )
+    })
 }
 
 /// Whether an address says so clearly that it is a repository that it is not worth while to ask for a file.
@@ -359,6 +380,13 @@ mod tests {
             let error = Repository::parse(address).expect_err(address);
             assert!(error.contains(why), "{address}: {error}");
         }
+    }
+
+    #[test]
+    fn oci_artifacts_are_refused_by_name() {
+        let reason = unsupported("OCI://registry.example/app:v1").unwrap();
+        assert!(reason.contains("OCI://registry.example/app:v1") && reason.contains("pull"), "{reason}");
+        assert_eq!(unsupported("oci/registry"), None);
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl Span {
         self.line() == 0
     }
 
+    /// The same position in another file; "made by the program" stays so.
+    pub fn in_file(self, file: FileId) -> Span {
+        if self.is_none() { self } else { Span::new(file, self.line(), self.column()) }
+    }
+
     pub fn file(self) -> FileId {
         FileId((self.0 >> (LINE_BITS + COLUMN_BITS)) as u16)
     }
@@ -57,6 +62,8 @@ mod tests {
         let span = Span::new(FileId(7), 1_000_000, 999);
         assert_eq!((span.file(), span.line(), span.column()), (FileId(7), 1_000_000, 999));
         assert!(!span.is_none());
+        assert_eq!(span.in_file(FileId(9)), Span::new(FileId(9), 1_000_000, 999));
+        assert!(Span::NONE.in_file(FileId(9)).is_none());
         assert!(Span::NONE.is_none());
     }
 }

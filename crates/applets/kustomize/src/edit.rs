@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use gantry_kustomize::FileSystem;
 use gantry_kustomize::edit::{
     self, Addition, Create, GeneratorChange, GeneratorSources, LabelChange, Outcome, PatchEntry, Removal,
     Setting,
 };
+use gantry_kustomize::{Doors, FileSystem};
 
 use crate::arguments;
 use crate::{flag, text};
@@ -204,20 +204,38 @@ fn reach(command: Command) -> Command {
         .arg(flag("include-templates", "With --without-selector: label templates too"))
 }
 
-/// What `create` or `edit` comes to, as [`crate::command`] parsed it. Nothing is written.
+/// [`outcome_with`] where nothing is fetched.
 pub fn outcome(fs: &dyn FileSystem, dir: &Path, matches: &ArgMatches) -> Result<Outcome, String> {
+    outcome_with(fs, Doors::closed(), dir, matches)
+}
+
+/// What `create` or `edit` comes to, as [`crate::command`] parsed it. Nothing is written.
+pub fn outcome_with(
+    fs: &dyn FileSystem,
+    doors: Doors<'_>,
+    dir: &Path,
+    matches: &ArgMatches,
+) -> Result<Outcome, String> {
     let outcome = match matches.subcommand() {
-        Some(("create", matches)) => edit::create(fs, dir, &create(matches)?),
+        Some(("create", matches)) => edit::create_with(fs, doors, dir, &create(matches)?),
         Some(("edit", matches)) => match matches.subcommand() {
-            Some(("add", matches)) => edit::add(fs, dir, &addition(matches)?),
+            Some(("add", matches)) => edit::add_with(fs, doors, dir, &addition(matches)?),
             Some(("set", matches)) => edit::set(fs, dir, &setting(matches)?),
             Some(("remove", matches)) => edit::remove(fs, dir, &removal(matches)?),
             Some(("fix", matches)) => edit::fix(fs, dir, matches.get_flag("vars")),
+            Some(("alpha-list-builtin-plugin", _)) => {
+                return Ok(Outcome { report: builtin_plugins(), ..Outcome::default() });
+            }
             _ => return Err("choose what to edit: add, set, remove or fix".to_owned()),
         },
         _ => return Err("choose a verb: create or edit".to_owned()),
     };
     outcome.map_err(|error| error.to_string())
+}
+
+fn builtin_plugins() -> String {
+    let lines: String = gantry_kustomize::builtin_plugins().map(|name| format!(" * {name}\n")).collect();
+    format!("Builtin plugins:\n\n{lines}")
 }
 
 fn values(matches: &ArgMatches, name: &str) -> Vec<String> {
@@ -455,6 +473,18 @@ mod tests {
             let line: Vec<&str> = ["edit"].iter().chain(line).copied().collect();
             assert_eq!(after(text, &line).as_deref(), Ok(expected), "{line:?}");
         }
+    }
+
+    #[test]
+    fn the_built_in_plugins_are_listed_once_each() {
+        let list = builtin_plugins();
+        assert!(
+            list.starts_with("Builtin plugins:\n\n * AnnotationsTransformer\n * ConfigMapGenerator\n"),
+            "{list}"
+        );
+        assert!(list.ends_with(" * SuffixTransformer\n * ValueAddTransformer\n"), "{list}");
+        let names: std::collections::BTreeSet<&str> = list.lines().skip(2).collect();
+        assert_eq!(names.len(), list.lines().count() - 2);
     }
 
     #[test]

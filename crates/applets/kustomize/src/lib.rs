@@ -1,8 +1,14 @@
-//! The kustomize command line: `build`, `create`, `edit` and `version`, with upstream's flags.
+//! The kustomize command line, with upstream's verbs and flags.
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod builds;
+mod cfg;
 mod edit;
+mod functions;
+mod localize;
+mod version;
+mod watching;
 
 pub mod doors;
 
@@ -13,12 +19,11 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use doors::{Cache, DEFAULT_PROGRAM_TIME, Fetcher, Processes};
-use gantry_kustomize::remote::Repository;
-use gantry_kustomize::{
-    Build, Disk, Doors, FunctionOptions, HelmOptions, LoadRestrictor, Options, Order, Source, build_with,
-};
+use gantry_kustomize::{Build, Disk, Doors, FunctionOptions, HelmOptions, LoadRestrictor, Options, Order};
 
-pub use edit::outcome;
+use builds::Builder;
+
+pub use edit::{outcome, outcome_with};
 
 /// The version of Kustomize whose behaviour this applet has.
 pub const VERSION: &str = "v5.8.1";
@@ -38,7 +43,10 @@ pub fn command() -> Command {
         .subcommand(build_command())
         .subcommand(edit::create_command())
         .subcommand(edit::edit_command())
-        .subcommand(Command::new("version").about("Print the version of Kustomize that this behaves like"))
+        .subcommand(localize::command())
+        .subcommand(cfg::command())
+        .subcommand(functions::command())
+        .subcommand(version::command())
 }
 
 fn build_command() -> Command {
@@ -47,16 +55,24 @@ fn build_command() -> Command {
         .after_help(
             "What is remote is fetched by git (host/org/repo//path?ref=v1) or HTTP, once per build, and kept in \
              $XDG_CACHE_HOME/gantry/kustomize (~/.cache without it).\n\n\
+             Kustomize itself takes one DIR and no --watch; these are ours. Several are built side by side, and what \
+             they share is fetched and parsed once; their output is one stream in the order of the arguments. When one \
+             fails it is named, and nothing is written. With -o and a directory each gets a directory of its own \
+             there.\n\n\
              Examples:\n  gantry kustomize build 'github.com/org/repo//overlays/dev?ref=v1.2'\n  \
              gantry kustomize build --lock-file remote.lock overlays/dev\n  \
+             gantry kustomize build overlays/dev overlays/staging overlays/prod\n  \
+             gantry kustomize build --watch overlays/dev -o dev.yaml\n  \
              gantry kustomize build --enable-helm --helm-kube-version 1.33 overlays/dev",
         )
         .arg(
             Arg::new("dir")
                 .value_name("DIR")
+                .num_args(0..)
                 .default_value(".")
-                .help("Directory with a kustomization.yaml, or the address of one in a repository"),
+                .help("Directories with a kustomization.yaml, or addresses of such in repositories"),
         )
+        .arg(flag("watch", "Go on: build again when a file changes, and write the output when it is another"))
         .arg(
             Arg::new("output")
                 .short('o')
@@ -142,8 +158,11 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("build", matches)) => run_build(matches),
         Some(("create" | "edit", _)) => run_edit(matches),
-        Some(("version", _)) => write_out(None, VERSION.to_owned() + "\n"),
-        _ => Err("choose a verb: build, create, edit or version".to_owned()),
+        Some(("localize", matches)) => localize::run(matches),
+        Some(("cfg", matches)) => cfg::run(matches),
+        Some(("fn", matches)) => functions::run(matches),
+        Some(("version", matches)) => version::run(matches),
+        _ => Err("choose a verb: build, create, edit, localize, cfg, fn or version".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,27 +193,18 @@ fn run_build(matches: &ArgMatches) -> Result<(), String> {
         strict: matches.get_flag("strict"),
         helm: helm_options(matches),
         functions: function_options(matches),
+        ..Options::default()
     };
-    let fetcher = fetcher(matches)?;
-    let processes = Processes::new(program_time(matches)?);
-    let doors = Doors { remote: &fetcher, programs: &processes };
-    let dir = text(matches, "dir").unwrap_or(".");
-    let built = match Repository::parse(dir) {
-        Ok(repository) => build_with(&Disk, doors, Source::Repository(&repository), &options),
-        Err(_) => {
-            let dir = std::path::absolute(dir).map_err(|error| format!("'{dir}': {error}"))?;
-            build_with(&Disk, doors, Source::Directory(&dir), &options)
-        }
-    };
-    let built = built.map_err(|error| error.to_string())?;
-    fetcher.save_lock()?;
-    for warning in &built.warnings {
-        eprintln!("{warning}");
+    let fetcher = fetcher(matches.get_flag("offline"), text(matches, "lock-file").map(Path::new))?;
+    let folders = texts(matches, "dir");
+    let is_watching = matches.get_flag("watch");
+    let make = if is_watching || folders.len() > 1 { Builder::shared } else { Builder::new };
+    let builder = make(options, fetcher, program_time(matches)?);
+    let output = text(matches, "output").map(Path::new);
+    if is_watching {
+        return watching::watch(&builder, &folders, output);
     }
-    match text(matches, "output").map(PathBuf::from) {
-        Some(path) if path.is_dir() => write_each(&path, &built),
-        path => write_out(path.as_deref(), built.to_yaml()),
-    }
+    builds::build_once(&builder, &folders, output)
 }
 
 fn helm_options(matches: &ArgMatches) -> Option<HelmOptions> {
@@ -226,20 +236,22 @@ fn program_time(matches: &ArgMatches) -> Result<Duration, String> {
 }
 
 /// The cache is where the user's caches are; without such a place it is for this build alone.
-fn fetcher(matches: &ArgMatches) -> Result<Fetcher, String> {
+fn fetcher(offline: bool, lock_file: Option<&Path>) -> Result<Fetcher, String> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
     let cache = match folder {
         Some(folder) => Cache::at(folder.join("gantry").join("kustomize")),
         None => Cache::temporary().map_err(|error| format!("cache: {error}"))?,
     };
-    Fetcher::new(cache, matches.get_flag("offline"), text(matches, "lock-file").map(Path::new))
+    Fetcher::new(cache, offline, lock_file)
 }
 
 /// Works in the current directory, as upstream does.
 fn run_edit(matches: &ArgMatches) -> Result<(), String> {
     let dir = std::env::current_dir().map_err(|error| format!("current directory: {error}"))?;
-    let outcome = outcome(&Disk, &dir, matches)?;
+    let fetcher = fetcher(false, None)?;
+    let doors = Doors { remote: &fetcher, programs: &Processes::new(DEFAULT_PROGRAM_TIME) };
+    let outcome = outcome_with(&Disk, doors, &dir, matches)?;
     for note in &outcome.notes {
         eprintln!("{note}");
     }
@@ -270,14 +282,18 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
 fn write_out(path: Option<&Path>, text: String) -> Result<(), String> {
     match path {
         Some(path) => std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display())),
-        None => {
-            let mut out = std::io::stdout().lock();
-            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-                // Whoever reads may stop early.
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
-                _ => Ok(()),
-            }
-        }
+        // Whoever reads may stop early.
+        None => put_out(&text).map(drop).map_err(|error| error.to_string()),
+    }
+}
+
+/// Writes to the standard output; `false` when nobody reads it any more.
+fn put_out(text: &str) -> std::io::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,10 +2,13 @@
 
 use super::document::Document;
 use super::{Addition, generator, glob, labels, patch, tree};
+use crate::door::Doors;
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::generate::Kind;
 use crate::loader::Loader;
+use crate::remote::{is_http, is_http_repository, is_surely_repository};
+use crate::resource::resources_from;
 
 const RESOURCES: &str = "resources";
 const BASES: &str = "bases";
@@ -13,17 +16,18 @@ pub(super) const BUILD_METADATA: &str = "buildMetadata";
 
 pub(super) fn add(
     fs: &dyn FileSystem,
+    doors: Doors<'_>,
     document: &mut Document<'_>,
     addition: &Addition,
     notes: &mut Vec<String>,
 ) -> Result<()> {
     match addition {
         Addition::Resources { patterns, verify } => {
-            let paths = loadable(fs, &document.loader, patterns, *verify)?;
+            let paths = loadable(fs, doors, &document.loader, patterns, *verify)?;
             add_paths(document, RESOURCES, "resource", &paths, notes);
         }
         Addition::Components(patterns) => {
-            let paths = loadable(fs, &document.loader, patterns, true)?;
+            let paths = loadable(fs, doors, &document.loader, patterns, true)?;
             add_paths(document, "components", "component", &paths, notes);
         }
         Addition::Bases(paths) => return add_bases(fs, document, paths),
@@ -46,18 +50,22 @@ pub(super) fn add(
 }
 
 /// The files and directories that patterns stand for; one without a match must be a directory or repository that a build
-/// could load.
+/// could load, or an address that has a file with objects.
 pub(super) fn loadable(
     fs: &dyn FileSystem,
+    doors: Doors<'_>,
     loader: &Loader<'_>,
     patterns: &[String],
     verify: bool,
 ) -> Result<Vec<String>> {
+    let mut loader = loader.clone();
+    loader.doors = doors;
     let mut paths = Vec::new();
     for pattern in patterns {
-        let files = if verify { glob::files(fs, &loader.root, pattern)? } else { Vec::new() };
+        let files =
+            if verify && !is_http(pattern) { glob::files(fs, &loader.root, pattern)? } else { Vec::new() };
         if verify && files.is_empty() {
-            loader.enter(pattern).map_err(|error| error.wrap(format!("{pattern} has no match")))?;
+            look_up(&loader, pattern).map_err(|error| error.wrap(format!("{pattern} has no match")))?;
         }
         if files.is_empty() {
             paths.push(pattern.clone());
@@ -66,6 +74,25 @@ pub(super) fn loadable(
         }
     }
     Ok(paths)
+}
+
+/// Whether a build could load what is there, in the order in which a build tries: a file, or else a directory.
+fn look_up(loader: &Loader<'_>, path: &str) -> Result<()> {
+    if !is_http(path) || is_surely_repository(path) {
+        return loader.enter(path).map(drop);
+    }
+    let as_file = loader.load_text(path).and_then(|(file, text)| {
+        let documents = gantry_yaml::parse_documents(file, &text)
+            .map_err(|error| Error::at(error.message(), error.span()))?;
+        resources_from(documents)
+    });
+    match as_file {
+        Ok(_) => Ok(()),
+        Err(not_a_file) if is_http_repository(path) => {
+            loader.enter(path).map(drop).map_err(|error| error.wrap(not_a_file.message()))
+        }
+        Err(not_a_file) => Err(not_a_file),
+    }
 }
 
 /// The files that patterns stand for; one without a match is noted.

@@ -6,6 +6,7 @@ use gantry_yaml::{FileId, Node, parse_documents};
 
 use super::document::{file_name_in, loader_at};
 use super::{Outcome, Pairs, add, tree};
+use crate::door::Doors;
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;
 use crate::kustomization::{FILE_NAMES, api_version_of};
@@ -32,9 +33,9 @@ pub struct Create {
 const MAX_FILES: usize = 100_000;
 const MAX_DEPTH: usize = 64;
 
-pub(super) fn create(fs: &dyn FileSystem, dir: &Path, create: &Create) -> Result<Outcome> {
+pub(super) fn create(fs: &dyn FileSystem, doors: Doors<'_>, dir: &Path, create: &Create) -> Result<Outcome> {
     let loader = loader_at(fs, dir)?;
-    let mut resources = add::loadable(fs, &loader, &create.resources, true)?;
+    let mut resources = add::loadable(fs, doors, &loader, &create.resources, true)?;
     if let Some(name) = file_name_in(&loader)? {
         let path = loader.root.join(name);
         return Err(Error::new(format!("kustomization file already exists: {}", path.display())));

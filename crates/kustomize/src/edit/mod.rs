@@ -15,7 +15,7 @@ mod patch;
 mod remove;
 mod rewrite;
 mod set;
-mod source;
+pub(crate) mod source;
 mod tree;
 mod vars;
 
@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use document::Document;
 
+use crate::door::Doors;
 use crate::error::Result;
 use crate::fs::FileSystem;
 
@@ -172,12 +173,22 @@ pub struct GeneratorChange {
 
 /// Makes a kustomization file in `dir`, an absolute path.
 pub fn create(fs: &dyn FileSystem, dir: &Path, create: &Create) -> Result<Outcome> {
-    create::create(fs, dir, create)
+    create_with(fs, Doors::closed(), dir, create)
+}
+
+/// [`create`]; an address is looked up through the doors.
+pub fn create_with(fs: &dyn FileSystem, doors: Doors<'_>, dir: &Path, create: &Create) -> Result<Outcome> {
+    create::create(fs, doors, dir, create)
 }
 
 /// Adds to the kustomization file in `dir`.
 pub fn add(fs: &dyn FileSystem, dir: &Path, addition: &Addition) -> Result<Outcome> {
-    edited(fs, dir, |document, notes| add::add(fs, document, addition, notes))
+    add_with(fs, Doors::closed(), dir, addition)
+}
+
+/// [`add`]; an address is looked up through the doors.
+pub fn add_with(fs: &dyn FileSystem, doors: Doors<'_>, dir: &Path, addition: &Addition) -> Result<Outcome> {
+    edited(fs, dir, |document, notes| add::add(fs, doors, document, addition, notes))
 }
 
 /// Sets parts of the kustomization file in `dir`.

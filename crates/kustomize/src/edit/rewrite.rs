@@ -412,24 +412,36 @@ impl Rewriter<'_> {
         Some(())
     }
 
-    /// An item without comments is written anew as upstream would; one with comments is changed line by line.
+    /// An item without comments is written anew as upstream would; one with comments is changed line by line, if it
+    /// can be.
     fn item(&mut self, old: &Node, new: &Node, places: &List, index: usize, limit: usize) -> Option<()> {
         let source = self.source;
         let (dash, end) = (places.dashes[index], places.ends[index]);
-        let is_commented = source.may_have_comment(dash, source.line_end(end));
-        if is_commented && old.as_scalar().is_none() {
-            return self.parts(old, new, limit);
+        let line_end = source.line_end(end);
+        let has_inner_comment = source.may_have_comment(dash, end);
+        if has_inner_comment || source.may_have_comment(end, line_end) {
+            if old.as_scalar().is_some() {
+                let lines = self.item_lines(new)?;
+                let [only] = lines.as_slice() else { return None };
+                self.replace(source.offset(old.span)?, end, only.strip_prefix("- ")?);
+                return Some(());
+            }
+            let noted = self.edits.len();
+            if self.parts(old, new, limit).is_some() {
+                return Some(());
+            }
+            self.edits.truncate(noted);
+            if has_inner_comment {
+                return None;
+            }
         }
-        if is_commented {
-            let start = source.offset(old.span)?;
-            let lines = self.item_lines(new)?;
-            let [only] = lines.as_slice() else { return None };
-            self.replace(start, end, only.strip_prefix("- ")?);
-            return Some(());
-        }
-        let text = self.joined(&self.item_lines(new)?, places.column);
-        let text = text.get(places.column..)?.trim_end_matches(['\r', '\n']).to_owned();
-        self.replace(dash, end, text);
+        let lines = self.item_lines(new)?;
+        let (first, others) = lines.split_first()?;
+        // A comment at the end of the line stays on it.
+        let mut text = format!("{first}{}{}", &source.text[end..line_end], self.newline);
+        text.push_str(&self.joined(others, places.column));
+        let text = text.strip_suffix(self.newline)?.to_owned();
+        self.replace(dash, line_end, text);
         Some(())
     }
 
@@ -590,6 +602,9 @@ mod tests {
         let text = "i:\n  - name: 'a'\n    tag: \"1\"\n  - x: 1\n";
         let result = changed(text, |node| list(node, "i")[0].set("tag", Node::string("2", Span::NONE)));
         assert_eq!(result.as_deref(), Some("i:\n  - name: a\n    tag: \"2\"\n  - x: 1\n"));
+        let text = "i:\n- {name: a, tag: '1'} # in braces\n";
+        let result = changed(text, |node| list(node, "i")[0].set("tag", Node::string("2", Span::NONE)));
+        assert_eq!(result.as_deref(), Some("i:\n- name: a # in braces\n  tag: \"2\"\n"));
     }
 
     #[test]

@@ -4,22 +4,22 @@
 
 use gantry_yaml::{Data, Node, Span, Style};
 
-pub(super) struct Source<'a> {
-    pub(super) text: &'a str,
+pub(crate) struct Source<'a> {
+    pub(crate) text: &'a str,
     line_starts: Vec<usize>,
 }
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 impl<'a> Source<'a> {
-    pub(super) fn new(text: &'a str) -> Source<'a> {
+    pub(crate) fn new(text: &'a str) -> Source<'a> {
         let mut line_starts = vec![0];
         line_starts.extend(text.match_indices('\n').map(|(at, _)| at + 1));
         Source { text, line_starts }
     }
 
     /// The byte at which a node begins; `None` for a place the program made.
-    pub(super) fn offset(&self, span: Span) -> Option<usize> {
+    pub(crate) fn offset(&self, span: Span) -> Option<usize> {
         let line = span.line().checked_sub(1)?;
         let mut start = *self.line_starts.get(line)?;
         if line == 0 && self.text.starts_with(BYTE_ORDER_MARK) {
@@ -33,47 +33,47 @@ impl<'a> Source<'a> {
         }
     }
 
-    pub(super) fn line_start(&self, offset: usize) -> usize {
+    pub(crate) fn line_start(&self, offset: usize) -> usize {
         self.text[..offset].rfind('\n').map_or(0, |at| at + 1)
     }
 
     /// Before the line break.
-    pub(super) fn line_end(&self, offset: usize) -> usize {
+    pub(crate) fn line_end(&self, offset: usize) -> usize {
         let end = self.text[offset..].find('\n').map_or(self.text.len(), |at| offset + at);
         if end > offset && self.text.as_bytes()[end - 1] == b'\r' { end - 1 } else { end }
     }
 
     /// Where the line after this one begins, or the text ends.
-    pub(super) fn next_line(&self, offset: usize) -> usize {
+    pub(crate) fn next_line(&self, offset: usize) -> usize {
         self.text[offset..].find('\n').map_or(self.text.len(), |at| offset + at + 1)
     }
 
     /// Characters between the line's beginning and `offset`.
-    pub(super) fn column(&self, offset: usize) -> usize {
+    pub(crate) fn column(&self, offset: usize) -> usize {
         let before = &self.text[self.line_start(offset)..offset];
         before.trim_start_matches(BYTE_ORDER_MARK).chars().count()
     }
 
     /// Whether only spaces stand before `offset` on its line.
-    pub(super) fn begins_its_line(&self, offset: usize) -> bool {
+    pub(crate) fn begins_its_line(&self, offset: usize) -> bool {
         let before = &self.text[self.line_start(offset)..offset];
         before.trim_start_matches(BYTE_ORDER_MARK).bytes().all(|byte| byte == b' ')
     }
 
     /// Whether the range holds what may be a comment. A `#` inside of a text counts: better once too often.
-    pub(super) fn may_have_comment(&self, start: usize, end: usize) -> bool {
+    pub(crate) fn may_have_comment(&self, start: usize, end: usize) -> bool {
         let text = &self.text[start..end];
         text.trim_start().starts_with('#')
             || text.match_indices('#').any(|(at, _)| at > 0 && text[..at].ends_with([' ', '\t', '\n']))
     }
 
-    pub(super) fn is_flow(&self, node: &Node) -> bool {
+    pub(crate) fn is_flow(&self, node: &Node) -> bool {
         let begins = self.offset(node.span).and_then(|at| self.text.as_bytes().get(at));
         node.as_scalar().is_none() && matches!(begins, Some(b'[' | b'{'))
     }
 
     /// The end of a mapping's entry, which lies before `limit`. `after_key` is the place after its colon.
-    pub(super) fn end_of_value(&self, value: &Node, after_key: usize, limit: usize) -> Option<usize> {
+    pub(crate) fn end_of_value(&self, value: &Node, after_key: usize, limit: usize) -> Option<usize> {
         if value.is_null() && value.text() == Some("") {
             let start = self.offset(value.span)?;
             // A null that is not written stands at the colon.
@@ -83,7 +83,7 @@ impl<'a> Source<'a> {
     }
 
     /// The place after a key's colon.
-    pub(super) fn after_colon(&self, key: &Node) -> Option<usize> {
+    pub(crate) fn after_colon(&self, key: &Node) -> Option<usize> {
         let start = self.offset(key.span)?;
         let end = self.scalar_end(key, start, self.line_end(start))?;
         let rest = &self.text[end..];
@@ -93,7 +93,7 @@ impl<'a> Source<'a> {
 
     /// The end of a node, without comments and white space after it. `None` when the text is not as expected there,
     /// as behind an alias.
-    pub(super) fn end_of(&self, node: &Node, limit: usize) -> Option<usize> {
+    pub(crate) fn end_of(&self, node: &Node, limit: usize) -> Option<usize> {
         let start = self.offset(node.span).filter(|start| *start < limit)?;
         if self.is_flow(node) {
             return self.flow_end(start).filter(|end| *end <= limit);

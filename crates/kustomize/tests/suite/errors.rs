@@ -193,3 +193,14 @@ fn a_replacement_that_hits_nothing_points_at_its_target() {
          /app/kustomization.yaml:8:5\n    8 |   - select: {kind: Service, name: p}",
     );
 }
+
+#[test]
+fn an_oci_artifact_is_refused_at_its_entry() {
+    for field in ["resources", "components"] {
+        refused(
+            &[("kustomization.yaml", &format!("{field}: ['oci://registry.example/app:v1']\n"))],
+            "'oci://registry.example/app:v1' is an OCI artifact, which is not supported here",
+            "/app/kustomization.yaml:1:1",
+        );
+    }
+}

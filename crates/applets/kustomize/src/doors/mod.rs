@@ -6,10 +6,12 @@ mod http;
 mod lock;
 mod process;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use gantry_kustomize::door::{Call, FetchError, Finished, Programs, Remote};
@@ -31,15 +33,18 @@ const PROGRAM_OUTPUT_BYTES: usize = 256 << 20;
 
 type Fetched = Result<PathBuf, FetchError>;
 
-/// What is remote, fetched once per build whoever refers to it.
+/// What was asked for. Who asks while it is being fetched waits for it; other things are fetched meanwhile.
+type Asked<K> = Mutex<HashMap<K, Arc<OnceLock<Fetched>>>>;
+
+/// What is remote, fetched once whoever refers to it, also by several builds at a time.
 #[derive(Debug)]
 pub struct Fetcher {
     cache: Cache,
     /// Use only what is in the cache.
     offline: bool,
-    lock: RefCell<Lock>,
-    trees: RefCell<HashMap<(String, String, bool), Fetched>>,
-    files: RefCell<HashMap<String, Fetched>>,
+    lock: Mutex<Lock>,
+    trees: Asked<(String, String, bool)>,
+    files: Asked<String>,
 }
 
 // === impl Fetcher ===
@@ -51,28 +56,36 @@ impl Fetcher {
         Ok(Fetcher {
             cache,
             offline,
-            lock: RefCell::new(lock),
-            trees: RefCell::default(),
-            files: RefCell::default(),
+            lock: Mutex::new(lock),
+            trees: Mutex::default(),
+            files: Mutex::default(),
         })
     }
 
     /// Writes to the lock file what was not in it.
     pub fn save_lock(&self) -> Result<(), String> {
-        self.lock.borrow_mut().save()
+        self.lock().save()
     }
 
-    fn check_number(&self) -> Result<(), FetchError> {
-        if self.trees.borrow().len() + self.files.borrow().len() < MOST_FETCHES {
-            return Ok(());
+    fn lock(&self) -> MutexGuard<'_, Lock> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slot of what is asked for, unless it is one too many.
+    fn slot<K: Eq + Hash>(&self, asked: &Asked<K>, key: K) -> Result<Arc<OnceLock<Fetched>>, FetchError> {
+        let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !asked.contains_key(&key) && asked.len() >= MOST_FETCHES {
+            return Err(FetchError::Failed(format!(
+                "at most {MOST_FETCHES} repositories and as many files are fetched"
+            )));
         }
-        Err(FetchError::Failed(format!("a build fetches at most {MOST_FETCHES} repositories and files")))
+        Ok(asked.entry(key).or_default().clone())
     }
 
     fn fetch_tree(&self, repository: &Repository) -> Result<PathBuf, String> {
         let (url, reference) = (repository.url(), repository.reference());
         let submodules = repository.submodules();
-        let pinned = self.lock.borrow().commit(&url, reference).map(str::to_owned);
+        let pinned = self.lock().commit(&url, reference).map(str::to_owned);
         let known = pinned
             .clone()
             .or_else(|| is_commit(reference).then(|| reference.to_owned()))
@@ -80,7 +93,7 @@ impl Fetcher {
         if let Some((commit, path)) =
             known.as_ref().and_then(|commit| Some((commit, self.cache.tree(commit, submodules)?)))
         {
-            self.lock.borrow_mut().pin_commit(&url, reference, commit);
+            self.lock().pin_commit(&url, reference, commit);
             return Ok(path);
         }
         if self.offline {
@@ -98,7 +111,7 @@ impl Fetcher {
         let wanted = known.as_deref().unwrap_or(reference);
         let commit = origin.check_out(wanted, submodules, staged.path())?;
         if let Some(pinned) = pinned.filter(|pinned| *pinned != commit) {
-            let lock = self.lock.borrow().shown();
+            let lock = self.lock().shown();
             return Err(format!("'{}' has commit {commit}, but {lock} pins {pinned}", repository.shown()));
         }
         let path = self.cache.keep_tree(staged, &commit, submodules).map_err(failed)?;
@@ -107,14 +120,14 @@ impl Fetcher {
 
     fn found(&self, url: &str, reference: &str, commit: &str, path: PathBuf) -> Result<PathBuf, String> {
         self.cache.note_reference(url, reference, commit).map_err(|error| format!("cache: {error}"))?;
-        self.lock.borrow_mut().pin_commit(url, reference, commit);
+        self.lock().pin_commit(url, reference, commit);
         Ok(path)
     }
 
     fn fetch_file(&self, address: &str) -> Fetched {
         let shown = without_credentials(address);
         let failed = FetchError::Failed;
-        let pinned = self.lock.borrow().content(address).map(str::to_owned);
+        let pinned = self.lock().content(address).map(str::to_owned);
         let seen = self.cache.seen(address);
         if let Some(path) = pinned.as_ref().and_then(|sha256| self.cache.file(sha256)) {
             return Ok(path);
@@ -123,7 +136,7 @@ impl Fetcher {
         if self.offline {
             return match cached.filter(|_| pinned.is_none()) {
                 Some((seen, path)) => {
-                    self.lock.borrow_mut().pin_content(address, &seen.sha256);
+                    self.lock().pin_content(address, &seen.sha256);
                     Ok(path)
                 }
                 None => Err(failed(format!("'{shown}' is not in the cache, and --offline was given"))),
@@ -147,12 +160,12 @@ impl Fetcher {
             }
         };
         if let Some(pinned) = pinned.filter(|pinned| *pinned != sha256) {
-            let lock = self.lock.borrow().shown();
+            let lock = self.lock().shown();
             return Err(failed(format!(
                 "'{shown}' has content sha256:{sha256}, but {lock} pins sha256:{pinned}"
             )));
         }
-        self.lock.borrow_mut().pin_content(address, &sha256);
+        self.lock().pin_content(address, &sha256);
         Ok(path)
     }
 }
@@ -160,23 +173,13 @@ impl Fetcher {
 impl Remote for Fetcher {
     fn tree(&self, repository: &Repository) -> Fetched {
         let key = (repository.url(), repository.reference().to_owned(), repository.submodules());
-        if let Some(known) = self.trees.borrow().get(&key) {
-            return known.clone();
-        }
-        self.check_number()?;
-        let fetched = self.fetch_tree(repository).map_err(FetchError::Failed);
-        self.trees.borrow_mut().insert(key, fetched.clone());
-        fetched
+        let slot = self.slot(&self.trees, key)?;
+        slot.get_or_init(|| self.fetch_tree(repository).map_err(FetchError::Failed)).clone()
     }
 
     fn file(&self, address: &str) -> Fetched {
-        if let Some(known) = self.files.borrow().get(address) {
-            return known.clone();
-        }
-        self.check_number()?;
-        let fetched = self.fetch_file(address);
-        self.files.borrow_mut().insert(address.to_owned(), fetched.clone());
-        fetched
+        let slot = self.slot(&self.files, address.to_owned())?;
+        slot.get_or_init(|| self.fetch_file(address)).clone()
     }
 }
 

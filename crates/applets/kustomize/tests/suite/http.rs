@@ -3,8 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use gantry_kustomize::Options;
+use gantry_applet_kustomize::doors::Processes;
+use gantry_applet_kustomize::outcome_with;
+use gantry_kustomize::{Disk, Doors, Options};
 
 use super::{POD, Project};
 
@@ -103,4 +106,23 @@ fn patches_and_data_may_be_remote_too_and_passwords_are_not_shown() {
     project.write("app/kustomization.yaml", &format!("resources: ['{secret}/gone.yaml']\n"));
     let refused = project.build(&project.fetcher(false), &Options::default()).unwrap_err().to_string();
     assert!(refused.contains("http://***@127.0.0.1") && !refused.contains("s3cret"), "{refused}");
+}
+
+#[test]
+fn an_address_is_looked_up_before_it_is_added() {
+    let (server, project) = (serve(), Project::new(&[("app/kustomization.yaml", "namePrefix: a-\n")]));
+    let add = |path: &str| {
+        let url = format!("{}{path}", server.address);
+        let line = ["kustomize", "edit", "add", "resource", &url];
+        let matches = gantry_applet_kustomize::command().try_get_matches_from(line).unwrap();
+        let (fetcher, processes) = (project.fetcher(false), Processes::new(Duration::from_secs(60)));
+        let doors = Doors { remote: &fetcher, programs: &processes };
+        outcome_with(&Disk, doors, &project.path("app"), &matches)
+    };
+    let found = add("/pod.yaml").unwrap();
+    let expected = format!("namePrefix: a-\nresources:\n- {}/pod.yaml\n", server.address);
+    assert_eq!(found.writes[0].1, expected);
+    let error = add("/gone.yaml").unwrap_err();
+    assert!(error.contains("/gone.yaml has no match: ") && error.contains("404"), "{error}");
+    assert_eq!(server.asked(), ["/pod.yaml", "/gone.yaml"]);
 }

@@ -1,11 +1,14 @@
 //! The doors with real programs and servers of this machine: git over file:// and HTTP on loopback, helm and functions
 //! played by scripts.
 
+mod builds;
 mod functions;
 mod git;
 mod helm;
 mod http;
+mod localize;
 mod oracle;
+mod packages;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
