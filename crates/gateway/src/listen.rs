@@ -27,7 +27,7 @@ pub struct Listener {
     /// Port 0 takes a free one.
     pub address: SocketAddr,
     pub mode: Mode,
-    /// Terminates TLS; certificates come from its resolver.
+    /// Terminates TLS; certificates come from its resolver. An entrance knows its own settings.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -187,8 +187,16 @@ fn start(stream: TcpStream, peer: SocketAddr, from: &AcceptFrom, worker: &Arc<Wo
         if matches!(*from.mode, Mode::Stream { .. }) {
             return stream::serve(stream, accepted(false, None), worker).await;
         }
-        let Some(tls) = &from.tls else {
-            let is_http2 = matches!(*from.mode, Mode::Proxy) && speaks_http2(&stream, &worker).await;
+        let of_entrance = match &*from.mode {
+            Mode::Entrance { name } => match worker.shared.current.load().entrance(name) {
+                Some(entrance) => entrance.tls.clone().map(TlsAcceptor::from),
+                None => return,
+            },
+            _ => None,
+        };
+        let Some(tls) = of_entrance.as_ref().or(from.tls.as_ref()) else {
+            let is_routed = matches!(*from.mode, Mode::Proxy | Mode::Entrance { .. });
+            let is_http2 = is_routed && speaks_http2(&stream, &worker).await;
             return if is_http2 {
                 http2::serve(stream, accepted(false, None), worker).await;
             } else {
