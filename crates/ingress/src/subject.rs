@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub enum Kind {
     Ingress,
     Service,
+    Gateway,
     HttpRoute,
     KongPlugin,
     KongClusterPlugin,
@@ -21,6 +22,7 @@ impl Kind {
         match self {
             Kind::Ingress => "Ingress",
             Kind::Service => "Service",
+            Kind::Gateway => "Gateway",
             Kind::HttpRoute => "HTTPRoute",
             Kind::KongPlugin => "KongPlugin",
             Kind::KongClusterPlugin => "KongClusterPlugin",
@@ -32,7 +34,7 @@ impl Kind {
         match self {
             Kind::Ingress => "networking.k8s.io",
             Kind::Service => "",
-            Kind::HttpRoute => GATEWAY_GROUP,
+            Kind::Gateway | Kind::HttpRoute => GATEWAY_GROUP,
             Kind::KongPlugin | Kind::KongClusterPlugin | Kind::KongConsumer => KONG_GROUP,
         }
     }

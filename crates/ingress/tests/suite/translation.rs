@@ -26,6 +26,8 @@ fn input(objects: &[Value]) -> Input<'static> {
         upstream_policies: all(objects, "KongUpstreamPolicy"),
         gateway_classes: all(objects, "GatewayClass"),
         gateways: all(objects, "Gateway"),
+        listener_sets: all(objects, "ListenerSet"),
+        config_maps: all(objects, "ConfigMap"),
         http_routes: all(objects, "HTTPRoute"),
         reference_grants: all(objects, "ReferenceGrant"),
     }
@@ -338,8 +340,8 @@ fn a_route_is_attached_or_told_why_not() {
     );
     let found = with_route(hosted, json!({"rules": rules, "hostnames": ["a.shop.org", "b.org"]}));
     assert_eq!(found.snapshot.routes[0].hosts.as_deref().unwrap(), ["a.shop.org"]);
-    let https = json!({"name": "s", "port": 443, "protocol": "HTTPS"});
-    assert_eq!(reason(https, json!({"rules": rules})).0, "NotAllowedByListeners");
+    let stream = json!({"name": "s", "port": 443, "protocol": "TLS"});
+    assert_eq!(reason(stream, json!({"rules": rules})).0, "NotAllowedByListeners");
 }
 
 #[test]
@@ -359,12 +361,12 @@ fn references_that_lead_nowhere_are_told_and_answer_500() {
 
 #[test]
 fn a_filter_that_is_not_supported_closes_its_rule_only() {
-    let mirror = json!({"backendRefs": backend(), "matches": [{"path": {"type": "PathPrefix", "value": "/m"}}],
-        "filters": [{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "catalog", "port": 80}}}]});
-    let found = with_route(http_listener(), json!({"rules": [mirror.clone()]}));
+    let foreign = json!({"backendRefs": backend(), "matches": [{"path": {"type": "PathPrefix", "value": "/m"}}],
+        "filters": [{"type": "ExternalAuth"}]});
+    let found = with_route(http_listener(), json!({"rules": [foreign.clone()]}));
     assert_eq!(reasons(&found).0, "UnsupportedValue");
     assert!(is_closed(&found));
-    let found = with_route(http_listener(), json!({"rules": [mirror, {"backendRefs": backend()}]}));
+    let found = with_route(http_listener(), json!({"rules": [foreign, {"backendRefs": backend()}]}));
     let attachment = &found.attachments.values().next().unwrap()[0];
     assert!(attachment.accepted.holds && attachment.partially_invalid.is_some());
     let served = found.snapshot.routes.iter().filter(|route| route.service.is_some()).count();
@@ -388,7 +390,7 @@ fn what_a_match_cannot_say_is_refused_and_never_widened() {
     assert!(found.snapshot.routes.is_empty());
     let found = with("Exact");
     assert_eq!(reasons(&found).0, "Accepted");
-    assert_eq!(found.snapshot.routes[0].queries[0].name, "a");
+    assert_eq!(found.snapshot.routes[0].extras.queries[0].name, "a");
 }
 
 #[test]
@@ -417,7 +419,7 @@ fn a_route_of_several_hosts_and_paths_has_a_place_for_each() {
             route.hosts.as_deref() == Some(&[host.to_owned()])
                 && route.paths.iter().flatten().any(|known| known == path)
         };
-        lowered.routes.iter().find(is_meant).unwrap().priority.unwrap()
+        lowered.routes.iter().find(is_meant).unwrap().extras.priority.unwrap()
     };
     assert!(priority("a.org", "/long/") > priority("*.shop.org", "~/a$"));
     assert!(priority("a.org", "~/a$") > priority("a.org", "/long/"));
