@@ -475,6 +475,15 @@ pub struct EntranceTls {
     pub clients: Option<ClientValidation>,
 }
 
+/// Connections that are passed on as they are, by the name that they ask for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Passthrough {
+    /// Exact, or behind `*.`; empty for every name.
+    pub hostname: String,
+    /// Id or name.
+    pub service: String,
+}
+
 /// A way in that leads to its own routes only: a port of one of several gateways.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entrance {
@@ -482,6 +491,8 @@ pub struct Entrance {
     /// Host names of its listeners, exact or behind `*.`; empty for one that takes every name.
     pub hostnames: Vec<String>,
     pub tls: Option<EntranceTls>,
+    /// Looked at before TLS is terminated.
+    pub passthrough: Vec<Passthrough>,
 }
 
 /// A whole configuration, swapped at once.

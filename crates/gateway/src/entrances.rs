@@ -5,7 +5,7 @@
 use crate::certificates;
 use crate::entities::{Entrance, EntranceTls, Route, Snapshot};
 use crate::router::{Flavour, Match, Request, Router, Scratch};
-use crate::snapshot::ConfigError;
+use crate::snapshot::{CompiledService, ConfigError};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub(crate) struct CompiledEntrance {
     numbers: Vec<usize>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     hostnames: Vec<String>,
+    /// Services by the names of connections that are passed on as they are.
+    pub(crate) passthrough: Arc<[(String, Arc<CompiledService>)]>,
     /// What `tls` was made of.
     entity: Option<EntranceTls>,
 }
@@ -37,6 +39,21 @@ pub(crate) fn without_port(host: &str) -> &str {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     }
+}
+
+/// The longest of the names that a host is of, an exact one before all.
+fn narrowest<'n>(names: impl Iterator<Item = &'n str>, host: &str) -> Option<&'n str> {
+    let fitting = names.filter(|name| name.is_empty() || is_of(name, host));
+    fitting.max_by_key(|name| (!name.starts_with('*') && !name.is_empty(), name.len()))
+}
+
+/// The service that connections for `host` are passed on to.
+pub(crate) fn passed_to<'p>(
+    passthrough: &'p [(String, Arc<CompiledService>)],
+    host: &str,
+) -> Option<&'p Arc<CompiledService>> {
+    let name = narrowest(passthrough.iter().map(|(name, _)| name.as_str()), host)?;
+    passthrough.iter().find(|(known, _)| known == name).map(|(_, service)| service)
 }
 
 impl CompiledEntrance {
@@ -65,11 +82,12 @@ impl CompiledEntrance {
 pub(crate) fn compile(
     snapshot: &Snapshot,
     routes: &[Route],
+    services: &HashMap<String, Arc<CompiledService>>,
     flavour: Flavour,
     previous: &HashMap<String, CompiledEntrance>,
 ) -> Result<HashMap<String, CompiledEntrance>, ConfigError> {
     let mut out = HashMap::new();
-    for Entrance { name, hostnames, tls } in &snapshot.entrances {
+    for Entrance { name, hostnames, tls, passthrough } in &snapshot.entrances {
         let mut own = Vec::new();
         let mut numbers = Vec::new();
         for (number, route) in routes.iter().enumerate() {
@@ -89,6 +107,12 @@ pub(crate) fn compile(
             numbers,
             tls: config,
             hostnames: hostnames.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            passthrough: passthrough
+                .iter()
+                .filter_map(|one| {
+                    Some((one.hostname.to_ascii_lowercase(), Arc::clone(services.get(&one.service)?)))
+                })
+                .collect(),
             entity: tls.clone(),
         };
         out.insert(name.clone(), entrance);
@@ -107,6 +131,7 @@ mod tests {
             numbers: Vec::new(),
             tls: None,
             hostnames: ["", "*.org", "*.shop.org", "a.shop.org"].map(str::to_owned).to_vec(),
+            passthrough: Arc::default(),
             entity: None,
         };
         assert_eq!(entrance.listener("a.shop.org"), Some("a.shop.org"));

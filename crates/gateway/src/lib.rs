@@ -8,6 +8,7 @@
 pub mod admin;
 mod balancer;
 mod certificates;
+mod client_hello;
 mod declared;
 pub mod entities;
 mod entrances;

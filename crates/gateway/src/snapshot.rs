@@ -261,7 +261,6 @@ pub(crate) fn compile(
     }
     let (ordered, listed) = listed_first(&snapshot.routes);
     let router = Router::new(ordered.get(..listed).unwrap_or_default(), node.flavour)?;
-    let entrances = entrances::compile(snapshot, &ordered, node.flavour, &previous.entrances)?;
     let plugins = Plugins::new(snapshot)?;
 
     let mut settings = HashMap::new();
@@ -277,6 +276,7 @@ pub(crate) fn compile(
         let compiled = compile_service(service, tls, &upstreams, node.balancer, node.metrics);
         services.insert((*name).to_owned(), compiled);
     }
+    let entrances = entrances::compile(snapshot, &ordered, &services, node.flavour, &previous.entrances)?;
     let numbers: HashMap<&str, u32> = ordered
         .iter()
         .enumerate()

@@ -1,6 +1,6 @@
 //! Which listeners of which Gateways take an HTTPRoute, for which host names, and why not.
 
-use crate::kinds::{GATEWAY_GROUP, Gateway, HttpRoute, Listener, ParentRef, RouteNamespaces};
+use crate::kinds::{GATEWAY_GROUP, Gateway, HttpRoute, Listener, ParentRef, RouteNamespaces, TlsRoute};
 use crate::listeners::{self, Bound, Owner};
 use crate::subject::Kind;
 use crate::translate::Input;
@@ -66,14 +66,25 @@ pub(crate) fn is_ours(input: &Input<'_>, gateway: &Gateway) -> bool {
     })
 }
 
-/// Whether routes of the kind HTTPRoute may attach at all.
-pub(crate) fn takes_http_routes(listener: &Listener) -> bool {
+/// The kind of routes that a protocol carries; `None` for one that is not served.
+pub(crate) fn kind_of(protocol: &str) -> Option<Kind> {
+    match protocol {
+        "HTTP" | "HTTPS" => Some(Kind::HttpRoute),
+        "TLS" => Some(Kind::TlsRoute),
+        _ => None,
+    }
+}
+
+/// Whether routes of a kind may attach at all.
+pub(crate) fn takes_kind(listener: &Listener, wanted: Kind) -> bool {
+    if kind_of(&listener.protocol) != Some(wanted) {
+        return false;
+    }
     let kinds = listener.allowed_routes.as_ref().and_then(|allowed| allowed.kinds.as_deref());
     kinds.is_none_or(|kinds| {
         kinds.is_empty()
             || kinds.iter().any(|kind| {
-                kind.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP
-                    && kind.kind == Kind::HttpRoute.name()
+                kind.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP && kind.kind == wanted.name()
             })
     })
 }
@@ -171,11 +182,41 @@ fn owner_of(input: &Input<'_>, parent: &ParentRef, namespace: &str) -> Option<Ow
     }
 }
 
+/// What of a route decides where it attaches.
+pub(crate) struct Attaching<'r> {
+    kind: Kind,
+    namespace: &'r str,
+    parent_refs: &'r [ParentRef],
+    hostnames: &'r [String],
+}
+
+impl<'r> From<&'r HttpRoute> for Attaching<'r> {
+    fn from(route: &'r HttpRoute) -> Attaching<'r> {
+        Attaching {
+            kind: Kind::HttpRoute,
+            namespace: route.metadata.namespace.as_deref().unwrap_or_default(),
+            parent_refs: &route.spec.parent_refs,
+            hostnames: &route.spec.hostnames,
+        }
+    }
+}
+
+impl<'r> From<&'r TlsRoute> for Attaching<'r> {
+    fn from(route: &'r TlsRoute) -> Attaching<'r> {
+        Attaching {
+            kind: Kind::TlsRoute,
+            namespace: route.metadata.namespace.as_deref().unwrap_or_default(),
+            parent_refs: &route.spec.parent_refs,
+            hostnames: &route.spec.hostnames,
+        }
+    }
+}
+
 /// What becomes of `route` at each of its parents that is ours. References of its rules are judged elsewhere.
-pub(crate) fn attach(input: &Input<'_>, all: &[Bound<'_>], route: &HttpRoute) -> Vec<Attachment> {
-    let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
+pub(crate) fn attach(input: &Input<'_>, all: &[Bound<'_>], route: &Attaching<'_>) -> Vec<Attachment> {
+    let namespace = route.namespace;
     let mut out = Vec::new();
-    for parent in &route.spec.parent_refs {
+    for parent in route.parent_refs {
         if let Some(owner) = owner_of(input, parent, namespace) {
             out.push(attach_to(input, all, route, parent, owner));
         }
@@ -186,11 +227,11 @@ pub(crate) fn attach(input: &Input<'_>, all: &[Bound<'_>], route: &HttpRoute) ->
 fn attach_to(
     input: &Input<'_>,
     all: &[Bound<'_>],
-    route: &HttpRoute,
+    route: &Attaching<'_>,
     parent: &ParentRef,
     owner: Owner,
 ) -> Attachment {
-    let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
+    let namespace = route.namespace;
     let refused = |reason, message: String| Attachment {
         parent: parent.clone(),
         owner: owner.clone(),
@@ -212,18 +253,18 @@ fn attach_to(
     }
     let allowed: Vec<&Bound<'_>> = named
         .into_iter()
-        .filter(|bound| bound.accepted.holds && takes_http_routes(bound.listener))
+        .filter(|bound| bound.accepted.holds && takes_kind(bound.listener, route.kind))
         .filter(|bound| takes_namespace(input, bound.listener, owner.key.namespace(), namespace))
         .collect();
     if allowed.is_empty() {
-        let message = format!("no listener takes HTTPRoutes from namespace {namespace:?}");
+        let message = format!("no listener takes {}s from namespace {namespace:?}", route.kind.name());
         return refused("NotAllowedByListeners", message);
     }
     let mut listeners = Vec::new();
     let mut places = Vec::new();
     let mut hostnames: Option<Vec<String>> = Some(Vec::new());
     for bound in allowed {
-        let Some(shared) = common(bound.listener, &route.spec.hostnames) else { continue };
+        let Some(shared) = common(bound.listener, route.hostnames) else { continue };
         listeners.push(bound.listener.name.clone());
         if let Some(way) = bound.way().filter(|_| bound.is_served()) {
             places.push(Place {

@@ -157,6 +157,7 @@ impl Controller {
             gateways: sources.gateways.list(),
             listener_sets: sources.listener_sets.list(),
             http_routes: sources.http_routes.list(),
+            tls_routes: sources.tls_routes.list(),
             reference_grants: sources.grants.list(),
         }
     }
@@ -185,7 +186,7 @@ impl Controller {
         crate::status::publish(
             &self.client,
             &input,
-            &translation.attachments,
+            &translation,
             &|gateway: &Key| {
                 let own = own.get(gateway).map(IpAddr::to_string);
                 own.into_iter().chain(self.config.published_ips.iter().cloned()).collect()
@@ -308,6 +309,7 @@ impl Controller {
             Kind::Ingress,
             Kind::Service,
             Kind::HttpRoute,
+            Kind::TlsRoute,
             Kind::KongPlugin,
             Kind::KongClusterPlugin,
             Kind::KongConsumer,

@@ -3,7 +3,7 @@
 //! Invariant: a rule that cannot be served as it is written answers 500; it is never served in part.
 
 use crate::annotations::Annotations;
-use crate::attach::{Attachment, Place, Verdict, attach};
+use crate::attach::{Attaching, Attachment, Place, Verdict, attach};
 use crate::filters::{captures_rest, needs_prefix, plugins_of};
 use crate::grants::Reference;
 use crate::kinds::{
@@ -28,11 +28,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// A backend that is there.
-struct Backend<'a> {
-    key: Key,
-    service: &'a Service,
-    port: &'a ServicePort,
-    weight: u64,
+pub(crate) struct Backend<'a> {
+    pub(crate) key: Key,
+    pub(crate) service: &'a Service,
+    pub(crate) port: &'a ServicePort,
+    pub(crate) weight: u64,
 }
 
 /// What is known of the route that is being translated.
@@ -58,7 +58,7 @@ impl<'a> Building<'a> {
         });
         let mut out = BTreeMap::new();
         for (position, route) in all.iter().enumerate() {
-            let mut attachments = attach(input, bound, route);
+            let mut attachments = attach(input, bound, &Attaching::from(&**route));
             if attachments.is_empty() {
                 continue;
             }
@@ -98,20 +98,25 @@ impl<'a> Building<'a> {
 
     /// The first reference of a rule that leads nowhere.
     fn resolved_refs(&self, route: &HttpRoute) -> Verdict {
+        let from = Subject::of(Kind::HttpRoute, &route.metadata);
         let rules = &route.spec.rules;
         let mirrors =
             rules.iter().flat_map(|rule| &rule.filters).filter_map(|filter| filter.request_mirror.as_ref());
         let backends = rules.iter().flat_map(|rule| &rule.backend_refs);
         for reference in backends.chain(mirrors.map(|mirror| &mirror.backend_ref)) {
-            if let Err(verdict) = self.backend_of(route, reference) {
+            if let Err(verdict) = self.backend_of(&from, reference) {
                 return verdict;
             }
         }
         Verdict::holds("ResolvedRefs")
     }
 
-    fn backend_of(&self, route: &HttpRoute, reference: &HttpBackendRef) -> Result<Backend<'a>, Verdict> {
-        let own = route.metadata.namespace.as_deref().unwrap_or_default();
+    pub(crate) fn backend_of(
+        &self,
+        from: &Subject,
+        reference: &HttpBackendRef,
+    ) -> Result<Backend<'a>, Verdict> {
+        let own = from.key.namespace();
         let group = reference.group.as_deref().unwrap_or_default();
         let kind = reference.kind.as_deref().unwrap_or("Service");
         if !group.is_empty() || kind != "Service" {
@@ -122,7 +127,7 @@ impl<'a> Building<'a> {
         let namespace = reference.namespace.as_deref().unwrap_or(own);
         let allowed = Reference {
             from_group: GATEWAY_GROUP,
-            from_kind: Kind::HttpRoute.name(),
+            from_kind: from.kind.name(),
             from_namespace: own,
             to_group: "",
             to_kind: "Service",
@@ -131,8 +136,9 @@ impl<'a> Building<'a> {
         };
         if !allowed.is_allowed(&self.input.reference_grants) {
             let message = format!(
-                "service {:?} of namespace {namespace:?}: no ReferenceGrant there allows HTTPRoutes of namespace {own:?}",
-                reference.name
+                "service {:?} of namespace {namespace:?}: no ReferenceGrant there allows {}s of namespace {own:?}",
+                reference.name,
+                from.kind.name()
             );
             return Err(Verdict::fails("RefNotPermitted", message));
         }
@@ -184,7 +190,7 @@ impl<'a> Building<'a> {
         let Some(rule) = rules.first() else { return false };
         let mut backends: Vec<Backend<'a>> = Vec::new();
         for reference in &rule.backend_refs {
-            match self.backend_of(parent.object, reference) {
+            match self.backend_of(&parent.subject, reference) {
                 Ok(backend) => backends.push(backend),
                 Err(verdict) => self.problem(&parent.subject, verdict.message),
             }
@@ -269,7 +275,7 @@ impl<'a> Building<'a> {
     fn mirrors(&mut self, parent: &Parent<'_>, filters: &[HttpRouteFilter]) -> Vec<Mirror> {
         let mut out = Vec::new();
         for mirror in filters.iter().filter_map(|filter| filter.request_mirror.as_ref()) {
-            let backend = match self.backend_of(parent.object, &mirror.backend_ref) {
+            let backend = match self.backend_of(&parent.subject, &mirror.backend_ref) {
                 Ok(backend) => backend,
                 Err(verdict) => {
                     self.problem(&parent.subject, verdict.message);
@@ -303,13 +309,14 @@ impl<'a> Building<'a> {
             let mut filters = rule.filters.clone();
             filters.extend(reference.filters.iter().cloned());
             let made = plugins_of(&filters, prefix)?;
-            if let Some(reference) = made.references.first() {
-                return Err(format!(
-                    "filter ExtensionRef {reference:?} of a backendRef: give it to the rule"
-                ));
+            // Those of the rule stand before the route, and before its shares with it.
+            if let Some(own) = reference.filters.iter().find(|filter| filter.kind == "ExtensionRef") {
+                let name = own.extension_ref.as_ref().map(|reference| reference.name.as_str());
+                let name = name.unwrap_or_default();
+                return Err(format!("filter ExtensionRef {name:?} of a backendRef: give it to the rule"));
             }
             let mirrors = self.mirrors(parent, &filters);
-            let target = match self.backend_of(parent.object, reference) {
+            let target = match self.backend_of(&parent.subject, reference) {
                 Ok(backend) => {
                     let label = backend.port.port.to_string();
                     let port = self.add_service(&backend.key, backend.service, backend.port, &label);
@@ -569,7 +576,7 @@ fn judge(attachment: &mut Attachment, faults: &BTreeMap<usize, String>, rules: u
 }
 
 /// Targets of several backends, so that each backend gets its share however many targets it has.
-fn weigh(backends: Vec<(u64, Vec<Target>)>) -> Vec<Target> {
+pub(crate) fn weigh(backends: Vec<(u64, Vec<Target>)>) -> Vec<Target> {
     const FINEST: u64 = 65_535;
     if let [(weight, targets)] = backends.as_slice() {
         return if *weight == 0 { Vec::new() } else { targets.clone() };

@@ -72,6 +72,7 @@ kind!(
 );
 kind!(Gateway, "gateway.networking.k8s.io", "v1", "Gateway", "gateways", NamespaceResourceScope);
 kind!(ListenerSet, "gateway.networking.k8s.io", "v1", "ListenerSet", "listenersets", NamespaceResourceScope);
+kind!(TlsRoute, "gateway.networking.k8s.io", "v1", "TLSRoute", "tlsroutes", NamespaceResourceScope);
 kind!(HttpRoute, "gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", NamespaceResourceScope);
 kind!(
     ReferenceGrant,
@@ -368,6 +369,29 @@ pub struct HttpRouteSpec {
     pub parent_refs: Vec<ParentRef>,
     pub hostnames: Vec<String>,
     pub rules: Vec<HttpRouteRule>,
+}
+
+/// Connections that are passed on by the name that they ask for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TlsRoute {
+    pub metadata: ObjectMeta,
+    pub spec: TlsRouteSpec,
+    pub status: Option<HttpRouteStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TlsRouteSpec {
+    pub parent_refs: Vec<ParentRef>,
+    pub hostnames: Vec<String>,
+    pub rules: Vec<TlsRouteRule>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TlsRouteRule {
+    pub backend_refs: Vec<HttpBackendRef>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

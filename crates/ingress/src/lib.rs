@@ -27,6 +27,7 @@ mod services;
 mod sources;
 mod status;
 mod subject;
+mod tls_routes;
 mod translate;
 mod ways;
 

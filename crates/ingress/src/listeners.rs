@@ -1,6 +1,6 @@
 //! The listeners of Gateways of ours and of the ListenerSets that add to them: which are served, and why the others not.
 
-use crate::attach::{Verdict, is_ours, selects_namespace};
+use crate::attach::{Verdict, is_ours, kind_of, selects_namespace};
 use crate::grants::Reference;
 use crate::kinds::{GATEWAY_GROUP, Gateway, Listener, ListenerSet, ObjectRef, RouteKind, RouteNamespaces};
 use crate::secrets::{authorities_of, certificate_of};
@@ -42,6 +42,7 @@ pub struct Way {
 }
 
 impl Bound<'_> {
+    /// Whether TLS is terminated here.
     pub(crate) fn is_tls(&self) -> bool {
         self.listener.protocol == "HTTPS"
     }
@@ -63,7 +64,7 @@ impl Bound<'_> {
         let gateway = Key::of(self.gateway);
         let port = u16::try_from(self.listener.port).ok()?;
         let entrance = format!("{}/{}:{port}", gateway.namespace(), gateway.name());
-        Some(Way { gateway, port, entrance, is_tls: self.is_tls() })
+        Some(Way { gateway, port, entrance, is_tls: self.listener.protocol != "HTTP" })
     }
 
     pub(crate) fn hostname(&self) -> &str {
@@ -202,13 +203,18 @@ fn unserved(listener: &Listener) -> Option<Verdict> {
     match listener.protocol.as_str() {
         "HTTP" => None,
         "HTTPS" if mode == "Terminate" => None,
+        "TLS" if mode == "Passthrough" => None,
+        "TLS" => Some(Verdict::fails(
+            "UnsupportedValue",
+            format!("tls.mode: found {mode:?}, this gateway passes TLS on, expected Passthrough"),
+        )),
         "HTTPS" => Some(Verdict::fails(
             "UnsupportedValue",
             format!("tls.mode: found {mode:?}, expected Terminate on a listener for HTTPS"),
         )),
         other => Some(Verdict::fails(
             "UnsupportedProtocol",
-            format!("protocol: found {other:?}, this gateway's listeners speak HTTP or HTTPS"),
+            format!("protocol: found {other:?}, this gateway's listeners speak HTTP, HTTPS or TLS"),
         )),
     }
 }
@@ -216,11 +222,12 @@ fn unserved(listener: &Listener) -> Option<Verdict> {
 /// A kind of route that may not attach here, or is not one of ours.
 fn foreign_kind(listener: &Listener) -> Option<String> {
     let kinds = listener.allowed_routes.as_ref().and_then(|allowed| allowed.kinds.as_deref());
+    let own = kind_of(&listener.protocol).map(Kind::name).unwrap_or_default();
     let is_foreign = |kind: &&RouteKind| {
-        kind.kind != Kind::HttpRoute.name() || kind.group.as_deref().unwrap_or(GATEWAY_GROUP) != GATEWAY_GROUP
+        kind.kind != own || kind.group.as_deref().unwrap_or(GATEWAY_GROUP) != GATEWAY_GROUP
     };
     let kind = kinds?.iter().find(is_foreign)?;
-    Some(format!("allowedRoutes.kinds: found {:?}, this gateway takes HTTPRoute", kind.kind))
+    Some(format!("allowedRoutes.kinds: found {:?}, this listener takes {own:?}", kind.kind))
 }
 
 /// Where a reference leads, if it may lead there.
@@ -342,7 +349,8 @@ impl Building<'_> {
             let entrance = entrances.entry(way.clone()).or_insert_with(|| Entrance {
                 name: way.entrance.clone(),
                 hostnames: Vec::new(),
-                tls: way.is_tls.then(EntranceTls::default),
+                tls: bound.is_tls().then(EntranceTls::default),
+                passthrough: Vec::new(),
             });
             entrance.hostnames.push(bound.hostname().to_owned());
             let Some(tls) = &mut entrance.tls else { continue };

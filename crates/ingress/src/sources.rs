@@ -2,7 +2,7 @@
 
 use crate::kinds::{
     GATEWAY_GROUP, Gateway, GatewayClass, HttpRoute, KONG_GROUP, KongClusterPlugin, KongConsumer, KongPlugin,
-    KongUpstreamPolicy, ListenerSet, ReferenceGrant,
+    KongUpstreamPolicy, ListenerSet, ReferenceGrant, TlsRoute,
 };
 use gantry_operator::{Informer, Object, Operator, Trigger, served_plurals};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
@@ -79,6 +79,7 @@ pub(crate) struct Sources {
     pub(crate) gateways: Optional<Gateway>,
     pub(crate) listener_sets: Optional<ListenerSet>,
     pub(crate) http_routes: Optional<HttpRoute>,
+    pub(crate) tls_routes: Optional<TlsRoute>,
     pub(crate) grants: Optional<ReferenceGrant>,
     /// Whether it is known which kinds are served, and every global plugin: before, a plugin that is not seen may only be
     /// not seen yet.
@@ -103,6 +104,7 @@ impl Sources {
             gateways: Optional::default(),
             listener_sets: Optional::default(),
             http_routes: Optional::default(),
+            tls_routes: Optional::default(),
             grants: Optional::default(),
             known: Mutex::new(false),
         }
@@ -149,6 +151,7 @@ impl Sources {
             self.gateways.begin(operator, &served, changed).await,
             self.listener_sets.begin(operator, &served, changed).await,
             self.http_routes.begin(operator, &served, changed).await,
+            self.tls_routes.begin(operator, &served, changed).await,
         ];
         // Nothing names a global plugin, so a route that lacks one cannot be told from a route that never had one.
         if !self.are_known() && !self.cluster_plugins.is_complete() {

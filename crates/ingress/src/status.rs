@@ -1,19 +1,17 @@
 //! The status of GatewayClasses, Gateways and HTTPRoutes: what they are to say, and the write where they say otherwise.
 
-use crate::attach::{Attachment, CONTROLLER_NAME, Verdict, is_ours, takes_http_routes};
+use crate::attach::{Attachment, CONTROLLER_NAME, Verdict, is_ours, kind_of, takes_kind};
 use crate::kinds::{
     GATEWAY_GROUP, Gateway, GatewayAddress, GatewayClass, GatewayStatus, HttpRoute, HttpRouteStatus,
-    ListenerSet, ListenerSetStatus, ListenerStatus, ParentStatus, RouteKind, StatusCondition,
+    ListenerSet, ListenerSetStatus, ListenerStatus, ParentStatus, RouteKind, StatusCondition, TlsRoute,
 };
 use crate::listeners::{self, Bound, gateway_of, takes_set};
-use crate::subject::Kind;
-use crate::translate::Input;
+use crate::translate::{Input, Translation};
 use gantry_operator::Key;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 /// One condition, its time that of the one before when nothing changed.
@@ -51,7 +49,7 @@ pub(crate) fn of_class(class: &GatewayClass, now: &str) -> Option<Vec<StatusCond
 fn of_listener(
     bound: &Bound<'_>,
     before: &[ListenerStatus],
-    attachments: &BTreeMap<Key, Vec<Attachment>>,
+    translation: &Translation,
     generation: Option<i64>,
     now: &str,
 ) -> ListenerStatus {
@@ -61,13 +59,14 @@ fn of_listener(
     let is_here = |one: &Attachment| {
         one.accepted.holds && one.owner == bound.owner && one.listeners.contains(&listener.name)
     };
-    let attached = attachments.values().filter(|all| all.iter().any(is_here)).count();
+    let all = translation.attachments.values().chain(translation.tls_attachments.values());
+    let attached = all.filter(|all| all.iter().any(is_here)).count();
+    let kind = kind_of(&listener.protocol).filter(|kind| takes_kind(listener, *kind));
     let own_kind =
-        RouteKind { group: Some(GATEWAY_GROUP.to_owned()), kind: Kind::HttpRoute.name().to_owned() };
-    let takes = takes_http_routes(listener) && ["HTTP", "HTTPS"].contains(&listener.protocol.as_str());
+        kind.map(|kind| RouteKind { group: Some(GATEWAY_GROUP.to_owned()), kind: kind.name().to_owned() });
     ListenerStatus {
         name: listener.name.clone(),
-        supported_kinds: takes.then_some(own_kind).into_iter().collect(),
+        supported_kinds: own_kind.into_iter().collect(),
         attached_routes: i32::try_from(attached).unwrap_or(i32::MAX),
         conditions: [
             ("Accepted", &bound.accepted),
@@ -86,7 +85,7 @@ pub(crate) fn of_set(
     input: &Input<'_>,
     set: &ListenerSet,
     all: &[Bound<'_>],
-    attachments: &BTreeMap<Key, Vec<Attachment>>,
+    translation: &Translation,
     now: &str,
 ) -> Option<ListenerSetStatus> {
     let gateway = gateway_of(input, set)?;
@@ -116,7 +115,7 @@ pub(crate) fn of_set(
             .collect(),
         listeners: own
             .iter()
-            .map(|bound| of_listener(bound, &before.listeners, attachments, generation, now))
+            .map(|bound| of_listener(bound, &before.listeners, translation, generation, now))
             .collect(),
     };
     (before != status).then_some(status)
@@ -127,7 +126,7 @@ pub(crate) fn of_gateway(
     input: &Input<'_>,
     gateway: &Gateway,
     all: &[Bound<'_>],
-    attachments: &BTreeMap<Key, Vec<Attachment>>,
+    translation: &Translation,
     addresses: &[String],
     now: &str,
 ) -> Option<GatewayStatus> {
@@ -139,7 +138,7 @@ pub(crate) fn of_gateway(
     let generation = gateway.metadata.generation;
     let own = all.iter().filter(|bound| !bound.owner.is_set && bound.owner.key == key);
     let listeners: Vec<ListenerStatus> =
-        own.map(|bound| of_listener(bound, &before.listeners, attachments, generation, now)).collect();
+        own.map(|bound| of_listener(bound, &before.listeners, translation, generation, now)).collect();
     let unaccepted = |one: &ListenerStatus| {
         one.conditions.iter().any(|found| found.kind == "Accepted" && found.status == "False")
     };
@@ -171,9 +170,14 @@ pub(crate) fn of_gateway(
     (before != status).then_some(status)
 }
 
-/// The status of an HTTPRoute: the parents that are ours as they are now, those of others as they were.
-pub(crate) fn of_route(route: &HttpRoute, attachments: &[Attachment], now: &str) -> Option<HttpRouteStatus> {
-    let before = route.status.clone().unwrap_or_default();
+/// The status of a route: the parents that are ours as they are now, those of others as they were.
+pub(crate) fn of_route(
+    status: Option<&HttpRouteStatus>,
+    generation: Option<i64>,
+    attachments: &[Attachment],
+    now: &str,
+) -> Option<HttpRouteStatus> {
+    let before = status.cloned().unwrap_or_default();
     let mut parents: Vec<ParentStatus> =
         before.parents.iter().filter(|parent| parent.controller_name != CONTROLLER_NAME).cloned().collect();
     for attachment in attachments {
@@ -181,7 +185,6 @@ pub(crate) fn of_route(route: &HttpRoute, attachments: &[Attachment], now: &str)
             parent.controller_name == CONTROLLER_NAME && parent.parent_ref == attachment.parent
         });
         let old = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
-        let generation = route.metadata.generation;
         let programmed = match attachment.accepted.holds {
             true => Verdict::holds("Programmed"),
             false => Verdict::fails("Invalid", attachment.accepted.message.clone()),
@@ -221,7 +224,7 @@ where
 pub(crate) async fn publish(
     client: &Client,
     input: &Input<'_>,
-    attachments: &BTreeMap<Key, Vec<Attachment>>,
+    translation: &Translation,
     addresses: &(dyn Fn(&Key) -> Vec<String> + Sync),
     now: &str,
 ) -> Result<(), kube::Error> {
@@ -235,13 +238,13 @@ pub(crate) async fn publish(
     }
     for gateway in &input.gateways {
         let key = Key::of(&**gateway);
-        if let Some(status) = of_gateway(input, gateway, &all, attachments, &addresses(&key), now) {
+        if let Some(status) = of_gateway(input, gateway, &all, translation, &addresses(&key), now) {
             let api: Api<Gateway> = Api::namespaced(client.clone(), key.namespace());
             write(api, key.name(), json!(status)).await?;
         }
     }
     for set in &input.listener_sets {
-        if let Some(status) = of_set(input, set, &all, attachments, now) {
+        if let Some(status) = of_set(input, set, &all, translation, now) {
             let key = Key::of(&**set);
             let api: Api<ListenerSet> = Api::namespaced(client.clone(), key.namespace());
             write(api, key.name(), json!(status)).await?;
@@ -249,9 +252,19 @@ pub(crate) async fn publish(
     }
     for route in &input.http_routes {
         let key = Key::of(&**route);
-        let found = attachments.get(&key).map(Vec::as_slice).unwrap_or_default();
-        if let Some(status) = of_route(route, found, now) {
+        let found = translation.attachments.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let generation = route.metadata.generation;
+        if let Some(status) = of_route(route.status.as_ref(), generation, found, now) {
             let api: Api<HttpRoute> = Api::namespaced(client.clone(), key.namespace());
+            write(api, key.name(), json!(status)).await?;
+        }
+    }
+    for route in &input.tls_routes {
+        let key = Key::of(&**route);
+        let found = translation.tls_attachments.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let generation = route.metadata.generation;
+        if let Some(status) = of_route(route.status.as_ref(), generation, found, now) {
+            let api: Api<TlsRoute> = Api::namespaced(client.clone(), key.namespace());
             write(api, key.name(), json!(status)).await?;
         }
     }

@@ -12,6 +12,7 @@ pub enum Kind {
     Service,
     Gateway,
     HttpRoute,
+    TlsRoute,
     KongPlugin,
     KongClusterPlugin,
     KongConsumer,
@@ -24,6 +25,7 @@ impl Kind {
             Kind::Service => "Service",
             Kind::Gateway => "Gateway",
             Kind::HttpRoute => "HTTPRoute",
+            Kind::TlsRoute => "TLSRoute",
             Kind::KongPlugin => "KongPlugin",
             Kind::KongClusterPlugin => "KongClusterPlugin",
             Kind::KongConsumer => "KongConsumer",
@@ -34,7 +36,7 @@ impl Kind {
         match self {
             Kind::Ingress => "networking.k8s.io",
             Kind::Service => "",
-            Kind::Gateway | Kind::HttpRoute => GATEWAY_GROUP,
+            Kind::Gateway | Kind::HttpRoute | Kind::TlsRoute => GATEWAY_GROUP,
             Kind::KongPlugin | Kind::KongClusterPlugin | Kind::KongConsumer => KONG_GROUP,
         }
     }

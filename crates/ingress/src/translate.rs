@@ -4,7 +4,7 @@ use crate::class::Class;
 use crate::consumers::Known;
 use crate::kinds::{
     Gateway, GatewayClass, HttpRoute, KongClusterPlugin, KongConsumer, KongPlugin, KongUpstreamPolicy,
-    ListenerSet, ReferenceGrant,
+    ListenerSet, ReferenceGrant, TlsRoute,
 };
 use crate::listeners::{self, Way};
 use crate::plugins::Asked;
@@ -43,6 +43,7 @@ pub struct Input<'a> {
     pub gateways: Vec<Arc<Gateway>>,
     pub listener_sets: Vec<Arc<ListenerSet>>,
     pub http_routes: Vec<Arc<HttpRoute>>,
+    pub tls_routes: Vec<Arc<TlsRoute>>,
     pub reference_grants: Vec<Arc<ReferenceGrant>>,
 }
 
@@ -60,6 +61,8 @@ pub struct Translation {
     pub behind: BTreeMap<String, Vec<Key>>,
     /// What became of each HTTPRoute at each of its parents that is ours.
     pub attachments: BTreeMap<Key, Vec<crate::attach::Attachment>>,
+    /// The same of TLSRoutes.
+    pub tls_attachments: BTreeMap<Key, Vec<crate::attach::Attachment>>,
     /// The ports of Gateways that are served.
     pub ways: Vec<Way>,
 }
@@ -172,7 +175,8 @@ impl Translator {
             building.add_ingress(ingress);
         }
         let bound = listeners::all(input);
-        let entrances = building.add_entrances(&bound);
+        let mut entrances = building.add_entrances(&bound);
+        let tls_attachments = building.add_tls_routes(&bound, &mut entrances.0);
         let attachments = building.add_http_routes(&bound);
         building.add_consumers(&class);
         building.attach_plugins(&class);
@@ -180,6 +184,7 @@ impl Translator {
         let mut translation = building.finish();
         translation.claimed = claimed;
         translation.attachments = attachments;
+        translation.tls_attachments = tls_attachments;
         (translation.snapshot.entrances, translation.ways) = entrances;
         translation
     }

@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use super::kic_golden::{input, objects};
 
 const CLASS: &str = "kong";
+/// The first byte of a connection over TLS.
+const HANDSHAKE: u8 = 22;
 /// A name for requests that are meant for the gateway's address.
 pub(super) const ANY_HOST: &str = "gateway.invalid";
 /// Tells the answering server to add fields, as the suite's own does.
@@ -64,6 +66,18 @@ impl Authority {
         made().map(Authority).map_err(|error| error.to_string())
     }
 
+    /// How servers speak TLS under the names of a test.
+    fn server(&self, names: &[String]) -> Result<Arc<rustls::ServerConfig>, String> {
+        let (cert, key) = self.sign(names.to_vec())?;
+        let cert = CertificateDer::from_pem_slice(cert.as_bytes()).map_err(|error| error.to_string())?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| error.to_string())?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![cert], key));
+        config.map(Arc::new).map_err(|error| error.to_string())
+    }
+
     /// Chain and key in PEM.
     fn sign(&self, names: Vec<String>) -> Result<(String, String), String> {
         let made = || -> Result<_, rcgen::Error> {
@@ -107,7 +121,8 @@ impl World {
             }
         }
         let services = all.iter().filter(|object| object["kind"] == "Service");
-        let slices: Vec<Value> = services.filter_map(|service| endpoint(service, &self.seen)).collect();
+        let tls = self.authority.server(hosts)?;
+        let slices: Vec<Value> = services.filter_map(|service| endpoint(service, &self.seen, &tls)).collect();
         let gateways = gateways(&all[own..], &all);
         all.extend(slices);
         let translation = self.translator.translate(&input(&all)?);
@@ -196,20 +211,32 @@ fn gateways(own: &[Value], all: &[Value]) -> Vec<(String, String)> {
     out
 }
 
-/// A slice with one server for all ports of a Service.
-fn endpoint(service: &Value, seen: &Seen) -> Option<Value> {
+/// A slice with one server for all ports of a Service, which answers over TLS whoever begins with that.
+fn endpoint(service: &Value, seen: &Seen, tls: &Arc<rustls::ServerConfig>) -> Option<Value> {
     let (name, namespace) =
         (service["metadata"]["name"].as_str()?, service["metadata"]["namespace"].as_str()?);
     let listener = TcpListener::bind("127.0.0.1:0").ok()?;
     let address = listener.local_addr().ok()?;
     let (own_name, own_namespace) = (name.to_owned(), namespace.to_owned());
-    let seen = Arc::clone(seen);
+    let (seen, tls) = (Arc::clone(seen), Arc::clone(tls));
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let (name, namespace, seen) = (own_name.clone(), own_namespace.clone(), Arc::clone(&seen));
+            let tls = Arc::clone(&tls);
             std::thread::spawn(move || {
+                let mut first = [0u8; 1];
+                let is_tls = matches!(stream.peek(&mut first), Ok(1)) && first[0] == HANDSHAKE;
                 // A client that went away has nothing to be told.
-                let _ = echo(stream, &name, &namespace, &seen);
+                match rustls::ServerConnection::new(tls) {
+                    Ok(session) if is_tls => {
+                        let stream = rustls::StreamOwned::new(session, stream);
+                        if let Ok(mut stream) = echo(stream, &name, &namespace, &seen) {
+                            stream.conn.send_close_notify();
+                            let _ = stream.flush();
+                        }
+                    }
+                    _ => drop(echo(stream, &name, &namespace, &seen)),
+                }
             });
         }
     });
@@ -247,10 +274,9 @@ fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<(String, Field
     }
 }
 
-/// Answers requests with what they were, until the connection ends.
-fn echo(stream: TcpStream, name: &str, namespace: &str, seen: &Seen) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut writer = stream;
+/// Answers requests with what they were, until the connection ends or is to end; gives it back then.
+fn echo<S: Read + Write>(stream: S, name: &str, namespace: &str, seen: &Seen) -> std::io::Result<S> {
+    let mut reader = BufReader::new(stream);
     while let Some((first, fields)) = read_head(&mut reader)? {
         let length = fields.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         std::io::copy(&mut Read::by_ref(&mut reader).take(length), &mut std::io::sink())?;
@@ -268,12 +294,17 @@ fn echo(stream: TcpStream, name: &str, namespace: &str, seen: &Seen) -> std::io:
             }
         }
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{extra}\r\n", body.len());
+        let writer = reader.get_mut();
         writer.write_all(head.as_bytes())?;
         if method != "HEAD" {
             writer.write_all(body.as_bytes())?;
         }
+        writer.flush()?;
+        if fields.get("connection").is_some_and(|option| option == "close") {
+            break;
+        }
     }
-    Ok(())
+    Ok(reader.into_inner())
 }
 
 /// How long the answer is to take: `delay=1s` in the query.

@@ -77,6 +77,7 @@ pub(crate) fn input(objects: &[Value]) -> Result<Input<'static>, String> {
         gateways: all(objects, "Gateway")?,
         listener_sets: all(objects, "ListenerSet")?,
         http_routes: all(objects, "HTTPRoute")?,
+        tls_routes: all(objects, "TLSRoute")?,
         reference_grants: all(objects, "ReferenceGrant")?,
     })
 }

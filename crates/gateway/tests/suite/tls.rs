@@ -2,10 +2,10 @@
 
 use crate::support::{Running, shop};
 use gantry_gateway::entities::{
-    CaCertificate, Certificate, ClientValidation, Entrance, EntranceTls, Protocol, Snapshot,
+    CaCertificate, Certificate, ClientValidation, Entrance, EntranceTls, Passthrough, Protocol, Snapshot,
 };
 use gantry_gateway::{Listener, Mode};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -23,6 +23,8 @@ impl Authority {
     fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Another name than that of what it signs, or OpenSSL takes both for one.
+        params.distinguished_name.push(DnType::CommonName, "authority");
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -238,7 +240,33 @@ fn entrance(authority: &Authority) -> Entrance {
             ],
             clients: None,
         }),
+        passthrough: Vec::new(),
     }
+}
+
+#[tokio::test]
+async fn a_connection_is_passed_on_by_its_name_and_the_others_are_terminated() {
+    let (authority, own) = (Authority::new(), Authority::new());
+    let target = Secure::start(authority.sign("far.org"), None, b"far".to_vec()).await;
+    let mut snapshot = shop(&[target.address]);
+    snapshot.entrances = vec![entrance(&own)];
+    snapshot.entrances[0].passthrough =
+        vec![Passthrough { hostname: "far.org".into(), service: "shop".into() }];
+    let running = Running::start(snapshot);
+    let mode = Mode::Entrance { name: "web:443".into() };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let address = running.gateway.listen(Listener { address: any, mode, tls: None }).unwrap();
+    let mut stream = connect(address, "far.org", &authority, None).await.unwrap();
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"far") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "ends after {answer:?}");
+    }
+    let stream = connect(address, "other.org", &own, None).await.unwrap();
+    assert_eq!(status(stream, "other.org").await.as_deref(), Some("404"));
+    let mut plain = crate::support::Wire::connect(address).await;
+    plain.send(GET.as_bytes()).await.unwrap();
+    assert_eq!(plain.rest().await, "");
 }
 
 #[tokio::test]
