@@ -4,6 +4,7 @@
 //! read, and the state is changed before the count is read, so `drained` cannot miss one.
 
 use crate::entities::{Algorithm, Upstream};
+use crate::hashing::Ring;
 use crate::metrics::UpstreamMetrics;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -16,6 +17,9 @@ use tokio::sync::Notify;
 
 /// A target that refused a connection is left out for so long, as long as another one is there.
 const PENALTY: Duration = Duration::from_millis(1_000);
+
+/// After so long without an answer a target's latency counts half.
+const LATENCY_HALVES_MS: u64 = 10_000;
 
 /// More entries than this in a rotation would only refine the weights.
 const MAX_ROTATION: u64 = 10_000;
@@ -30,6 +34,9 @@ pub(crate) struct Target {
     is_open: AtomicBool,
     /// Milliseconds since `Balancer::started`.
     penalty_until_ms: AtomicU64,
+    /// How long answers took of late, in microseconds, and when that was last told; only where targets are chosen by it.
+    latency_us: AtomicU64,
+    observed_ms: AtomicU64,
     changed: Arc<Notify>,
 }
 
@@ -50,6 +57,15 @@ impl Target {
         !self.is_open.load(Ordering::SeqCst) && self.in_flight.load(Ordering::SeqCst) == 0
     }
 
+    /// The latency as it counts now: it halves with time, so that a target that was slow is tried again.
+    fn faded_latency(&self, now_ms: u64) -> u64 {
+        let age = now_ms.saturating_sub(self.observed_ms.load(Ordering::Relaxed)) / LATENCY_HALVES_MS;
+        self.latency_us
+            .load(Ordering::Relaxed)
+            .checked_shr(u32::try_from(age).unwrap_or(u32::MAX))
+            .unwrap_or(0)
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Relaxed)
     }
@@ -60,6 +76,21 @@ impl Target {
 pub(crate) struct Lease {
     pub(crate) target: Arc<Target>,
     upstream: Arc<UpstreamState>,
+}
+
+impl Lease {
+    /// Notes how long the target took to answer.
+    pub(crate) fn observe(&self, took: Duration) {
+        if !self.upstream.observes.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = self.upstream.now_ms();
+        let known = self.target.faded_latency(now);
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let mixed = if known == 0 { took } else { (known * 7 + took) / 8 };
+        self.target.latency_us.store(mixed, Ordering::Relaxed);
+        self.target.observed_ms.store(now, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Lease {
@@ -78,6 +109,8 @@ struct Rotation {
     targets: Vec<Arc<Target>>,
     /// Indices into `targets`, each as often as its weight asks.
     order: Vec<u32>,
+    /// Empty where nothing is hashed.
+    ring: Ring,
 }
 
 /// One upstream with what must survive a new configuration.
@@ -86,6 +119,8 @@ pub(crate) struct UpstreamState {
     pub(crate) name: String,
     rotation: ArcSwap<Rotation>,
     cursor: AtomicUsize,
+    /// Whether targets are chosen by their latency.
+    observes: AtomicBool,
     started: Instant,
     pub(crate) pending: AtomicUsize,
     pub(crate) ready: Notify,
@@ -108,8 +143,11 @@ impl UpstreamState {
         if count == 0 {
             return None;
         }
-        if rotation.algorithm == Algorithm::LeastConnections {
-            return self.least_loaded(&rotation, tried);
+        match rotation.algorithm {
+            Algorithm::LeastConnections => return self.least_loaded(&rotation, tried),
+            Algorithm::Latency => return self.fastest(&rotation, tried),
+            // A request without anything to hash is anybody's.
+            Algorithm::RoundRobin | Algorithm::ConsistentHashing => {}
         }
         let start = self.cursor.fetch_add(1, Ordering::Relaxed);
         for avoid_penalised in [true, false] {
@@ -134,6 +172,40 @@ impl UpstreamState {
         };
         let open = rotation.targets.iter().filter(|target| target.weight > 0 && target.is_open());
         open.filter(|target| !tried.contains(&target.address)).min_by_key(|target| load(target))?.lease(self)
+    }
+
+    /// The target of a hash, or the one that comes after it where that was tried or refuses connections.
+    pub(crate) fn lease_by_hash(self: &Arc<UpstreamState>, hash: u64, tried: &[SocketAddr]) -> Option<Lease> {
+        let rotation = self.rotation.load();
+        for avoid_penalised in [true, false] {
+            let mut last = None;
+            for at in rotation.ring.from(hash) {
+                if last == Some(at) {
+                    continue;
+                }
+                last = Some(at);
+                let Some(target) = rotation.targets.get(at as usize) else { continue };
+                if tried.contains(&target.address) || (avoid_penalised && self.is_penalised(target)) {
+                    continue;
+                }
+                if let Some(lease) = target.lease(self) {
+                    return Some(lease);
+                }
+            }
+        }
+        None
+    }
+
+    /// The target that answered fastest of late; those of which nothing is known, or no longer, go first in turn.
+    fn fastest(self: &Arc<UpstreamState>, rotation: &Rotation, tried: &[SocketAddr]) -> Option<Lease> {
+        let now = self.now_ms();
+        let count = rotation.targets.len();
+        let start = self.cursor.fetch_add(1, Ordering::Relaxed);
+        let in_turn = (0..count).filter_map(|i| rotation.targets.get(start.wrapping_add(i) % count));
+        let open = in_turn.filter(|target| target.weight > 0 && target.is_open());
+        open.filter(|target| !tried.contains(&target.address))
+            .min_by_key(|target| (self.is_penalised(target), target.faded_latency(now)))?
+            .lease(self)
     }
 
     fn is_penalised(&self, target: &Target) -> bool {
@@ -186,6 +258,7 @@ impl Balancer {
                 name: name.to_owned(),
                 rotation: ArcSwap::default(),
                 cursor: AtomicUsize::new(0),
+                observes: AtomicBool::new(false),
                 started: self.started,
                 pending: AtomicUsize::new(0),
                 ready: Notify::new(),
@@ -207,7 +280,14 @@ impl Balancer {
         }
         let order = rotation_order(&targets);
         let is_ready = !order.is_empty();
-        state.rotation.store(Arc::new(Rotation { algorithm, targets: targets.clone(), order }));
+        let ring = match algorithm {
+            Algorithm::ConsistentHashing => {
+                Ring::new(&targets.iter().map(|one| (one.address, one.weight)).collect::<Vec<_>>())
+            }
+            _ => Ring::default(),
+        };
+        state.observes.store(algorithm == Algorithm::Latency, Ordering::Relaxed);
+        state.rotation.store(Arc::new(Rotation { algorithm, targets: targets.clone(), order, ring }));
         for gone in old.targets.iter().filter(|known| !targets.iter().any(|kept| Arc::ptr_eq(kept, known))) {
             gone.close();
         }
@@ -224,6 +304,8 @@ impl Balancer {
             in_flight: AtomicUsize::new(0),
             is_open: AtomicBool::new(true),
             penalty_until_ms: AtomicU64::new(0),
+            latency_us: AtomicU64::new(0),
+            observed_ms: AtomicU64::new(0),
             changed: Arc::clone(&self.changed),
         });
         let mut by_address = self.by_address.lock();
@@ -290,9 +372,12 @@ impl Balancer {
     }
 }
 
-/// Smooth weighted round robin, written out once.
 fn rotation_order(targets: &[Arc<Target>]) -> Vec<u32> {
-    let weights: Vec<u64> = targets.iter().map(|target| u64::from(target.weight)).collect();
+    rotation_of(targets.iter().map(|target| u64::from(target.weight)).collect())
+}
+
+/// Smooth weighted round robin, written out once: positions in `weights`, each as often as its weight asks.
+pub(crate) fn rotation_of(weights: Vec<u64>) -> Vec<u32> {
     let divisor = weights.iter().copied().filter(|&weight| weight > 0).fold(0, greatest_common_divisor);
     if divisor == 0 {
         return Vec::new();
@@ -393,6 +478,40 @@ mod tests {
             *counts.entry(state.lease(&[]).unwrap().target.address.port()).or_insert(0) += 1;
         }
         assert_eq!(counts, HashMap::from([(1, 60), (2, 20)]));
+    }
+
+    #[test]
+    fn a_hash_keeps_its_target_until_that_is_gone() {
+        let balancer = Balancer::new();
+        let state = upstream(&balancer);
+        let all = [target(1, 100), target(2, 100), target(3, 100)];
+        balancer.set_targets(&state, Algorithm::ConsistentHashing, &all);
+        let of = |hash: u64, tried: &[SocketAddr]| {
+            let hash = crate::hashing::hash(&[&hash.to_le_bytes()]);
+            state.lease_by_hash(hash, tried).unwrap().target.address
+        };
+        let first = of(7, &[]);
+        assert!((0..5).all(|_| of(7, &[]) == first));
+        let second = of(7, &[first]);
+        assert_ne!(second, first);
+        let rest: Vec<ResolvedTarget> = all.into_iter().filter(|one| one.address != first).collect();
+        balancer.set_targets(&state, Algorithm::ConsistentHashing, &rest);
+        assert_eq!(of(7, &[]), second);
+    }
+
+    #[test]
+    fn the_fastest_target_gets_the_requests() {
+        let balancer = Balancer::new();
+        let state = upstream(&balancer);
+        balancer.set_targets(&state, Algorithm::Latency, &[target(1, 1), target(2, 1)]);
+        for _ in 0..2 {
+            let lease = state.lease(&[]).unwrap();
+            let slow = lease.target.address.port() == 1;
+            lease.observe(Duration::from_millis(if slow { 50 } else { 5 }));
+        }
+        for _ in 0..4 {
+            assert_eq!(state.lease(&[]).unwrap().target.address.port(), 2);
+        }
     }
 
     #[test]

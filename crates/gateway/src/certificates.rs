@@ -1,10 +1,11 @@
 //! Certificates by server name, swapped with the configuration: new handshakes see the new ones, open connections go on.
 
-use crate::entities::Certificate;
+use crate::entities::{Certificate, EntranceTls};
 use crate::snapshot::ConfigError;
+use crate::upstream_tls::roots;
 use arc_swap::ArcSwap;
 use gantry_kong_model::{certificate_names, read_certificates, read_key};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ struct Names {
     trailing: HashMap<String, Arc<CertifiedKey>>,
     /// For names nobody has a certificate for.
     fallback: Option<Arc<CertifiedKey>>,
+    /// Whether `*.` stands for more than one label.
+    is_deep: bool,
 }
 
 /// The resolver of a gateway's TLS listeners.
@@ -40,33 +43,104 @@ fn certified(cert: &str, key: &str) -> Result<Arc<CertifiedKey>, String> {
     }
 }
 
+/// Whether a chain in PEM and a key can be presented together.
+pub fn check_certificate(cert: &str, key: &str) -> Result<(), String> {
+    certified(cert, key).map(drop)
+}
+
 /// Certificates ready to be swapped in.
 pub(crate) struct Checked(Names);
 
 /// Reads the certificates of a configuration.
 pub(crate) fn check(certificates: &[Certificate]) -> Result<Checked, ConfigError> {
-    let mut names = Names::default();
-    for certificate in certificates {
-        let key = certified(&certificate.cert, &certificate.key).map_err(|reason| ConfigError {
-            entity: "certificate",
-            name: certificate.id.clone(),
-            field: "cert".into(),
-            reason,
-        })?;
-        for name in &certificate.snis {
-            let name = name.to_ascii_lowercase();
-            if name == "*" {
-                names.fallback = Some(Arc::clone(&key));
-            } else if let Some(rest) = name.strip_prefix("*.") {
-                names.leading.insert(rest.to_owned(), Arc::clone(&key));
-            } else if let Some(rest) = name.strip_suffix(".*") {
-                names.trailing.insert(rest.to_owned(), Arc::clone(&key));
-            } else {
-                names.exact.insert(name, Arc::clone(&key));
+    Ok(Checked(Names::read(certificates)?))
+}
+
+impl Names {
+    fn read(certificates: &[Certificate]) -> Result<Names, ConfigError> {
+        let mut names = Names::default();
+        for certificate in certificates {
+            let key = certified(&certificate.cert, &certificate.key).map_err(|reason| ConfigError {
+                entity: "certificate",
+                name: certificate.id.clone(),
+                field: "cert".into(),
+                reason,
+            })?;
+            for name in &certificate.snis {
+                let name = name.to_ascii_lowercase();
+                if name == "*" {
+                    names.fallback = Some(Arc::clone(&key));
+                } else if let Some(rest) = name.strip_prefix("*.") {
+                    names.leading.insert(rest.to_owned(), Arc::clone(&key));
+                } else if let Some(rest) = name.strip_suffix(".*") {
+                    names.trailing.insert(rest.to_owned(), Arc::clone(&key));
+                } else {
+                    names.exact.insert(name, Arc::clone(&key));
+                }
             }
         }
+        Ok(names)
     }
-    Ok(Checked(names))
+
+    /// The certificate of a name, in lower case.
+    fn of(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        if let Some(key) = self.exact.get(name) {
+            return Some(key);
+        }
+        let mut rest = name;
+        while let Some((_, behind)) = rest.split_once('.') {
+            if let Some(key) = self.leading.get(behind) {
+                return Some(key);
+            }
+            if !self.is_deep {
+                break;
+            }
+            rest = behind;
+        }
+        name.rsplit_once('.').and_then(|(start, _)| self.trailing.get(start))
+    }
+}
+
+/// The certificates of an entrance, which presents no others.
+impl ResolvesServerCert for Names {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        name.and_then(|name| self.of(&name)).or(self.fallback.as_ref()).cloned()
+    }
+}
+
+/// The TLS settings of an entrance.
+pub(crate) fn of_entrance(name: &str, tls: &EntranceTls) -> Result<Arc<rustls::ServerConfig>, ConfigError> {
+    let error = |field: &str, reason: String| ConfigError {
+        entity: "entrance",
+        name: name.to_owned(),
+        field: field.to_owned(),
+        reason,
+    };
+    let mut names = Names::read(&tls.certificates)?;
+    names.is_deep = true;
+    for certificate in tls.certificates.iter().filter(|certificate| certificate.snis.is_empty()) {
+        let key = certified(&certificate.cert, &certificate.key);
+        names.fallback = Some(key.map_err(|reason| error("certificates", reason))?);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|reason| error("tls", reason.to_string()))?;
+    // Where every client may come in none is asked for a certificate.
+    let builder = match tls.clients.as_ref().filter(|clients| clients.is_required) {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let roots = roots(&clients.authorities).map_err(|reason| error("clients", reason))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|reason| error("clients", reason.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(names));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 impl Certificates {
@@ -87,14 +161,7 @@ impl Certificates {
         let default = || names.fallback.clone().or_else(|| self.default.load().as_ref().clone());
         let Some(name) = name else { return default() };
         let name = name.to_ascii_lowercase();
-        if let Some(key) = names.exact.get(&name) {
-            return Some(Arc::clone(key));
-        }
-        let found = name
-            .split_once('.')
-            .and_then(|(_, rest)| names.leading.get(rest))
-            .or_else(|| name.rsplit_once('.').and_then(|(start, _)| names.trailing.get(start)));
-        found.cloned().or_else(default)
+        names.of(&name).cloned().or_else(default)
     }
 }
 

@@ -16,8 +16,10 @@ fn plain(entity: &Value) -> Value {
             .as_object()
             .filter(|reference| reference.len() == 1)
             .and_then(|reference| reference.get("id"));
-        let is_reference =
-            matches!(name.as_str(), "service" | "route" | "consumer" | "upstream" | "certificate");
+        let is_reference = matches!(
+            name.as_str(),
+            "service" | "route" | "consumer" | "upstream" | "certificate" | "client_certificate"
+        );
         (name.clone(), id.filter(|_| is_reference).unwrap_or(value).clone())
     });
     Value::Object(entries.collect())
@@ -66,6 +68,8 @@ impl Snapshot {
             jwt_secrets: all(entities, "jwt_secrets")?,
             acls: all(entities, "acls")?,
             certificates: all::<Certificate>(entities, "certificates")?,
+            ca_certificates: all(entities, "ca_certificates")?,
+            entrances: Vec::new(),
         };
         if transform {
             for credential in &mut snapshot.basicauth_credentials {

@@ -68,6 +68,14 @@ pub struct Service {
     pub connect_timeout: u64,
     pub write_timeout: u64,
     pub read_timeout: u64,
+    /// Id of the [`Certificate`] that is shown to the targets.
+    pub client_certificate: Option<String>,
+    /// Whether certificates of targets are checked; `None` stands for no, as nginx has it.
+    pub tls_verify: Option<bool>,
+    /// Intermediate certificates that a target may send; any number where absent.
+    pub tls_verify_depth: Option<u16>,
+    /// Ids of the [`CaCertificate`]s that targets are checked against.
+    pub ca_certificates: Option<Vec<String>>,
     pub enabled: bool,
     pub tags: Vec<String>,
 }
@@ -85,6 +93,10 @@ impl Default for Service {
             connect_timeout: 60_000,
             write_timeout: 60_000,
             read_timeout: 60_000,
+            client_certificate: None,
+            tls_verify: None,
+            tls_verify_depth: None,
+            ca_certificates: None,
             enabled: true,
             tags: Vec::new(),
         }
@@ -128,6 +140,47 @@ pub struct QueryMatch {
     pub is_pattern: bool,
 }
 
+/// Another service that gets a copy of a part of the requests; what it answers is nobody's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Id or name.
+    pub service: String,
+    /// The part: `numerator` of `denominator` requests.
+    pub numerator: u32,
+    pub denominator: u32,
+}
+
+/// A route that takes a share of another's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The route's name.
+    pub route: String,
+    pub weight: u32,
+}
+
+/// What only controllers ask of a route; Kong's routes have none of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteExtras {
+    /// Where set, the place among the routes in Kong's stead: the higher goes first. For rules whose order is not Kong's,
+    /// such as the Gateway API's; comparable with the 64 bits of `traditional_compatible`.
+    pub priority: Option<u64>,
+    /// Query parameters that must be there.
+    pub queries: Vec<QueryMatch>,
+    /// Names of the [`Entrance`]s through which the route is reached, besides the listeners for all routes.
+    pub entrances: Vec<String>,
+    /// Hosts that are another listener's: exact, or behind `*.` one or more labels.
+    pub other_hosts: Vec<String>,
+    /// Whether requests of other protocols go by, rather than being told to come over TLS.
+    pub has_strict_protocols: bool,
+    /// From the request's arrival to the end of its answer, in milliseconds.
+    pub request_timeout: Option<u64>,
+    pub mirrors: Vec<Mirror>,
+    /// The routes of which one takes the request in this one's place.
+    pub shares: Vec<Share>,
+    /// Takes requests only in the place of a route that names it.
+    pub is_share: bool,
+}
+
 /// Which requests a service gets. A field that is absent matches everything; at least one must be present.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -156,13 +209,8 @@ pub struct Route {
     pub created_at: Option<i64>,
     /// The service's id or name; a route without one answers only what plugins answer.
     pub service: Option<String>,
-    /// Where set, the place among the routes in Kong's stead: the higher goes first. For rules whose order is not Kong's,
-    /// such as the Gateway API's; comparable with the 64 bits of `traditional_compatible`.
     #[serde(skip)]
-    pub priority: Option<u64>,
-    /// Query parameters that must be there; Kong's routes have none.
-    #[serde(skip)]
-    pub queries: Vec<QueryMatch>,
+    pub extras: RouteExtras,
     pub tags: Vec<String>,
 }
 
@@ -188,8 +236,7 @@ impl Default for Route {
             response_buffering: true,
             created_at: None,
             service: None,
-            priority: None,
-            queries: Vec::new(),
+            extras: RouteExtras::default(),
             tags: Vec::new(),
         }
     }
@@ -209,6 +256,23 @@ pub enum Algorithm {
     #[default]
     RoundRobin,
     LeastConnections,
+    ConsistentHashing,
+    Latency,
+}
+
+/// What of a request decides its target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HashOn {
+    #[default]
+    None,
+    Consumer,
+    Ip,
+    Header,
+    Cookie,
+    Path,
+    QueryArg,
+    UriCapture,
 }
 
 /// A named set of targets.
@@ -218,9 +282,24 @@ pub struct Upstream {
     pub id: String,
     pub name: String,
     pub algorithm: Algorithm,
+    pub hash_on: HashOn,
+    /// Where a request has nothing of the first.
+    pub hash_fallback: HashOn,
+    pub hash_on_header: Option<String>,
+    pub hash_fallback_header: Option<String>,
+    pub hash_on_cookie: Option<String>,
+    pub hash_on_cookie_path: String,
+    pub hash_on_query_arg: Option<String>,
+    pub hash_fallback_query_arg: Option<String>,
+    pub hash_on_uri_capture: Option<String>,
+    pub hash_fallback_uri_capture: Option<String>,
+    /// Kept for those who read the configuration; targets are not looked after by it here.
+    pub healthchecks: Option<serde_json::Value>,
     pub slots: u32,
     /// Sent instead of the target's address when the route does not preserve the client's.
     pub host_header: Option<String>,
+    /// Id of the [`Certificate`] that is shown to the targets of services that have none of their own.
+    pub client_certificate: Option<String>,
     pub targets: Vec<Target>,
     pub tags: Vec<String>,
 }
@@ -231,8 +310,20 @@ impl Default for Upstream {
             id: String::new(),
             name: String::new(),
             algorithm: Algorithm::RoundRobin,
+            hash_on: HashOn::None,
+            hash_fallback: HashOn::None,
+            hash_on_header: None,
+            hash_fallback_header: None,
+            hash_on_cookie: None,
+            hash_on_cookie_path: "/".to_owned(),
+            hash_on_query_arg: None,
+            hash_fallback_query_arg: None,
+            hash_on_uri_capture: None,
+            hash_fallback_uri_capture: None,
+            healthchecks: None,
             slots: 10_000,
             host_header: None,
+            client_certificate: None,
             targets: Vec::new(),
             tags: Vec::new(),
         }
@@ -355,6 +446,53 @@ pub struct Certificate {
     pub cert: String,
     pub key: String,
     pub snis: Vec<String>,
+    pub tags: Vec<String>,
+}
+
+/// Whom certificates of targets may be signed by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CaCertificate {
+    pub id: String,
+    pub cert: String,
+    pub tags: Vec<String>,
+}
+
+/// Who may come in over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientValidation {
+    /// Authorities in PEM; a client's certificate must be signed by one of them.
+    pub authorities: Vec<String>,
+    /// Whether a client without a certificate, or with another's, is turned away.
+    pub is_required: bool,
+}
+
+/// TLS of an entrance.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EntranceTls {
+    /// By their `snis`; one without any is presented where no other fits.
+    pub certificates: Vec<Certificate>,
+    pub clients: Option<ClientValidation>,
+}
+
+/// Connections that are passed on as they are, by the name that they ask for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Passthrough {
+    /// Exact, or behind `*.`; empty for every name.
+    pub hostname: String,
+    /// Id or name.
+    pub service: String,
+}
+
+/// A way in that leads to its own routes only: a port of one of several gateways.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Entrance {
+    pub name: String,
+    /// Host names of its listeners, exact or behind `*.`; empty for one that takes every name.
+    pub hostnames: Vec<String>,
+    pub tls: Option<EntranceTls>,
+    /// Looked at before TLS is terminated.
+    pub passthrough: Vec<Passthrough>,
 }
 
 /// A whole configuration, swapped at once.
@@ -371,6 +509,9 @@ pub struct Snapshot {
     pub jwt_secrets: Vec<JwtCredential>,
     pub acls: Vec<Group>,
     pub certificates: Vec<Certificate>,
+    pub ca_certificates: Vec<CaCertificate>,
+    #[serde(skip)]
+    pub entrances: Vec<Entrance>,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::entities::Snapshot;
 use crate::listen::{self, AcceptFrom, ListenError, Listener};
 use crate::metrics::Metrics;
 use crate::network;
-use crate::node::{Config, Mode, Shared, Worker};
+use crate::node::{Config, Mode, Shared, Worker, mirror_slots};
 use crate::plugins::Counters;
 use crate::request_id::RequestIds;
 use crate::snapshot::{self, Compiled, ConfigError};
@@ -79,6 +79,8 @@ impl Gateway {
             ids: RequestIds::new(config.seed),
             counters: Counters::new(config.seed),
             certificates: Arc::default(),
+            tls_settings: Default::default(),
+            mirror_slots: mirror_slots(),
             clock: config.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::new())),
             current: ArcSwap::from_pointee(Compiled::empty(
                 &Balancer::new(),
@@ -119,17 +121,20 @@ impl Gateway {
         let _one_at_a_time = self.inner.applying.lock();
         let previous = shared.current.load_full();
         let certificates = certificates::check(&snapshot.certificates)?;
-        let compiled = snapshot::compile(
-            &snapshot,
-            shared.config.flavour,
-            &shared.balancer,
-            &shared.metrics,
-            &previous,
-        )?;
+        let node = snapshot::Node {
+            flavour: shared.config.flavour,
+            trusted: shared.config.trusted_certificates.as_deref(),
+            balancer: &shared.balancer,
+            metrics: &shared.metrics,
+            tls_settings: &shared.tls_settings,
+        };
+        let compiled = snapshot::compile(&snapshot, &node, &previous)?;
         shared.certificates.install(certificates);
         let generation = compiled.generation;
         let has_names = !compiled.named.is_empty();
         shared.current.store(Arc::new(compiled));
+        drop(previous);
+        shared.tls_settings.sweep();
         shared.metrics.generation.set(generation as f64);
         if has_names {
             shared.names_changed.notify_one();

@@ -8,13 +8,17 @@
 pub mod admin;
 mod balancer;
 mod certificates;
+mod client_hello;
 mod declared;
 pub mod entities;
+mod entrances;
 mod gateway;
+mod hashing;
 mod http1;
 mod http2;
 mod listen;
 mod metrics;
+mod mirrors;
 pub mod net;
 mod network;
 mod node;
@@ -25,13 +29,18 @@ pub mod router;
 mod snapshot;
 mod stream;
 mod timer;
+mod upstream_io;
+mod upstream_tls;
 
+pub use certificates::check_certificate;
 pub use gateway::{Gateway, Generation, StartError};
 pub use http1::head::HeadLimits;
 pub use listen::{ListenError, Listener};
 pub use network::Network;
 pub use node::{Activator, Config, Limits, Mode, ScaleFromZero};
-pub use plugins::{HTTP_ROUTE_REDIRECT, SUPPORTED as SUPPORTED_PLUGINS, check as check_plugin};
+pub use plugins::{
+    HTTP_ROUTE_CORS, HTTP_ROUTE_REDIRECT, SUPPORTED as SUPPORTED_PLUGINS, check as check_plugin,
+};
 pub use pool::KeepAlive;
 pub use snapshot::ConfigError;
 

@@ -1,5 +1,7 @@
 //! Listening sockets: bound by the caller's thread so that it learns what went wrong, accepted from by every worker.
 
+use crate::client_hello;
+use crate::entrances;
 use crate::http1::connection::{Accepted, serve};
 use crate::http2;
 use crate::node::{Mode, Worker};
@@ -27,7 +29,7 @@ pub struct Listener {
     /// Port 0 takes a free one.
     pub address: SocketAddr,
     pub mode: Mode,
-    /// Terminates TLS; certificates come from its resolver.
+    /// Terminates TLS; certificates come from its resolver. An entrance knows its own settings.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -187,8 +189,31 @@ fn start(stream: TcpStream, peer: SocketAddr, from: &AcceptFrom, worker: &Arc<Wo
         if matches!(*from.mode, Mode::Stream { .. }) {
             return stream::serve(stream, accepted(false, None), worker).await;
         }
-        let Some(tls) = &from.tls else {
-            let is_http2 = matches!(*from.mode, Mode::Proxy) && speaks_http2(&stream, &worker).await;
+        let (of_entrance, passthrough) = match &*from.mode {
+            Mode::Entrance { name } => match worker.shared.current.load().entrance(name) {
+                Some(entrance) => {
+                    (entrance.tls.clone().map(TlsAcceptor::from), Some(Arc::clone(&entrance.passthrough)))
+                }
+                None => return,
+            },
+            _ => (None, None),
+        };
+        if let Some(passthrough) = passthrough.filter(|all| !all.is_empty()) {
+            let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, client_hello::server_name(&stream));
+            let Ok(Ok(name)) = hello.await else {
+                tracing::debug!(%peer, "no hello of TLS");
+                return;
+            };
+            if let Some(service) = entrances::passed_to(&passthrough, name.as_deref().unwrap_or_default()) {
+                return stream::pass(stream, service, &worker).await;
+            }
+            if of_entrance.is_none() {
+                return;
+            }
+        }
+        let Some(tls) = of_entrance.as_ref().or(from.tls.as_ref()) else {
+            let is_routed = matches!(*from.mode, Mode::Proxy | Mode::Entrance { .. });
+            let is_http2 = is_routed && speaks_http2(&stream, &worker).await;
             return if is_http2 {
                 http2::serve(stream, accepted(false, None), worker).await;
             } else {

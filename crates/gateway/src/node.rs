@@ -11,6 +11,7 @@ use crate::pool::{KeepAlive, Pool};
 use crate::request_id::RequestIds;
 use crate::router::Flavour;
 use crate::snapshot::Compiled;
+use crate::upstream_tls::TlsSettings;
 use arc_swap::ArcSwap;
 use gantry_clock::Clock;
 use parking_lot::Mutex;
@@ -18,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// Buffers kept for connections that wake up, per thread.
 const SPARE_BUFFERS: usize = 256;
@@ -95,6 +96,8 @@ pub struct Config {
     pub registry: gantry_prom_model::Registry,
     /// From which request ids are drawn.
     pub seed: u64,
+    /// Authorities in PEM that targets are checked against where a service names none.
+    pub trusted_certificates: Option<String>,
     /// What windows of rate limits and lifetimes of tokens are measured with; the system's when `None`.
     pub clock: Option<Arc<dyn Clock>>,
     /// Where targets and listeners are that are not in this machine's own network.
@@ -110,6 +113,16 @@ pub enum Mode {
     Service { service: String },
     /// Bytes go to one service.
     Stream { service: String },
+    /// Requests are routed among the routes of one entrance, over TLS where the entrance says so.
+    Entrance { name: String },
+}
+
+/// Copies of requests that are on their way to mirrors at once; those beyond are not sent.
+const MAX_MIRRORED: usize = 1_024;
+
+/// Room for copies of requests.
+pub(crate) fn mirror_slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_MIRRORED))
 }
 
 pub(crate) struct Shared {
@@ -120,6 +133,8 @@ pub(crate) struct Shared {
     pub(crate) ids: RequestIds,
     pub(crate) counters: Counters,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) tls_settings: TlsSettings,
+    pub(crate) mirror_slots: Arc<Semaphore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stopping: AtomicBool,
     pub(crate) stop: Notify,

@@ -3,17 +3,23 @@
 use crate::http1::connection::Accepted;
 use crate::network;
 use crate::node::{Mode, Worker};
+use crate::snapshot::CompiledService;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
-/// Connects `client` with a target of its listener's service until both sides are done.
-pub(crate) async fn serve(mut client: TcpStream, accepted: Accepted, worker: Arc<Worker>) {
+/// Serves a connection of a listener for one service.
+pub(crate) async fn serve(client: TcpStream, accepted: Accepted, worker: Arc<Worker>) {
     let Mode::Stream { service } = &*accepted.mode else { return };
     let service = {
         let snapshot = worker.shared.current.load();
         let Some(service) = snapshot.service(service) else { return };
         Arc::clone(service)
     };
+    pass(client, &service, &worker).await;
+}
+
+/// Connects `client` with a target of a service until both sides are done.
+pub(crate) async fn pass(mut client: TcpStream, service: &CompiledService, worker: &Worker) {
     let mut tried = Vec::new();
     for _ in 0..=service.retries {
         let Some(lease) = service.upstream.lease(&tried) else { return };

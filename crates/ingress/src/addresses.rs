@@ -91,7 +91,7 @@ impl AddressTable {
             if open.contains_key(&key) {
                 continue;
             }
-            match listen(gateway, address, &mode) {
+            match bind(gateway, address, &mode) {
                 Ok(bound) => {
                     open.insert(key, Open { wanted: address, mode, bound });
                 }
@@ -109,7 +109,8 @@ impl AddressTable {
     }
 }
 
-fn listen(gateway: &Gateway, address: SocketAddr, mode: &Mode) -> Result<SocketAddr, ListenError> {
+/// Listens; a port that needs a privilege we do not have becomes another.
+pub(crate) fn bind(gateway: &Gateway, address: SocketAddr, mode: &Mode) -> Result<SocketAddr, ListenError> {
     let open = |address| gateway.listen(Listener { address, mode: mode.clone(), tls: None });
     match open(address) {
         Err(ListenError::PermissionDenied { .. }) if address.port() < 1_024 => {

@@ -11,12 +11,14 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 const PREFIX: &str = "konghq.com/";
-/// Annotations whose effect is not built: what they ask for changes who may pass or how the service is reached.
+/// Annotations whose effect is not built, the last three where they stand on a route: what they ask for changes who may
+/// pass or how the service is reached.
 const CLOSING: [&str; 4] =
     ["override", "client-cert", "ca-certificates-secrets", "ca-certificates-configmaps"];
 
-/// Annotations that narrow which requests a route takes: without them it would take more than was meant.
-const NARROWING: [&str; 3] = ["methods", "protocols", "snis"];
+/// Annotations that narrow which requests a route takes, or which endpoints get them: without them it would be more than
+/// was meant.
+const NARROWING: [&str; 6] = ["methods", "protocols", "snis", "tls-verify", "tls-verify-depth", "protocol"];
 
 pub(crate) struct Annotations<'a>(Option<&'a BTreeMap<String, String>>);
 
@@ -84,10 +86,10 @@ impl<'a> Annotations<'a> {
     }
 
     /// What cannot be served here.
-    fn closing(&self, faults: &mut Vec<Fault>) {
-        for name in CLOSING {
+    fn closing(&self, names: &[&str], faults: &mut Vec<Fault>) {
+        for name in names {
             if let Some(value) = self.get(name) {
-                let instead = match name {
+                let instead = match *name {
                     "override" => ": KongIngress is deprecated, use annotations and a KongUpstreamPolicy",
                     _ => "",
                 };
@@ -102,6 +104,20 @@ impl<'a> Annotations<'a> {
     /// References to plugins, `name` or `namespace:name`.
     pub(crate) fn plugins(&self) -> Vec<String> {
         self.get("plugins").map(list).unwrap_or_default()
+    }
+
+    /// The Secret with the certificate that a Service's endpoints are shown.
+    pub(crate) fn client_certificate(&self) -> Option<&'a str> {
+        self.get("client-cert").map(str::trim)
+    }
+
+    /// The objects with the authorities that a Service's endpoints are checked against: kind and name.
+    pub(crate) fn authorities(&self) -> Vec<(&'static str, String)> {
+        let of = |name: &str, kind: &'static str| {
+            self.get(name).map(list).unwrap_or_default().into_iter().map(move |name| (kind, name))
+        };
+        let secrets = of("ca-certificates-secrets", "Secret");
+        secrets.chain(of("ca-certificates-configmaps", "ConfigMap")).collect()
     }
 
     /// The name of the KongUpstreamPolicy of a Service.
@@ -193,7 +209,7 @@ impl<'a> Annotations<'a> {
             }
         }
         route.tags.extend(self.tags());
-        self.closing(faults);
+        self.closing(&CLOSING, faults);
     }
 
     /// Changes a service as its Kubernetes Service says; the host to send, where one is given, goes to the upstream.
@@ -218,8 +234,13 @@ impl<'a> Annotations<'a> {
                 *timeout = value;
             }
         }
+        // A check that cannot be read must not be left out.
+        let verify = self.flag("tls-verify", faults);
+        service.tls_verify = verify.or(service.tls_verify);
+        let depth = self.number("tls-verify-depth", faults).and_then(|depth| u16::try_from(depth).ok());
+        service.tls_verify_depth = depth.or(service.tls_verify_depth);
         service.tags.extend(self.tags());
-        self.closing(faults);
+        self.closing(&CLOSING[..1], faults);
         self.get("host-header").map(str::to_owned)
     }
 

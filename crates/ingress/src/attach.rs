@@ -1,6 +1,7 @@
 //! Which listeners of which Gateways take an HTTPRoute, for which host names, and why not.
 
-use crate::kinds::{GATEWAY_GROUP, Gateway, HttpRoute, Listener, ParentRef};
+use crate::kinds::{GATEWAY_GROUP, Gateway, HttpRoute, Listener, ParentRef, RouteNamespaces, TlsRoute};
+use crate::listeners::{self, Bound, Owner};
 use crate::subject::Kind;
 use crate::translate::Input;
 use gantry_operator::Key;
@@ -32,15 +33,29 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attachment {
     pub parent: ParentRef,
-    pub gateway: Key,
+    pub owner: Owner,
     /// Names of the listeners that take the route.
     pub listeners: Vec<String>,
+    /// What the route is to each of them that is served.
+    pub places: Vec<Place>,
     /// For which host names; `None` stands for all.
     pub hostnames: Option<Vec<String>>,
     pub accepted: Verdict,
     pub resolved: Verdict,
     /// Set when only some of the rules can be served.
     pub partially_invalid: Option<Verdict>,
+}
+
+/// A route at one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// As the gateway calls the way in.
+    pub entrance: String,
+    pub is_tls: bool,
+    /// `None` stands for all.
+    pub hostnames: Option<Vec<String>>,
+    /// Host names that another listener of the port has for itself.
+    pub other_hosts: Vec<String>,
 }
 
 /// Whether the Gateway's class names our controller.
@@ -51,20 +66,25 @@ pub(crate) fn is_ours(input: &Input<'_>, gateway: &Gateway) -> bool {
     })
 }
 
-/// What a listener asks for that is not served; `None` when all is.
-pub(crate) fn unserved_protocol(listener: &Listener) -> Option<String> {
-    (listener.protocol != "HTTP")
-        .then(|| format!("protocol: found {:?}, this gateway's listeners speak HTTP", listener.protocol))
+/// The kind of routes that a protocol carries; `None` for one that is not served.
+pub(crate) fn kind_of(protocol: &str) -> Option<Kind> {
+    match protocol {
+        "HTTP" | "HTTPS" => Some(Kind::HttpRoute),
+        "TLS" => Some(Kind::TlsRoute),
+        _ => None,
+    }
 }
 
-/// Whether routes of the kind HTTPRoute may attach at all.
-pub(crate) fn takes_http_routes(listener: &Listener) -> bool {
+/// Whether routes of a kind may attach at all.
+pub(crate) fn takes_kind(listener: &Listener, wanted: Kind) -> bool {
+    if kind_of(&listener.protocol) != Some(wanted) {
+        return false;
+    }
     let kinds = listener.allowed_routes.as_ref().and_then(|allowed| allowed.kinds.as_deref());
     kinds.is_none_or(|kinds| {
         kinds.is_empty()
             || kinds.iter().any(|kind| {
-                kind.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP
-                    && kind.kind == Kind::HttpRoute.name()
+                kind.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP && kind.kind == wanted.name()
             })
     })
 }
@@ -89,21 +109,31 @@ fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
         })
 }
 
-fn takes_namespace(input: &Input<'_>, listener: &Listener, gateway: &str, route: &str) -> bool {
-    let namespaces = listener.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+/// Whether objects of the namespace `theirs` are taken by one in `own`.
+pub(crate) fn selects_namespace(
+    input: &Input<'_>,
+    namespaces: Option<&RouteNamespaces>,
+    own: &str,
+    theirs: &str,
+) -> bool {
     match namespaces.and_then(|namespaces| namespaces.from.as_deref()).unwrap_or("Same") {
         "All" => true,
-        "Same" => gateway == route,
+        "Same" => own == theirs,
         "Selector" => {
             let selector = namespaces.and_then(|namespaces| namespaces.selector.as_ref());
             let namespace =
-                input.namespaces.iter().find(|namespace| namespace.metadata.name.as_deref() == Some(route));
+                input.namespaces.iter().find(|namespace| namespace.metadata.name.as_deref() == Some(theirs));
             selector.zip(namespace).is_some_and(|(selector, namespace)| {
                 selects(selector, &namespace.metadata.labels.clone().unwrap_or_default())
             })
         }
         _ => false,
     }
+}
+
+fn takes_namespace(input: &Input<'_>, listener: &Listener, own: &str, route: &str) -> bool {
+    let namespaces = listener.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+    selects_namespace(input, namespaces, own, route)
 }
 
 /// The narrower of two host names where one contains the other. `*.` stands for one or more labels.
@@ -132,62 +162,118 @@ fn common(listener: &Listener, hostnames: &[String]) -> Option<Option<Vec<String
     }
 }
 
+/// The object a parent reference names, where it is a Gateway of ours or adds to one.
+fn owner_of(input: &Input<'_>, parent: &ParentRef, namespace: &str) -> Option<Owner> {
+    if parent.group.as_deref().unwrap_or(GATEWAY_GROUP) != GATEWAY_GROUP {
+        return None;
+    }
+    let key = Key::new(parent.namespace.as_deref().unwrap_or(namespace), &parent.name);
+    match parent.kind.as_deref().unwrap_or("Gateway") {
+        "Gateway" => {
+            let gateway = input.gateways.iter().find(|gateway| Key::of(&***gateway) == key)?;
+            is_ours(input, gateway).then_some(Owner { is_set: false, key })
+        }
+        "ListenerSet" => {
+            let set = input.listener_sets.iter().find(|set| Key::of(&***set) == key)?;
+            listeners::gateway_of(input, set)?;
+            Some(Owner { is_set: true, key })
+        }
+        _ => None,
+    }
+}
+
+/// What of a route decides where it attaches.
+pub(crate) struct Attaching<'r> {
+    kind: Kind,
+    namespace: &'r str,
+    parent_refs: &'r [ParentRef],
+    hostnames: &'r [String],
+}
+
+impl<'r> From<&'r HttpRoute> for Attaching<'r> {
+    fn from(route: &'r HttpRoute) -> Attaching<'r> {
+        Attaching {
+            kind: Kind::HttpRoute,
+            namespace: route.metadata.namespace.as_deref().unwrap_or_default(),
+            parent_refs: &route.spec.parent_refs,
+            hostnames: &route.spec.hostnames,
+        }
+    }
+}
+
+impl<'r> From<&'r TlsRoute> for Attaching<'r> {
+    fn from(route: &'r TlsRoute) -> Attaching<'r> {
+        Attaching {
+            kind: Kind::TlsRoute,
+            namespace: route.metadata.namespace.as_deref().unwrap_or_default(),
+            parent_refs: &route.spec.parent_refs,
+            hostnames: &route.spec.hostnames,
+        }
+    }
+}
+
 /// What becomes of `route` at each of its parents that is ours. References of its rules are judged elsewhere.
-pub(crate) fn attach(input: &Input<'_>, route: &HttpRoute) -> Vec<Attachment> {
-    let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
+pub(crate) fn attach(input: &Input<'_>, all: &[Bound<'_>], route: &Attaching<'_>) -> Vec<Attachment> {
+    let namespace = route.namespace;
     let mut out = Vec::new();
-    for parent in &route.spec.parent_refs {
-        let is_gateway = parent.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP
-            && parent.kind.as_deref().unwrap_or("Gateway") == "Gateway";
-        let key = Key::new(parent.namespace.as_deref().unwrap_or(namespace), &parent.name);
-        let gateway = input.gateways.iter().find(|gateway| Key::of(&***gateway) == key);
-        let Some(gateway) = gateway.filter(|gateway| is_gateway && is_ours(input, gateway)) else { continue };
-        out.push(attach_to(input, route, parent, &key, gateway));
+    for parent in route.parent_refs {
+        if let Some(owner) = owner_of(input, parent, namespace) {
+            out.push(attach_to(input, all, route, parent, owner));
+        }
     }
     out
 }
 
 fn attach_to(
     input: &Input<'_>,
-    route: &HttpRoute,
+    all: &[Bound<'_>],
+    route: &Attaching<'_>,
     parent: &ParentRef,
-    key: &Key,
-    gateway: &Gateway,
+    owner: Owner,
 ) -> Attachment {
-    let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
+    let namespace = route.namespace;
     let refused = |reason, message: String| Attachment {
         parent: parent.clone(),
-        gateway: key.clone(),
+        owner: owner.clone(),
         listeners: Vec::new(),
+        places: Vec::new(),
         hostnames: None,
         accepted: Verdict::fails(reason, message),
         resolved: Verdict::holds("ResolvedRefs"),
         partially_invalid: None,
     };
-    let named: Vec<&Listener> = gateway
-        .spec
-        .listeners
+    let named: Vec<&Bound<'_>> = all
         .iter()
-        .filter(|listener| parent.section_name.as_ref().is_none_or(|name| *name == listener.name))
-        .filter(|listener| parent.port.is_none_or(|port| port == listener.port))
+        .filter(|bound| bound.owner == owner)
+        .filter(|bound| parent.section_name.as_ref().is_none_or(|name| *name == bound.listener.name))
+        .filter(|bound| parent.port.is_none_or(|port| port == bound.listener.port))
         .collect();
     if named.is_empty() {
-        return refused("NoMatchingParent", "the gateway has no listener of that name and port".to_owned());
+        return refused("NoMatchingParent", "the parent has no listener of that name and port".to_owned());
     }
-    let allowed: Vec<&Listener> = named
+    let allowed: Vec<&Bound<'_>> = named
         .into_iter()
-        .filter(|listener| unserved_protocol(listener).is_none() && takes_http_routes(listener))
-        .filter(|listener| takes_namespace(input, listener, key.namespace(), namespace))
+        .filter(|bound| bound.accepted.holds && takes_kind(bound.listener, route.kind))
+        .filter(|bound| takes_namespace(input, bound.listener, owner.key.namespace(), namespace))
         .collect();
     if allowed.is_empty() {
-        let message = format!("no listener takes HTTPRoutes from namespace {namespace:?}");
+        let message = format!("no listener takes {}s from namespace {namespace:?}", route.kind.name());
         return refused("NotAllowedByListeners", message);
     }
     let mut listeners = Vec::new();
+    let mut places = Vec::new();
     let mut hostnames: Option<Vec<String>> = Some(Vec::new());
-    for listener in allowed {
-        let Some(shared) = common(listener, &route.spec.hostnames) else { continue };
-        listeners.push(listener.name.clone());
+    for bound in allowed {
+        let Some(shared) = common(bound.listener, route.hostnames) else { continue };
+        listeners.push(bound.listener.name.clone());
+        if let Some(way) = bound.way().filter(|_| bound.is_served()) {
+            places.push(Place {
+                entrance: way.entrance,
+                is_tls: way.is_tls,
+                hostnames: shared.clone(),
+                other_hosts: listeners::other_hosts(all, bound),
+            });
+        }
         hostnames = match (hostnames, shared) {
             (Some(mut known), Some(more)) => {
                 for name in more {
@@ -206,6 +292,7 @@ fn attach_to(
     }
     Attachment {
         listeners,
+        places,
         hostnames,
         accepted: Verdict::holds("Accepted"),
         ..refused("Accepted", String::new())

@@ -1,11 +1,13 @@
 //! The loop: whenever an object changes, everything is translated anew, applied, and told to the Ingresses.
 
 use crate::addresses::AddressTable;
+use crate::attach::is_ours;
 use crate::class::is_default;
 use crate::refused::{leave_out, plugin_label};
 use crate::sources::Sources;
 use crate::subject::{Kind, Problem, Subject};
 use crate::translate::{Input, Translation, Translator};
+use crate::ways::{GatewayAddresses, Ways};
 use gantry_gateway::entities::Snapshot;
 use gantry_gateway::{Gateway, Network};
 use gantry_operator::{
@@ -15,7 +17,8 @@ use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, Patch, PatchParams};
 use parking_lot::Mutex;
 use serde_json::json;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +38,11 @@ pub struct Config {
     pub listens_on_services: bool,
     /// Written to `status.loadBalancer` of the Ingresses served, and to the status of Gateways.
     pub published_ips: Vec<String>,
+    /// Where all routes are served over TLS, as soon as there is a certificate to present.
+    pub tls_listen: Option<SocketAddr>,
+    /// From which Gateways get addresses of their own, on which they listen on their own ports. Without it their routes are
+    /// served on the gateway's own addresses only.
+    pub gateway_addresses: Option<GatewayAddresses>,
     /// A network beside this machine's own, whose addresses the gateway also listens on.
     pub network: Option<Arc<dyn Network>>,
 }
@@ -46,6 +54,8 @@ impl Default for Config {
             claims_classless: false,
             listens_on_services: true,
             published_ips: Vec::new(),
+            tls_listen: None,
+            gateway_addresses: None,
             network: None,
         }
     }
@@ -58,6 +68,7 @@ struct Controller {
     sources: Sources,
     recorder: Recorder,
     addresses: AddressTable,
+    ways: Ways,
     client: kube::Client,
     clock: Arc<dyn Clock>,
     /// What has been told already, so that it is told once.
@@ -88,6 +99,7 @@ pub fn register(operator: &Operator, gateway: Gateway, config: Config) -> Addres
         sources: Sources::new(operator),
         recorder: operator.recorder("ingress"),
         addresses: addresses.clone(),
+        ways: Ways::default(),
         client: operator.client().clone(),
         clock: operator.clock().clone(),
         told: Mutex::default(),
@@ -101,6 +113,7 @@ pub fn register(operator: &Operator, gateway: Gateway, config: Config) -> Addres
         .watches_informer(&sources.services, |_| vec![everything()])
         .watches_informer(&sources.slices, |_| vec![everything()])
         .watches_informer(&sources.secrets, |_| vec![everything()])
+        .watches_informer(&sources.config_maps, |_| vec![everything()])
         .watches_informer(&sources.namespaces, |_| vec![everything()]);
     follow_kinds(operator, &controller, engine.trigger());
     engine.reconcile(move |key| {
@@ -134,6 +147,7 @@ impl Controller {
             services: sources.services.list(),
             endpoint_slices: sources.slices.list(),
             secrets: sources.secrets.list(),
+            config_maps: sources.config_maps.list(),
             namespaces: sources.namespaces.list(),
             plugins: sources.plugins.list(),
             cluster_plugins: sources.cluster_plugins.list(),
@@ -141,7 +155,9 @@ impl Controller {
             upstream_policies: sources.policies.list(),
             gateway_classes: sources.gateway_classes.list(),
             gateways: sources.gateways.list(),
+            listener_sets: sources.listener_sets.list(),
             http_routes: sources.http_routes.list(),
+            tls_routes: sources.tls_routes.list(),
             reference_grants: sources.grants.list(),
         }
     }
@@ -155,19 +171,66 @@ impl Controller {
         let translation = self.translator.translate(&input);
         self.addresses.set_behind(translation.behind.clone());
         self.apply(&translation);
-        self.tell(&translation.problems);
-        let again =
+        let own = self.own_addresses(&input);
+        let mut problems = translation.problems.clone();
+        let unopened = self.open_ways(&input, &translation, &own);
+        let is_open = unopened.is_empty();
+        problems.extend(unopened);
+        self.tell(&problems);
+        let mut again =
             if self.config.listens_on_services { self.listen(&input) } else { Action::await_change() };
+        if !is_open {
+            again = Action::requeue_after(RETRY_ADDRESSES);
+        }
         let now = serde_json::to_value(time_from_ms(self.clock.now_ms()))?;
         crate::status::publish(
             &self.client,
             &input,
-            &translation.attachments,
-            &self.config.published_ips,
+            &translation,
+            &|gateway: &Key| {
+                let own = own.get(gateway).map(IpAddr::to_string);
+                own.into_iter().chain(self.config.published_ips.iter().cloned()).collect()
+            },
             now.as_str().unwrap_or_default(),
         )
         .await?;
         Ok(again)
+    }
+
+    /// The addresses of Gateways of ours.
+    fn own_addresses(&self, input: &Input<'_>) -> BTreeMap<Key, IpAddr> {
+        let ours = input.gateways.iter().map(|gateway| &**gateway).filter(|gateway| is_ours(input, gateway));
+        let range = self.config.gateway_addresses;
+        range.map(|range| range.assign(&ours.collect::<Vec<_>>())).unwrap_or_default()
+    }
+
+    /// Opens the ports of Gateways and the address for TLS; gives what could not be opened, at whom it is missed.
+    fn open_ways(
+        &self,
+        input: &Input<'_>,
+        translation: &Translation,
+        own: &BTreeMap<Key, IpAddr>,
+    ) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (key, message) in self.ways.reconcile(&self.gateway, &translation.ways, own) {
+            let object = input.gateways.iter().find(|gateway| Key::of(&***gateway) == key);
+            let subject = object.map(|gateway| Subject::of(Kind::Gateway, &gateway.metadata));
+            problems.extend(subject.map(|subject| Problem { subject, message }));
+        }
+        let presents =
+            translation.snapshot.certificates.iter().any(|certificate| !certificate.snis.is_empty());
+        let Some(address) = self.config.tls_listen.filter(|_| presents) else { return problems };
+        if let Err(error) = self.ways.open_tls(&self.gateway, address) {
+            let with_tls = input.ingresses.iter().filter(|ingress| {
+                ingress.spec.as_ref().is_some_and(|spec| spec.tls.as_ref().is_some_and(|tls| !tls.is_empty()))
+                    && translation.claimed.contains(&Key::of(&***ingress))
+            });
+            problems.extend(with_tls.map(|ingress| Problem {
+                subject: Subject::of(Kind::Ingress, &ingress.metadata),
+                message: format!("tls is not served: {error}"),
+            }));
+        }
+        problems
     }
 
     /// Opens the addresses of Services.
@@ -202,6 +265,8 @@ impl Controller {
             + snapshot.services.len()
             + snapshot.upstreams.len()
             + snapshot.plugins.len()
+            + snapshot.certificates.len()
+            + snapshot.entrances.len()
             + 1;
         for _ in 0..most {
             let error = match self.gateway.apply(snapshot.clone()) {
@@ -244,6 +309,7 @@ impl Controller {
             Kind::Ingress,
             Kind::Service,
             Kind::HttpRoute,
+            Kind::TlsRoute,
             Kind::KongPlugin,
             Kind::KongClusterPlugin,
             Kind::KongConsumer,
@@ -290,5 +356,6 @@ impl Controller {
 impl Drop for Controller {
     fn drop(&mut self) {
         self.addresses.close(&self.gateway);
+        self.ways.close(&self.gateway);
     }
 }

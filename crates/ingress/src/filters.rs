@@ -3,7 +3,7 @@
 use crate::kinds::{
     Cors, HeaderModifier, HttpRouteFilter, KONG_GROUP, PathModifier, RequestRedirect, UrlRewrite,
 };
-use gantry_gateway::HTTP_ROUTE_REDIRECT;
+use gantry_gateway::{HTTP_ROUTE_CORS, HTTP_ROUTE_REDIRECT};
 use serde_json::{Map, Value, json};
 
 /// What the filters of a rule come to.
@@ -93,7 +93,13 @@ pub(crate) fn plugins_of(filters: &[HttpRouteFilter], prefix: &str) -> Result<Fi
                 out.redirects = true;
             }
             "URLRewrite" => rewrite(filter.url_rewrite.as_ref().ok_or_else(missing)?, prefix, &mut request)?,
-            "CORS" => out.plugins.push(("cors", cors_config(filter.cors.as_ref().ok_or_else(missing)?))),
+            // Copies are the route's own business.
+            "RequestMirror" => {
+                filter.request_mirror.as_ref().ok_or_else(missing)?;
+            }
+            "CORS" => {
+                out.plugins.push((HTTP_ROUTE_CORS, cors_config(filter.cors.as_ref().ok_or_else(missing)?)))
+            }
             "ExtensionRef" => {
                 let reference = filter.extension_ref.as_ref().ok_or_else(missing)?;
                 if reference.group != KONG_GROUP || reference.kind != "KongPlugin" {
@@ -106,7 +112,7 @@ pub(crate) fn plugins_of(filters: &[HttpRouteFilter], prefix: &str) -> Result<Fi
             }
             other => {
                 return Err(format!(
-                    "filter {other}: not supported, use RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite, CORS or ExtensionRef"
+                    "filter {other}: not supported, use RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite, RequestMirror, CORS or ExtensionRef"
                 ));
             }
         }
@@ -120,29 +126,15 @@ pub(crate) fn plugins_of(filters: &[HttpRouteFilter], prefix: &str) -> Result<Fi
     Ok(out)
 }
 
-/// Origins and lists as the plugin `cors` takes them; `*` in the host of an origin stands for one or more labels.
 fn cors_config(cors: &Cors) -> Value {
-    let origins = cors.allow_origins.iter().map(|origin| match origin.as_str() {
-        "*" => origin.clone(),
-        text if text.contains('*') => text.replace('.', "\\.").replace('*', "[^/]+"),
-        text => text.to_owned(),
-    });
-    let mut config = json!({
-        "origins": origins.collect::<Vec<_>>(),
+    json!({
+        "origins": cors.allow_origins,
         "credentials": cors.allow_credentials.unwrap_or(false),
         "max_age": cors.max_age.unwrap_or(5),
-    });
-    for (field, list) in [
-        ("methods", &cors.allow_methods),
-        ("headers", &cors.allow_headers),
-        ("exposed_headers", &cors.expose_headers),
-    ] {
-        // A wildcard is what the plugin does when it is given no list.
-        if !list.is_empty() && !list.iter().any(|entry| entry == "*") {
-            config[field] = json!(list);
-        }
-    }
-    config
+        "methods": cors.allow_methods,
+        "headers": cors.allow_headers,
+        "exposed_headers": cors.expose_headers,
+    })
 }
 
 fn redirect_config(redirect: &RequestRedirect, prefix: &str) -> Value {
@@ -233,8 +225,8 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_said() {
         let fault =
-            plugins_of(&filters(json!([{"type": "RequestMirror", "requestMirror": {}}])), "/").unwrap_err();
-        assert!(fault.starts_with("filter RequestMirror: not supported"), "{fault}");
+            plugins_of(&filters(json!([{"type": "ExternalAuth", "externalAuth": {}}])), "/").unwrap_err();
+        assert!(fault.starts_with("filter ExternalAuth: not supported"), "{fault}");
         let foreign =
             json!([{"type": "ExtensionRef", "extensionRef": {"group": "a", "kind": "B", "name": "c"}}]);
         assert!(plugins_of(&filters(foreign), "/").is_err());

@@ -3,16 +3,23 @@
 //! Invariant: a rule that cannot be served as it is written answers 500; it is never served in part.
 
 use crate::annotations::Annotations;
-use crate::attach::{Attachment, Verdict, attach};
+use crate::attach::{Attaching, Attachment, Place, Verdict, attach};
 use crate::filters::{captures_rest, needs_prefix, plugins_of};
 use crate::grants::Reference;
-use crate::kinds::{GATEWAY_GROUP, HttpBackendRef, HttpRoute, HttpRouteMatch, HttpRouteRule};
-use crate::matches::{Matched, MatchedPath, in_order, kind_of, match_key, matched_path, queries, servable};
+use crate::kinds::{
+    GATEWAY_GROUP, HttpBackendRef, HttpRoute, HttpRouteFilter, HttpRouteMatch, HttpRouteRule,
+};
+use crate::listeners::Bound;
+use crate::matches::{
+    Matched, MatchedPath, hosts_at, in_order, kind_of, match_key, matched_path, queries, servable,
+};
 use crate::plugins::{Asked, Scope};
 use crate::services::{known_ports, tcp_ports};
 use crate::subject::{Kind, Subject, tags};
 use crate::translate::Building;
-use gantry_gateway::entities::{Plugin, Route, Service as GatewayService, Target, Upstream};
+use gantry_gateway::entities::{
+    Mirror, Plugin, Route, RouteExtras, Service as GatewayService, Share, Target, Upstream,
+};
 use gantry_gateway::router::{Flavour, Router};
 use gantry_kong_model::entity_id;
 use gantry_operator::Key;
@@ -21,11 +28,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// A backend that is there.
-struct Backend<'a> {
-    key: Key,
-    service: &'a Service,
-    port: &'a ServicePort,
-    weight: u64,
+pub(crate) struct Backend<'a> {
+    pub(crate) key: Key,
+    pub(crate) service: &'a Service,
+    pub(crate) port: &'a ServicePort,
+    pub(crate) weight: u64,
 }
 
 /// What is known of the route that is being translated.
@@ -33,6 +40,7 @@ struct Parent<'r> {
     object: &'r HttpRoute,
     subject: Subject,
     hostnames: Option<Vec<String>>,
+    places: Vec<Place>,
     tags: Vec<String>,
     /// Place among all HTTPRoutes, the oldest first.
     position: u64,
@@ -40,7 +48,7 @@ struct Parent<'r> {
 
 impl<'a> Building<'a> {
     /// Adds all HTTPRoutes that some listener takes; tells what became of each.
-    pub(crate) fn add_http_routes(&mut self) -> BTreeMap<Key, Vec<Attachment>> {
+    pub(crate) fn add_http_routes(&mut self, bound: &[Bound<'_>]) -> BTreeMap<Key, Vec<Attachment>> {
         let input = self.input;
         let mut all: Vec<Arc<HttpRoute>> = input.http_routes.clone();
         all.sort_by_key(|route| {
@@ -50,7 +58,7 @@ impl<'a> Building<'a> {
         });
         let mut out = BTreeMap::new();
         for (position, route) in all.iter().enumerate() {
-            let mut attachments = attach(input, route);
+            let mut attachments = attach(input, bound, &Attaching::from(&**route));
             if attachments.is_empty() {
                 continue;
             }
@@ -65,8 +73,10 @@ impl<'a> Building<'a> {
                     let mut seen = HashSet::new();
                     names.retain(|name| seen.insert(name.clone()));
                 }
+                let accepted = attachments.iter().filter(|attachment| attachment.accepted.holds);
                 let parent = Parent {
                     object: route,
+                    places: accepted.flat_map(|attachment| attachment.places.clone()).collect(),
                     subject: Subject::of(Kind::HttpRoute, &route.metadata),
                     hostnames,
                     tags: tags(&route.metadata, Kind::HttpRoute.name(), GATEWAY_GROUP),
@@ -88,16 +98,25 @@ impl<'a> Building<'a> {
 
     /// The first reference of a rule that leads nowhere.
     fn resolved_refs(&self, route: &HttpRoute) -> Verdict {
-        for reference in route.spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
-            if let Err(verdict) = self.backend_of(route, reference) {
+        let from = Subject::of(Kind::HttpRoute, &route.metadata);
+        let rules = &route.spec.rules;
+        let mirrors =
+            rules.iter().flat_map(|rule| &rule.filters).filter_map(|filter| filter.request_mirror.as_ref());
+        let backends = rules.iter().flat_map(|rule| &rule.backend_refs);
+        for reference in backends.chain(mirrors.map(|mirror| &mirror.backend_ref)) {
+            if let Err(verdict) = self.backend_of(&from, reference) {
                 return verdict;
             }
         }
         Verdict::holds("ResolvedRefs")
     }
 
-    fn backend_of(&self, route: &HttpRoute, reference: &HttpBackendRef) -> Result<Backend<'a>, Verdict> {
-        let own = route.metadata.namespace.as_deref().unwrap_or_default();
+    pub(crate) fn backend_of(
+        &self,
+        from: &Subject,
+        reference: &HttpBackendRef,
+    ) -> Result<Backend<'a>, Verdict> {
+        let own = from.key.namespace();
         let group = reference.group.as_deref().unwrap_or_default();
         let kind = reference.kind.as_deref().unwrap_or("Service");
         if !group.is_empty() || kind != "Service" {
@@ -108,7 +127,7 @@ impl<'a> Building<'a> {
         let namespace = reference.namespace.as_deref().unwrap_or(own);
         let allowed = Reference {
             from_group: GATEWAY_GROUP,
-            from_kind: Kind::HttpRoute.name(),
+            from_kind: from.kind.name(),
             from_namespace: own,
             to_group: "",
             to_kind: "Service",
@@ -117,8 +136,9 @@ impl<'a> Building<'a> {
         };
         if !allowed.is_allowed(&self.input.reference_grants) {
             let message = format!(
-                "service {:?} of namespace {namespace:?}: no ReferenceGrant there allows HTTPRoutes of namespace {own:?}",
-                reference.name
+                "service {:?} of namespace {namespace:?}: no ReferenceGrant there allows {}s of namespace {own:?}",
+                reference.name,
+                from.kind.name()
             );
             return Err(Verdict::fails("RefNotPermitted", message));
         }
@@ -170,7 +190,7 @@ impl<'a> Building<'a> {
         let Some(rule) = rules.first() else { return false };
         let mut backends: Vec<Backend<'a>> = Vec::new();
         for reference in &rule.backend_refs {
-            match self.backend_of(parent.object, reference) {
+            match self.backend_of(&parent.subject, reference) {
                 Ok(backend) => backends.push(backend),
                 Err(verdict) => self.problem(&parent.subject, verdict.message),
             }
@@ -215,11 +235,9 @@ impl<'a> Building<'a> {
     }
 
     fn apply_timeouts(&mut self, parent: &Parent<'_>, rule: &HttpRouteRule, service: &mut GatewayService) {
-        for (is_given, field) in [
-            (rule.retry.is_some(), "retry"),
-            (rule.session_persistence.is_some(), "sessionPersistence"),
-            (rule.timeouts.as_ref().is_some_and(|timeouts| timeouts.request.is_some()), "timeouts.request"),
-        ] {
+        for (is_given, field) in
+            [(rule.retry.is_some(), "retry"), (rule.session_persistence.is_some(), "sessionPersistence")]
+        {
             if is_given {
                 self.problem(&parent.subject, format!("{field}: not done by this gateway"));
             }
@@ -242,6 +260,115 @@ impl<'a> Building<'a> {
         }
     }
 
+    /// From a request's arrival to the end of its answer, in milliseconds; `None` for no bound.
+    fn request_timeout(&mut self, parent: &Parent<'_>, rule: &HttpRouteRule) -> Option<u64> {
+        let text = rule.timeouts.as_ref()?.request.as_deref()?;
+        let found = duration_ms(text);
+        if found.is_none() {
+            let message = format!("timeouts.request: found {text:?}, expected a duration such as 1m30s");
+            self.problem(&parent.subject, message);
+        }
+        found.filter(|ms| *ms > 0)
+    }
+
+    /// Who gets copies; a reference that leads nowhere is left out and told.
+    fn mirrors(&mut self, parent: &Parent<'_>, filters: &[HttpRouteFilter]) -> Vec<Mirror> {
+        let mut out = Vec::new();
+        for mirror in filters.iter().filter_map(|filter| filter.request_mirror.as_ref()) {
+            let backend = match self.backend_of(&parent.subject, &mirror.backend_ref) {
+                Ok(backend) => backend,
+                Err(verdict) => {
+                    self.problem(&parent.subject, verdict.message);
+                    continue;
+                }
+            };
+            let (numerator, denominator) = match (&mirror.fraction, mirror.percent) {
+                (Some(fraction), _) => (fraction.numerator, fraction.denominator.unwrap_or(100).max(1)),
+                (None, percent) => (percent.unwrap_or(100), 100),
+            };
+            let label = backend.port.port.to_string();
+            let service = self.add_service(&backend.key, backend.service, backend.port, &label);
+            out.push(Mirror { service, numerator: numerator.min(denominator), denominator });
+        }
+        out
+    }
+
+    /// A route for each backend of a rule, with the filters of both.
+    fn add_shares(
+        &mut self,
+        parent: &Parent<'_>,
+        service: &str,
+        route: &Route,
+        rule: &HttpRouteRule,
+        parts: &[(&HttpBackendRef, u32)],
+        prefix: &str,
+    ) -> Result<Vec<Route>, String> {
+        let mut out = Vec::new();
+        for (number, (reference, _)) in parts.iter().enumerate() {
+            let name = format!("{}#{number}", route.label());
+            let mut filters = rule.filters.clone();
+            filters.extend(reference.filters.iter().cloned());
+            let made = plugins_of(&filters, prefix)?;
+            // Those of the rule stand before the route, and before its shares with it.
+            if let Some(own) = reference.filters.iter().find(|filter| filter.kind == "ExtensionRef") {
+                let name = own.extension_ref.as_ref().map(|reference| reference.name.as_str());
+                let name = name.unwrap_or_default();
+                return Err(format!("filter ExtensionRef {name:?} of a backendRef: give it to the rule"));
+            }
+            let mirrors = self.mirrors(parent, &filters);
+            let target = match self.backend_of(&parent.subject, reference) {
+                Ok(backend) => {
+                    let label = backend.port.port.to_string();
+                    let port = self.add_service(&backend.key, backend.service, backend.port, &label);
+                    let own = format!("{service}#{number}");
+                    let shared = self.gateway_services.get(service).cloned().unwrap_or_default();
+                    let found = self.gateway_services.get(&port).cloned().unwrap_or_default();
+                    self.gateway_services.insert(
+                        own.clone(),
+                        GatewayService {
+                            id: entity_id("services", &own),
+                            name: Some(own.clone()),
+                            connect_timeout: shared.connect_timeout,
+                            read_timeout: shared.read_timeout,
+                            write_timeout: shared.write_timeout,
+                            ..found
+                        },
+                    );
+                    self.refer(&own, backend.service, &parent.subject);
+                    Some(own)
+                }
+                // The backend's share is answered with an error; the others are served.
+                Err(_) => None,
+            };
+            for (plugin, config) in made.plugins {
+                self.put(Plugin {
+                    id: entity_id("plugins", &format!("{plugin}:route/{name}")),
+                    name: plugin.to_owned(),
+                    config,
+                    route: Some(name.clone()),
+                    tags: parent.tags.clone(),
+                    ..Plugin::default()
+                });
+            }
+            if target.is_none() && !made.redirects {
+                let plugin = crate::translate::termination(
+                    &format!("route/{name}"),
+                    500,
+                    "no existing backendRef provided",
+                );
+                self.put(Plugin { route: Some(name.clone()), ..plugin });
+            }
+            out.push(Route {
+                id: entity_id("routes", &name),
+                name: Some(name),
+                service: target,
+                extras: RouteExtras { is_share: true, mirrors, shares: Vec::new(), ..route.extras.clone() },
+                ..route.clone()
+            });
+        }
+        Ok(out)
+    }
+
     fn add_rules(
         &mut self,
         parent: &Parent<'_>,
@@ -262,9 +389,11 @@ impl<'a> Building<'a> {
                     faults.entry(number).or_insert(format!("rule {number}: match {at}: {message}"));
                     continue;
                 }
-                let filters = serde_json::to_string(&rule.filters).unwrap_or_default();
+                let filters = serde_json::to_string(&(&rule.filters, &rule.timeouts)).unwrap_or_default();
                 let mut key = format!("{filters}{}", match_key(of));
-                if needs_prefix(&rule.filters) {
+                if needs_prefix(&rule.filters)
+                    || rule.backend_refs.iter().any(|reference| needs_prefix(&reference.filters))
+                {
                     key.push_str(&format!("#{number}.{at}"));
                 }
                 let matched = Matched { rule: number, number: at, of };
@@ -295,8 +424,11 @@ impl<'a> Building<'a> {
         let Some(first) = matches.first() else { return Ok(()) };
         let key = &parent.subject.key;
         let name = format!("httproute.{}.{}.{}.{}", key.namespace(), key.name(), first.rule, first.number);
-        let paths: Vec<MatchedPath> =
-            matches.iter().map(|one| matched_path(one.of, captures_rest(&rule.filters))).collect();
+        let rule_filters = filters_of(rule);
+        let parts = shares_of(rule);
+        let captures = captures_rest(&rule_filters)
+            || parts.iter().any(|(reference, _)| captures_rest(&reference.filters));
+        let paths: Vec<MatchedPath> = matches.iter().map(|one| matched_path(one.of, captures)).collect();
         let created = parent.object.metadata.creation_timestamp.as_ref();
         let mut route = Route {
             id: entity_id("routes", &name),
@@ -308,7 +440,12 @@ impl<'a> Building<'a> {
             preserve_host: true,
             created_at: created.map(|time| time.0.as_second()),
             service: is_served.then(|| service.to_owned()),
-            queries: queries(first.of),
+            extras: RouteExtras {
+                queries: queries(first.of),
+                request_timeout: self.request_timeout(parent, rule),
+                mirrors: self.mirrors(parent, &rule_filters),
+                ..RouteExtras::default()
+            },
             tags: parent.tags.clone(),
             ..Route::default()
         };
@@ -333,19 +470,40 @@ impl<'a> Building<'a> {
         // A pattern that is none matches nothing.
         Router::new(std::slice::from_ref(&route), Flavour::default())
             .map_err(|error| format!("{}: {}", error.field, error.reason))?;
-        self.ordered.insert(name.clone(), in_order(&route, parent.position, matches, &paths));
-        self.routes.insert(name.clone(), route);
+        let prefix = first.of.path.as_ref().and_then(|path| path.value.as_deref()).unwrap_or("/");
+        let is_prefix = kind_of(first.of.path.as_ref()) == "PathPrefix";
+        let aliases: Vec<String> = route.hosts.iter().flatten().cloned().collect();
+        let aliases: Vec<String> = aliases
+            .into_iter()
+            .filter(|host| !parent.hostnames.as_ref().is_some_and(|known| known.contains(host)))
+            .collect();
+        let hosts = hosts_at(&parent.places, &aliases);
+        let shared = match parts.as_slice() {
+            [] => Ok(Vec::new()),
+            _ if captures && !is_prefix => Ok(Vec::new()),
+            parts => self.add_shares(parent, service, &route, rule, parts, prefix),
+        };
+        let shares = shared.as_ref().map(Clone::clone).unwrap_or_default();
+        for share in &shares {
+            let weight = parts.get(route.extras.shares.len()).map_or(1, |(_, weight)| *weight);
+            route.extras.shares.push(Share { route: share.label().to_owned(), weight });
+        }
+        let mut ordered = in_order(&route, &hosts, parent.position, matches, &paths);
+        ordered.extend(shares);
+        self.ordered.insert(name.clone(), ordered);
+        self.routes.insert(
+            name.clone(),
+            Route { extras: RouteExtras { shares: Vec::new(), ..route.extras.clone() }, ..route },
+        );
         if closes {
             self.close_route(&name, 503, crate::translate::INCOMPLETE);
         }
-        let prefix = first.of.path.as_ref().and_then(|path| path.value.as_deref()).unwrap_or("/");
-        let is_prefix = kind_of(first.of.path.as_ref()) == "PathPrefix";
-        let made = if captures_rest(&rule.filters) && !is_prefix {
+        let made = if captures && !is_prefix {
             Err("ReplacePrefixMatch: the path of the match must be of type PathPrefix".to_owned())
-        } else if rule.backend_refs.iter().any(|reference| !reference.filters.is_empty()) {
-            Err("filters of a backendRef: not supported, give them to the rule".to_owned())
+        } else if let Err(message) = shared {
+            Err(message)
         } else {
-            plugins_of(&rule.filters, prefix)
+            plugins_of(&rule_filters, prefix)
         };
         let filters = match made {
             Ok(filters) => filters,
@@ -380,6 +538,29 @@ impl<'a> Building<'a> {
     }
 }
 
+/// The filters of all requests of a rule: its own, and those of its backend where it has but one.
+fn filters_of(rule: &HttpRouteRule) -> Vec<HttpRouteFilter> {
+    let mut filters = rule.filters.clone();
+    if let [only] = weighted(rule).as_slice() {
+        filters.extend(only.0.filters.iter().cloned());
+    }
+    filters
+}
+
+/// The backends that get requests, with their weights.
+fn weighted(rule: &HttpRouteRule) -> Vec<(&HttpBackendRef, u32)> {
+    let weight = |reference: &HttpBackendRef| u32::try_from(reference.weight.unwrap_or(1)).unwrap_or(0);
+    let all = rule.backend_refs.iter().map(|reference| (reference, weight(reference)));
+    all.filter(|(_, weight)| *weight > 0).collect()
+}
+
+/// The backends of a rule where some of several have filters of their own, so that each needs a route of its own.
+fn shares_of(rule: &HttpRouteRule) -> Vec<(&HttpBackendRef, u32)> {
+    let all = weighted(rule);
+    let differ = all.len() > 1 && all.iter().any(|(reference, _)| !reference.filters.is_empty());
+    if differ { all } else { Vec::new() }
+}
+
 /// What the faults of its rules mean for a route that was accepted.
 fn judge(attachment: &mut Attachment, faults: &BTreeMap<usize, String>, rules: usize) {
     if faults.is_empty() {
@@ -395,7 +576,7 @@ fn judge(attachment: &mut Attachment, faults: &BTreeMap<usize, String>, rules: u
 }
 
 /// Targets of several backends, so that each backend gets its share however many targets it has.
-fn weigh(backends: Vec<(u64, Vec<Target>)>) -> Vec<Target> {
+pub(crate) fn weigh(backends: Vec<(u64, Vec<Target>)>) -> Vec<Target> {
     const FINEST: u64 = 65_535;
     if let [(weight, targets)] = backends.as_slice() {
         return if *weight == 0 { Vec::new() } else { targets.clone() };

@@ -3,6 +3,7 @@
 use crate::annotations::Annotations;
 use crate::paths::route_paths;
 use crate::plugins::{Asked, Scope};
+use crate::secrets::certificate_of;
 use crate::services::{known_ports, tcp_ports};
 use crate::subject::{Kind, Subject, tags};
 use crate::translate::{Building, INCOMPLETE};
@@ -58,6 +59,15 @@ impl Building<'_> {
     pub(crate) fn add_ingress(&mut self, ingress: &Ingress) {
         let subject = Subject::of(Kind::Ingress, &ingress.metadata);
         let Some(spec) = &ingress.spec else { return };
+        for tls in spec.tls.iter().flatten() {
+            let Some(name) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) else { continue };
+            match certificate_of(self.input, &Key::new(subject.key.namespace(), name)) {
+                Ok(certificate) => {
+                    self.present(certificate, tls.hosts.as_deref().unwrap_or_default());
+                }
+                Err(message) => self.problem(&subject, format!("tls: {message}")),
+            }
+        }
         let default = spec.default_backend.as_ref();
         for rule in spec.rules.iter().flatten() {
             let host = rule.host.as_deref().unwrap_or_default();

@@ -71,6 +71,8 @@ kind!(
     ClusterResourceScope
 );
 kind!(Gateway, "gateway.networking.k8s.io", "v1", "Gateway", "gateways", NamespaceResourceScope);
+kind!(ListenerSet, "gateway.networking.k8s.io", "v1", "ListenerSet", "listenersets", NamespaceResourceScope);
+kind!(TlsRoute, "gateway.networking.k8s.io", "v1", "TLSRoute", "tlsroutes", NamespaceResourceScope);
 kind!(HttpRoute, "gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", NamespaceResourceScope);
 kind!(
     ReferenceGrant,
@@ -205,6 +207,85 @@ pub struct Gateway {
 pub struct GatewaySpec {
     pub gateway_class_name: String,
     pub listeners: Vec<Listener>,
+    /// Which ListenerSets may add listeners; none where absent.
+    pub allowed_listeners: Option<AllowedListeners>,
+    pub tls: Option<GatewayTls>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AllowedListeners {
+    pub namespaces: Option<RouteNamespaces>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GatewayTls {
+    pub frontend: Option<FrontendTls>,
+    /// Kept to be told: what is shown to backends is not built.
+    pub backend: Option<Value>,
+}
+
+/// How clients are checked, by port.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FrontendTls {
+    pub default: FrontendTlsConfig,
+    pub per_port: Vec<FrontendTlsPort>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FrontendTlsConfig {
+    pub validation: Option<FrontendValidation>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FrontendTlsPort {
+    pub port: i32,
+    pub tls: FrontendTlsConfig,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FrontendValidation {
+    pub ca_certificate_refs: Vec<ObjectRef>,
+    /// `AllowValidOnly` where absent.
+    pub mode: Option<String>,
+}
+
+/// An object of any namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ObjectRef {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    pub namespace: Option<String>,
+    pub name: String,
+}
+
+/// Further listeners for a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListenerSet {
+    pub metadata: ObjectMeta,
+    pub spec: ListenerSetSpec,
+    pub status: Option<ListenerSetStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ListenerSetSpec {
+    pub parent_ref: ObjectRef,
+    pub listeners: Vec<Listener>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListenerSetStatus {
+    pub conditions: Vec<StatusCondition>,
+    pub listeners: Vec<ListenerStatus>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -215,6 +296,15 @@ pub struct Listener {
     pub port: i32,
     pub protocol: String,
     pub allowed_routes: Option<AllowedRoutes>,
+    pub tls: Option<ListenerTls>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ListenerTls {
+    /// `Terminate` where absent.
+    pub mode: Option<String>,
+    pub certificate_refs: Vec<ObjectRef>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -279,6 +369,29 @@ pub struct HttpRouteSpec {
     pub parent_refs: Vec<ParentRef>,
     pub hostnames: Vec<String>,
     pub rules: Vec<HttpRouteRule>,
+}
+
+/// Connections that are passed on by the name that they ask for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TlsRoute {
+    pub metadata: ObjectMeta,
+    pub spec: TlsRouteSpec,
+    pub status: Option<HttpRouteStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TlsRouteSpec {
+    pub parent_refs: Vec<ParentRef>,
+    pub hostnames: Vec<String>,
+    pub rules: Vec<TlsRouteRule>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TlsRouteRule {
+    pub backend_refs: Vec<HttpBackendRef>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -357,6 +470,24 @@ pub struct HttpRouteFilter {
     pub url_rewrite: Option<UrlRewrite>,
     pub extension_ref: Option<LocalRef>,
     pub cors: Option<Cors>,
+    pub request_mirror: Option<RequestMirror>,
+}
+
+/// Who gets a copy of requests; of all where neither part is given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RequestMirror {
+    pub backend_ref: HttpBackendRef,
+    pub percent: Option<u32>,
+    pub fraction: Option<Fraction>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fraction {
+    pub numerator: u32,
+    /// 100 where absent.
+    pub denominator: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -16,22 +16,28 @@ mod grants;
 mod http_routes;
 mod ingresses;
 pub mod kinds;
+mod listeners;
 mod matches;
 mod paths;
 mod plugins;
 mod policies;
 mod refused;
+mod secrets;
 mod services;
 mod sources;
 mod status;
 mod subject;
+mod tls_routes;
 mod translate;
+mod ways;
 
 pub use addresses::{AddressTable, ServicePort};
-pub use attach::{Attachment, CONTROLLER_NAME, Verdict};
+pub use attach::{Attachment, CONTROLLER_NAME, Place, Verdict};
 pub use controller::{Config, register};
+pub use listeners::{Owner, Way};
 pub use subject::{Kind, Problem, Subject};
 pub use translate::{Input, Translation, Translator};
+pub use ways::GatewayAddresses;
 
 /// The definitions of Kong's kinds and the Gateway API's, for [`install_definitions`](gantry_operator::install_definitions).
 pub const DEFINITIONS: &[&str] =

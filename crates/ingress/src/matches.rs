@@ -1,7 +1,8 @@
 //! The matches of an HTTPRoute's rules as hosts, paths, parameters and places of routes.
 
+use crate::attach::{Place, narrower};
 use crate::kinds::{HttpRouteMatch, PathMatch};
-use gantry_gateway::entities::{QueryMatch, Route};
+use gantry_gateway::entities::{Protocol, QueryMatch, Route, RouteExtras};
 use gantry_kong_model::entity_id;
 
 /// One match of one rule.
@@ -100,23 +101,78 @@ fn quoted(path: &str) -> String {
     out
 }
 
+/// A host of a route, and the ways in on which it is the route's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostAt {
+    host: Option<String>,
+    other_hosts: Vec<String>,
+    protocols: Vec<Protocol>,
+    entrances: Vec<String>,
+}
+
+/// The hosts of a route at all its listeners; what is the same at several is there once.
+pub(crate) fn hosts_at(places: &[Place], more: &[String]) -> Vec<HostAt> {
+    let mut out: Vec<HostAt> = Vec::new();
+    for place in places {
+        let hosts: Vec<Option<String>> = match &place.hostnames {
+            None => vec![None],
+            Some(names) => names.iter().chain(more).cloned().map(Some).collect(),
+        };
+        let protocols = if place.is_tls { vec![Protocol::Https] } else { vec![Protocol::Http] };
+        for host in hosts {
+            let of_host = place.other_hosts.iter().filter(|other| match (&host, other.strip_prefix('*')) {
+                (None, _) => true,
+                (Some(host), None) => narrower(host, other).is_some_and(|both| both == other.as_str()),
+                (Some(host), Some(_)) => narrower(host, other).is_some(),
+            });
+            let other_hosts: Vec<String> = of_host.cloned().collect();
+            // Another listener has all of it.
+            if host.as_ref().is_some_and(|host| {
+                other_hosts
+                    .iter()
+                    .any(|other| narrower(host, other).is_some_and(|both| both == host.as_str()))
+            }) {
+                continue;
+            }
+            let known = out.iter_mut().find(|known| known.host == host && known.other_hosts == other_hosts);
+            match known {
+                Some(known) => {
+                    for protocol in &protocols {
+                        if !known.protocols.contains(protocol) {
+                            known.protocols.push(*protocol);
+                        }
+                    }
+                    if !known.entrances.contains(&place.entrance) {
+                        known.entrances.push(place.entrance.clone());
+                    }
+                }
+                None => out.push(HostAt {
+                    host,
+                    other_hosts,
+                    protocols: protocols.clone(),
+                    entrances: vec![place.entrance.clone()],
+                }),
+            }
+        }
+    }
+    out
+}
+
 /// A route for each host and path, so that each has the place which the Gateway API gives it: the longest host, an exact
 /// path, the longest prefix, a method, most headers, most query parameters, the oldest object, the first rule and match.
 /// `position` is the object's place by age.
 pub(crate) fn in_order(
     route: &Route,
+    hosts: &[HostAt],
     position: u64,
     matches: &[Matched<'_>],
     paths: &[MatchedPath],
 ) -> Vec<Route> {
     const LAST: u64 = (1 << 28) - 1;
-    let hosts: Vec<Option<&String>> = match &route.hosts {
-        Some(hosts) if !hosts.is_empty() => hosts.iter().map(Some).collect(),
-        _ => vec![None],
-    };
     let name = route.name.as_deref().unwrap_or_default();
     let mut out = Vec::new();
-    for host in hosts {
+    for (number, at) in hosts.iter().enumerate() {
+        let host = at.host.as_ref();
         for (matched, path) in matches.iter().zip(paths) {
             let place = (position << 14) | ((matched.rule as u64) << 7) | matched.number as u64;
             let is_plain = host.is_some_and(|host| !host.contains('*'));
@@ -129,12 +185,19 @@ pub(crate) fn in_order(
                 | (matched.of.headers.len().min(31) as u64) << 33
                 | (matched.of.query_params.len().min(31) as u64) << 28
                 | (LAST - place.min(LAST));
-            let label = host.map_or("*", String::as_str);
+            let label = format!("{}#{number}", host.map_or("*", String::as_str));
             out.push(Route {
                 id: entity_id("routes", &format!("{name}#{label}#{}.{}", matched.rule, matched.number)),
+                protocols: at.protocols.clone(),
                 hosts: host.map(|host| vec![host.clone()]),
                 paths: Some(path.paths.clone()),
-                priority: Some(priority),
+                extras: RouteExtras {
+                    priority: Some(priority),
+                    entrances: at.entrances.clone(),
+                    other_hosts: at.other_hosts.clone(),
+                    has_strict_protocols: true,
+                    ..route.extras.clone()
+                },
                 ..route.clone()
             });
         }

@@ -67,6 +67,17 @@ pub(crate) fn leave_out(snapshot: &mut Snapshot, entity: &str, name: &str) -> bo
                 upstream.targets.clear();
             }
         }
+        // Without its certificate a name is answered with another's, which no client takes for it.
+        "certificate" => {
+            let before = snapshot.certificates.len();
+            snapshot.certificates.retain(|certificate| certificate.id != name);
+            has_changed = before != snapshot.certificates.len();
+        }
+        "entrance" => {
+            let before = snapshot.entrances.len();
+            snapshot.entrances.retain(|entrance| entrance.name != name);
+            has_changed = before != snapshot.entrances.len();
+        }
         _ => {}
     }
     has_changed

@@ -1,7 +1,8 @@
 //! Services and their endpoints as the gateway's services and upstreams.
 
-use crate::annotations::Annotations;
+use crate::annotations::{Annotations, Fault};
 use crate::plugins::{Asked, Scope};
+use crate::secrets::{authority_of, certificate_of};
 use crate::subject::{Kind, Subject, tags};
 use crate::translate::Building;
 use gantry_gateway::entities::{Service as GatewayService, Target, Upstream};
@@ -104,6 +105,9 @@ impl Building<'_> {
             let host_header = annotations.change_service(&mut gateway_service, &mut faults);
             upstream.host_header = host_header.or(upstream.host_header.take());
             self.apply_upstream_policy(service, &mut upstream);
+            for message in self.apply_certificates(service, &mut gateway_service) {
+                faults.push(Fault { message, closes: true });
+            }
             if faults.iter().any(|fault| fault.closes) {
                 self.closed_services.insert(name.clone());
             }
@@ -115,6 +119,41 @@ impl Building<'_> {
         }
         self.gateway_services.insert(name, gateway_service);
         self.upstreams.insert(upstream.name.clone(), upstream);
+    }
+
+    /// What a Service's endpoints are shown and checked against; what cannot be had is told, and closes the routes.
+    fn apply_certificates(&mut self, service: &Service, gateway_service: &mut GatewayService) -> Vec<String> {
+        let annotations = Annotations::of(&service.metadata);
+        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+        let mut faults = Vec::new();
+        if let Some(name) = annotations.client_certificate() {
+            match certificate_of(self.input, &Key::new(namespace, name)) {
+                Ok(certificate) => {
+                    gateway_service.client_certificate = Some(self.present(certificate, &[]));
+                }
+                Err(message) => {
+                    faults
+                        .push(format!("annotation konghq.com/client-cert: {message}; its routes answer 503"));
+                }
+            }
+        }
+        let mut ids = Vec::new();
+        for (kind, name) in annotations.authorities() {
+            match authority_of(self.input, kind, &Key::new(namespace, &name)) {
+                Ok(authority) => {
+                    ids.push(authority.id.clone());
+                    self.authorities.insert(authority.id.clone(), authority);
+                }
+                Err(message) => faults.push(format!(
+                    "annotation konghq.com/ca-certificates-{}s: {message}; its routes answer 503",
+                    kind.to_ascii_lowercase()
+                )),
+            }
+        }
+        if !ids.is_empty() {
+            gateway_service.ca_certificates = Some(ids);
+        }
+        faults
     }
 
     /// Notes what the annotations of a Service ask for where a route leads to it.

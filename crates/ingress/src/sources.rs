@@ -2,10 +2,10 @@
 
 use crate::kinds::{
     GATEWAY_GROUP, Gateway, GatewayClass, HttpRoute, KONG_GROUP, KongClusterPlugin, KongConsumer, KongPlugin,
-    KongUpstreamPolicy, ReferenceGrant,
+    KongUpstreamPolicy, ListenerSet, ReferenceGrant, TlsRoute,
 };
 use gantry_operator::{Informer, Object, Operator, Trigger, served_plurals};
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use parking_lot::Mutex;
@@ -69,6 +69,7 @@ pub(crate) struct Sources {
     pub(crate) services: Informer<Service>,
     pub(crate) slices: Informer<EndpointSlice>,
     pub(crate) secrets: Informer<Secret>,
+    pub(crate) config_maps: Informer<ConfigMap>,
     pub(crate) namespaces: Informer<Namespace>,
     pub(crate) plugins: Optional<KongPlugin>,
     pub(crate) cluster_plugins: Optional<KongClusterPlugin>,
@@ -76,7 +77,9 @@ pub(crate) struct Sources {
     pub(crate) policies: Optional<KongUpstreamPolicy>,
     pub(crate) gateway_classes: Optional<GatewayClass>,
     pub(crate) gateways: Optional<Gateway>,
+    pub(crate) listener_sets: Optional<ListenerSet>,
     pub(crate) http_routes: Optional<HttpRoute>,
+    pub(crate) tls_routes: Optional<TlsRoute>,
     pub(crate) grants: Optional<ReferenceGrant>,
     /// Whether it is known which kinds are served, and every global plugin: before, a plugin that is not seen may only be
     /// not seen yet.
@@ -91,6 +94,7 @@ impl Sources {
             services: operator.informer(),
             slices: operator.informer(),
             secrets: operator.informer(),
+            config_maps: operator.informer(),
             namespaces: operator.informer(),
             plugins: Optional::default(),
             cluster_plugins: Optional::default(),
@@ -98,7 +102,9 @@ impl Sources {
             policies: Optional::default(),
             gateway_classes: Optional::default(),
             gateways: Optional::default(),
+            listener_sets: Optional::default(),
             http_routes: Optional::default(),
+            tls_routes: Optional::default(),
             grants: Optional::default(),
             known: Mutex::new(false),
         }
@@ -143,7 +149,9 @@ impl Sources {
             self.policies.begin(operator, &served, changed).await,
             self.gateway_classes.begin(operator, &served, changed).await,
             self.gateways.begin(operator, &served, changed).await,
+            self.listener_sets.begin(operator, &served, changed).await,
             self.http_routes.begin(operator, &served, changed).await,
+            self.tls_routes.begin(operator, &served, changed).await,
         ];
         // Nothing names a global plugin, so a route that lacks one cannot be told from a route that never had one.
         if !self.are_known() && !self.cluster_plugins.is_complete() {

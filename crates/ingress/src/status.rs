@@ -1,18 +1,17 @@
 //! The status of GatewayClasses, Gateways and HTTPRoutes: what they are to say, and the write where they say otherwise.
 
-use crate::attach::{Attachment, CONTROLLER_NAME, Verdict, is_ours, takes_http_routes, unserved_protocol};
+use crate::attach::{Attachment, CONTROLLER_NAME, Verdict, is_ours, kind_of, takes_kind};
 use crate::kinds::{
     GATEWAY_GROUP, Gateway, GatewayAddress, GatewayClass, GatewayStatus, HttpRoute, HttpRouteStatus,
-    ListenerStatus, ParentStatus, RouteKind, StatusCondition,
+    ListenerSet, ListenerSetStatus, ListenerStatus, ParentStatus, RouteKind, StatusCondition, TlsRoute,
 };
-use crate::subject::Kind;
-use crate::translate::Input;
+use crate::listeners::{self, Bound, gateway_of, takes_set};
+use crate::translate::{Input, Translation};
 use gantry_operator::Key;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 /// One condition, its time that of the one before when nothing changed.
@@ -46,11 +45,88 @@ pub(crate) fn of_class(class: &GatewayClass, now: &str) -> Option<Vec<StatusCond
     (before != conditions).then_some(conditions)
 }
 
+/// The status of one listener of a Gateway or a ListenerSet.
+fn of_listener(
+    bound: &Bound<'_>,
+    before: &[ListenerStatus],
+    translation: &Translation,
+    generation: Option<i64>,
+    now: &str,
+) -> ListenerStatus {
+    let listener = bound.listener;
+    let old = before.iter().find(|old| old.name == listener.name);
+    let old = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    let is_here = |one: &Attachment| {
+        one.accepted.holds && one.owner == bound.owner && one.listeners.contains(&listener.name)
+    };
+    let all = translation.attachments.values().chain(translation.tls_attachments.values());
+    let attached = all.filter(|all| all.iter().any(is_here)).count();
+    let kind = kind_of(&listener.protocol).filter(|kind| takes_kind(listener, *kind));
+    let own_kind =
+        kind.map(|kind| RouteKind { group: Some(GATEWAY_GROUP.to_owned()), kind: kind.name().to_owned() });
+    ListenerStatus {
+        name: listener.name.clone(),
+        supported_kinds: own_kind.into_iter().collect(),
+        attached_routes: i32::try_from(attached).unwrap_or(i32::MAX),
+        conditions: [
+            ("Accepted", &bound.accepted),
+            ("Programmed", &bound.programmed()),
+            ("ResolvedRefs", &bound.resolved),
+            ("Conflicted", &bound.conflicted),
+        ]
+        .iter()
+        .map(|(kind, verdict)| condition(kind, verdict, old, generation, now))
+        .collect(),
+    }
+}
+
+/// The status of a ListenerSet that adds to a Gateway of ours.
+pub(crate) fn of_set(
+    input: &Input<'_>,
+    set: &ListenerSet,
+    all: &[Bound<'_>],
+    translation: &Translation,
+    now: &str,
+) -> Option<ListenerSetStatus> {
+    let gateway = gateway_of(input, set)?;
+    let key = Key::of(set);
+    let before = set.status.clone().unwrap_or_default();
+    let generation = set.metadata.generation;
+    let own: Vec<&Bound<'_>> =
+        all.iter().filter(|bound| bound.owner.is_set && bound.owner.key == key).collect();
+    let served = own.iter().filter(|bound| bound.is_served()).count();
+    let (accepted, programmed) = if !takes_set(input, gateway, set) {
+        let message = "the gateway's allowedListeners do not take this namespace";
+        (Verdict::fails("NotAllowed", message), Verdict::fails("NotAllowed", message))
+    } else if served == 0 {
+        let message = format!("none of {} listeners can be served", own.len());
+        (Verdict::fails("ListenersNotValid", message.clone()), Verdict::fails("ListenersNotValid", message))
+    } else if served < own.len() {
+        let message = format!("{} of {} listeners cannot be served", own.len() - served, own.len());
+        let accepted = Verdict { holds: true, ..Verdict::fails("ListenersNotValid", message) };
+        (accepted, Verdict::holds("Programmed"))
+    } else {
+        (Verdict::holds("Accepted"), Verdict::holds("Programmed"))
+    };
+    let status = ListenerSetStatus {
+        conditions: [("Accepted", accepted), ("Programmed", programmed)]
+            .iter()
+            .map(|(kind, verdict)| condition(kind, verdict, &before.conditions, generation, now))
+            .collect(),
+        listeners: own
+            .iter()
+            .map(|bound| of_listener(bound, &before.listeners, translation, generation, now))
+            .collect(),
+    };
+    (before != status).then_some(status)
+}
+
 /// The status of a Gateway of ours, where it differs from what the Gateway says.
 pub(crate) fn of_gateway(
     input: &Input<'_>,
     gateway: &Gateway,
-    attachments: &BTreeMap<Key, Vec<Attachment>>,
+    all: &[Bound<'_>],
+    translation: &Translation,
     addresses: &[String],
     now: &str,
 ) -> Option<GatewayStatus> {
@@ -60,68 +136,9 @@ pub(crate) fn of_gateway(
     let key = Key::of(gateway);
     let before = gateway.status.clone().unwrap_or_default();
     let generation = gateway.metadata.generation;
-    let mut listeners = Vec::new();
-    for listener in &gateway.spec.listeners {
-        let old = before.listeners.iter().find(|old| old.name == listener.name);
-        let old = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
-        let is_conflicted = gateway.spec.listeners.iter().any(|other| {
-            other.name != listener.name
-                && (other.port, &other.protocol, &other.hostname)
-                    == (listener.port, &listener.protocol, &listener.hostname)
-        });
-        let accepted = match unserved_protocol(listener) {
-            Some(message) => Verdict::fails("UnsupportedProtocol", message),
-            None if is_conflicted => {
-                Verdict::fails("HostnameConflict", "another listener has the same port and host name")
-            }
-            None => Verdict::holds("Accepted"),
-        };
-        let programmed = match accepted.holds {
-            true => Verdict::holds("Programmed"),
-            false => Verdict::fails("Invalid", accepted.message.clone()),
-        };
-        let kinds = listener.allowed_routes.as_ref().and_then(|allowed| allowed.kinds.as_deref());
-        let is_foreign = |kind: &RouteKind| {
-            kind.kind != Kind::HttpRoute.name()
-                || kind.group.as_deref().unwrap_or(GATEWAY_GROUP) != GATEWAY_GROUP
-        };
-        let resolved = match kinds.and_then(|kinds| kinds.iter().find(|kind| is_foreign(kind))) {
-            Some(kind) => Verdict::fails(
-                "InvalidRouteKinds",
-                format!("allowedRoutes.kinds: found {:?}, this gateway takes HTTPRoute", kind.kind),
-            ),
-            None => Verdict::holds("ResolvedRefs"),
-        };
-        let conflicted = match is_conflicted {
-            true => Verdict { holds: true, ..Verdict::fails("HostnameConflict", accepted.message.clone()) },
-            false => Verdict::fails("NoConflicts", ""),
-        };
-        let takes = takes_http_routes(listener) && unserved_protocol(listener).is_none();
-        let attached = attachments
-            .values()
-            .filter(|all| {
-                all.iter().any(|one| {
-                    one.accepted.holds && one.gateway == key && one.listeners.contains(&listener.name)
-                })
-            })
-            .count();
-        let own_kind =
-            RouteKind { group: Some(GATEWAY_GROUP.to_owned()), kind: Kind::HttpRoute.name().to_owned() };
-        listeners.push(ListenerStatus {
-            name: listener.name.clone(),
-            supported_kinds: takes.then_some(own_kind).into_iter().collect(),
-            attached_routes: i32::try_from(attached).unwrap_or(i32::MAX),
-            conditions: [
-                ("Accepted", accepted),
-                ("Programmed", programmed),
-                ("ResolvedRefs", resolved),
-                ("Conflicted", conflicted),
-            ]
-            .iter()
-            .map(|(kind, verdict)| condition(kind, verdict, old, generation, now))
-            .collect(),
-        });
-    }
+    let own = all.iter().filter(|bound| !bound.owner.is_set && bound.owner.key == key);
+    let listeners: Vec<ListenerStatus> =
+        own.map(|bound| of_listener(bound, &before.listeners, translation, generation, now)).collect();
     let unaccepted = |one: &ListenerStatus| {
         one.conditions.iter().any(|found| found.kind == "Accepted" && found.status == "False")
     };
@@ -153,9 +170,14 @@ pub(crate) fn of_gateway(
     (before != status).then_some(status)
 }
 
-/// The status of an HTTPRoute: the parents that are ours as they are now, those of others as they were.
-pub(crate) fn of_route(route: &HttpRoute, attachments: &[Attachment], now: &str) -> Option<HttpRouteStatus> {
-    let before = route.status.clone().unwrap_or_default();
+/// The status of a route: the parents that are ours as they are now, those of others as they were.
+pub(crate) fn of_route(
+    status: Option<&HttpRouteStatus>,
+    generation: Option<i64>,
+    attachments: &[Attachment],
+    now: &str,
+) -> Option<HttpRouteStatus> {
+    let before = status.cloned().unwrap_or_default();
     let mut parents: Vec<ParentStatus> =
         before.parents.iter().filter(|parent| parent.controller_name != CONTROLLER_NAME).cloned().collect();
     for attachment in attachments {
@@ -163,7 +185,6 @@ pub(crate) fn of_route(route: &HttpRoute, attachments: &[Attachment], now: &str)
             parent.controller_name == CONTROLLER_NAME && parent.parent_ref == attachment.parent
         });
         let old = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
-        let generation = route.metadata.generation;
         let programmed = match attachment.accepted.holds {
             true => Verdict::holds("Programmed"),
             false => Verdict::fails("Invalid", attachment.accepted.message.clone()),
@@ -203,10 +224,11 @@ where
 pub(crate) async fn publish(
     client: &Client,
     input: &Input<'_>,
-    attachments: &BTreeMap<Key, Vec<Attachment>>,
-    addresses: &[String],
+    translation: &Translation,
+    addresses: &(dyn Fn(&Key) -> Vec<String> + Sync),
     now: &str,
 ) -> Result<(), kube::Error> {
+    let all = listeners::all(input);
     for class in &input.gateway_classes {
         if let Some(conditions) = of_class(class, now) {
             let name = class.metadata.name.as_deref().unwrap_or_default();
@@ -215,17 +237,34 @@ pub(crate) async fn publish(
         }
     }
     for gateway in &input.gateways {
-        if let Some(status) = of_gateway(input, gateway, attachments, addresses, now) {
-            let key = Key::of(&**gateway);
+        let key = Key::of(&**gateway);
+        if let Some(status) = of_gateway(input, gateway, &all, translation, &addresses(&key), now) {
             let api: Api<Gateway> = Api::namespaced(client.clone(), key.namespace());
+            write(api, key.name(), json!(status)).await?;
+        }
+    }
+    for set in &input.listener_sets {
+        if let Some(status) = of_set(input, set, &all, translation, now) {
+            let key = Key::of(&**set);
+            let api: Api<ListenerSet> = Api::namespaced(client.clone(), key.namespace());
             write(api, key.name(), json!(status)).await?;
         }
     }
     for route in &input.http_routes {
         let key = Key::of(&**route);
-        let found = attachments.get(&key).map(Vec::as_slice).unwrap_or_default();
-        if let Some(status) = of_route(route, found, now) {
+        let found = translation.attachments.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let generation = route.metadata.generation;
+        if let Some(status) = of_route(route.status.as_ref(), generation, found, now) {
             let api: Api<HttpRoute> = Api::namespaced(client.clone(), key.namespace());
+            write(api, key.name(), json!(status)).await?;
+        }
+    }
+    for route in &input.tls_routes {
+        let key = Key::of(&**route);
+        let found = translation.tls_attachments.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let generation = route.metadata.generation;
+        if let Some(status) = of_route(route.status.as_ref(), generation, found, now) {
+            let api: Api<TlsRoute> = Api::namespaced(client.clone(), key.namespace());
             write(api, key.name(), json!(status)).await?;
         }
     }

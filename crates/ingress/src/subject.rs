@@ -10,7 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub enum Kind {
     Ingress,
     Service,
+    Gateway,
     HttpRoute,
+    TlsRoute,
     KongPlugin,
     KongClusterPlugin,
     KongConsumer,
@@ -21,7 +23,9 @@ impl Kind {
         match self {
             Kind::Ingress => "Ingress",
             Kind::Service => "Service",
+            Kind::Gateway => "Gateway",
             Kind::HttpRoute => "HTTPRoute",
+            Kind::TlsRoute => "TLSRoute",
             Kind::KongPlugin => "KongPlugin",
             Kind::KongClusterPlugin => "KongClusterPlugin",
             Kind::KongConsumer => "KongConsumer",
@@ -32,7 +36,7 @@ impl Kind {
         match self {
             Kind::Ingress => "networking.k8s.io",
             Kind::Service => "",
-            Kind::HttpRoute => GATEWAY_GROUP,
+            Kind::Gateway | Kind::HttpRoute | Kind::TlsRoute => GATEWAY_GROUP,
             Kind::KongPlugin | Kind::KongClusterPlugin | Kind::KongConsumer => KONG_GROUP,
         }
     }

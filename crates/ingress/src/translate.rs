@@ -4,14 +4,17 @@ use crate::class::Class;
 use crate::consumers::Known;
 use crate::kinds::{
     Gateway, GatewayClass, HttpRoute, KongClusterPlugin, KongConsumer, KongPlugin, KongUpstreamPolicy,
-    ReferenceGrant,
+    ListenerSet, ReferenceGrant, TlsRoute,
 };
+use crate::listeners::{self, Way};
 use crate::plugins::Asked;
 use crate::subject::{Problem, Subject};
-use gantry_gateway::entities::{Plugin, Route, Service as GatewayService, Snapshot, Upstream};
+use gantry_gateway::entities::{
+    CaCertificate, Certificate, Plugin, Route, Service as GatewayService, Snapshot, Upstream,
+};
 use gantry_kong_model::{Model, entity_id};
 use gantry_operator::Key;
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::json;
@@ -30,6 +33,7 @@ pub struct Input<'a> {
     pub services: Vec<Arc<Service>>,
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
     pub secrets: Vec<Arc<Secret>>,
+    pub config_maps: Vec<Arc<ConfigMap>>,
     pub namespaces: Vec<Arc<Namespace>>,
     pub plugins: Vec<Arc<KongPlugin>>,
     pub cluster_plugins: Vec<Arc<KongClusterPlugin>>,
@@ -37,7 +41,9 @@ pub struct Input<'a> {
     pub upstream_policies: Vec<Arc<KongUpstreamPolicy>>,
     pub gateway_classes: Vec<Arc<GatewayClass>>,
     pub gateways: Vec<Arc<Gateway>>,
+    pub listener_sets: Vec<Arc<ListenerSet>>,
     pub http_routes: Vec<Arc<HttpRoute>>,
+    pub tls_routes: Vec<Arc<TlsRoute>>,
     pub reference_grants: Vec<Arc<ReferenceGrant>>,
 }
 
@@ -55,6 +61,10 @@ pub struct Translation {
     pub behind: BTreeMap<String, Vec<Key>>,
     /// What became of each HTTPRoute at each of its parents that is ours.
     pub attachments: BTreeMap<Key, Vec<crate::attach::Attachment>>,
+    /// The same of TLSRoutes.
+    pub tls_attachments: BTreeMap<Key, Vec<crate::attach::Attachment>>,
+    /// The ports of Gateways that are served.
+    pub ways: Vec<Way>,
 }
 
 impl Translation {
@@ -68,14 +78,46 @@ impl Translation {
         for route in routes {
             match route.name.as_ref().and_then(|name| self.ordered.get(name)) {
                 None => snapshot.routes.push(route),
-                Some(parts) => snapshot.routes.extend(
-                    parts.iter().map(|part| Route { service: route.service.clone(), ..part.clone() }),
-                ),
+                Some(parts) => {
+                    for part in parts {
+                        let mut part = part.clone();
+                        // A route that was closed is closed whoever would take its requests.
+                        if route.service.is_none() || !part.extras.is_share {
+                            part.service.clone_from(&route.service);
+                        }
+                        if part.extras.is_share {
+                            stand_before(&mut snapshot.plugins, route.label(), part.label());
+                        }
+                        snapshot.routes.push(part);
+                    }
+                }
             }
         }
         snapshot
     }
 }
+
+/// Puts the plugins of a route before one that takes its requests, but for those that it has an instance of its own of.
+fn stand_before(plugins: &mut Vec<Plugin>, route: &str, share: &str) {
+    let own: Vec<String> = plugins
+        .iter()
+        .filter(|plugin| plugin.route.as_deref() == Some(share))
+        .map(|plugin| plugin.name.clone())
+        .collect();
+    let of_route = plugins.iter().filter(|plugin| {
+        plugin.route.as_deref() == Some(route) && (plugin.name == TERMINATION || !own.contains(&plugin.name))
+    });
+    let copies: Vec<Plugin> = of_route
+        .map(|plugin| Plugin {
+            id: entity_id("plugins", &format!("{}:{share}", plugin.id)),
+            route: Some(share.to_owned()),
+            ..plugin.clone()
+        })
+        .collect();
+    plugins.extend(copies);
+}
+
+const TERMINATION: &str = "request-termination";
 
 /// Translates; holds Kong's schemas, which are read once.
 pub struct Translator {
@@ -103,6 +145,9 @@ pub(crate) struct Building<'a> {
     /// By id.
     pub(crate) plugins: BTreeMap<String, Plugin>,
     pub(crate) behind: BTreeMap<String, Vec<Key>>,
+    /// By id.
+    pub(crate) certificates: BTreeMap<String, Certificate>,
+    pub(crate) authorities: BTreeMap<String, CaCertificate>,
     pub(crate) consumers: Known,
     /// Annotations of Services that were not understood, by the gateway's name of the service.
     pub(crate) service_faults: BTreeMap<String, Vec<String>>,
@@ -129,13 +174,18 @@ impl Translator {
             claimed.push(Key::of(&**ingress));
             building.add_ingress(ingress);
         }
-        let attachments = building.add_http_routes();
+        let bound = listeners::all(input);
+        let mut entrances = building.add_entrances(&bound);
+        let tls_attachments = building.add_tls_routes(&bound, &mut entrances.0);
+        let attachments = building.add_http_routes(&bound);
         building.add_consumers(&class);
         building.attach_plugins(&class);
         building.close_routes_of_closed_services();
         let mut translation = building.finish();
         translation.claimed = claimed;
         translation.attachments = attachments;
+        translation.tls_attachments = tls_attachments;
+        (translation.snapshot.entrances, translation.ways) = entrances;
         translation
     }
 }
@@ -161,6 +211,8 @@ impl<'a> Building<'a> {
             ordered: BTreeMap::new(),
             plugins: BTreeMap::new(),
             behind: BTreeMap::new(),
+            certificates: BTreeMap::new(),
+            authorities: BTreeMap::new(),
             consumers: Known::default(),
             service_faults: BTreeMap::new(),
             closed_services: BTreeSet::new(),
@@ -214,6 +266,8 @@ impl<'a> Building<'a> {
             basicauth_credentials: self.consumers.basic,
             jwt_secrets: self.consumers.jwt,
             acls: self.consumers.groups,
+            certificates: self.certificates.into_values().collect(),
+            ca_certificates: self.authorities.into_values().collect(),
             ..Snapshot::default()
         };
         Translation {
@@ -230,10 +284,10 @@ impl<'a> Building<'a> {
 pub(crate) const INCOMPLETE: &str = "the route is not configured completely";
 
 /// The plugin that answers in the place of what cannot be served as it was asked for.
-fn termination(scope: &str, status: u16, message: &str) -> Plugin {
+pub(crate) fn termination(scope: &str, status: u16, message: &str) -> Plugin {
     Plugin {
         id: entity_id("plugins", &format!("closed:{scope}")),
-        name: "request-termination".to_owned(),
+        name: TERMINATION.to_owned(),
         config: json!({"status_code": status, "message": message}),
         ..Plugin::default()
     }

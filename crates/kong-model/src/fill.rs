@@ -182,6 +182,23 @@ fn shorthands(all: &[Shorthand], entity: &mut Map<String, Value>) {
                     entity.extend(url_parts(url));
                 }
             }
+            // These stand for themselves, and for one another: an upstream that hashes needs no algorithm to say so.
+            None if shorthand.name == "algorithm" => {
+                if value == "least-connections" {
+                    entity.entry("hash_on").or_insert(Value::Null);
+                }
+            }
+            None if shorthand.name == "hash_on" => {
+                let algorithm = match value.as_str() {
+                    None => {
+                        entity.insert("hash_on".to_owned(), Value::from("none"));
+                        continue;
+                    }
+                    Some("none") => "round-robin",
+                    Some(_) => "consistent-hashing",
+                };
+                entity.entry("algorithm").or_insert(Value::from(algorithm));
+            }
             None => {
                 entity.remove(&shorthand.name);
             }
@@ -262,6 +279,22 @@ mod tests {
             parts("grpc://shop.org:9000"),
             json!({"protocol": "grpc", "host": "shop.org", "port": 9000, "path": null})
         );
+    }
+
+    #[test]
+    fn an_upstream_keeps_its_algorithm_and_what_it_hashes() {
+        let model = crate::Model::load();
+        let filled = |given: Value| {
+            let mut entity = given.as_object().cloned().unwrap();
+            model.schema("upstreams").unwrap().fill(&mut entity, Context::Insert, &mut Seeded::new(1, 1));
+            (entity["algorithm"].clone(), entity["hash_on"].clone())
+        };
+        let pair = |algorithm: &str, hash_on: &str| (Value::from(algorithm), Value::from(hash_on));
+        assert_eq!(filled(json!({})), pair("round-robin", "none"));
+        assert_eq!(filled(json!({"hash_on": "ip"})), pair("consistent-hashing", "ip"));
+        assert_eq!(filled(json!({"algorithm": "least-connections"})), pair("least-connections", "none"));
+        let latency = json!({"algorithm": "latency", "hash_on": "none"});
+        assert_eq!(filled(latency), pair("latency", "none"));
     }
 
     #[test]

@@ -212,6 +212,7 @@ impl Kong {
             flavour: settings.flavour,
             trusted_ips: settings.trusted_ips.clone(),
             upstream_keepalive: settings.keepalive,
+            trusted_certificates: settings.trusted_certificates()?,
             seed: u64::from_le_bytes(random.bytes()),
             ..Config::default()
         };

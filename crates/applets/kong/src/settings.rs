@@ -9,6 +9,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What this machine trusts.
+const SYSTEM: &str = "system";
+/// Where that lies, by distribution, as Kong looks for it.
+const SYSTEM_BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/ssl/cert.pem",
+];
+
 /// One address of `proxy_listen` or `admin_listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
@@ -31,6 +42,8 @@ pub struct Settings {
     pub log_level: String,
     pub ssl_cert: Option<PathBuf>,
     pub ssl_cert_key: Option<PathBuf>,
+    /// Whom services with `tls_verify` trust that name no authorities of their own: `system` or files.
+    pub trusted: Vec<String>,
     /// As they were given, for the Admin API; only what is understood, because anything else may be a secret.
     pub shown: Map<String, Value>,
     /// Name and place of settings that have no effect here.
@@ -53,6 +66,7 @@ impl Default for Settings {
             log_level: "info".to_owned(),
             ssl_cert: None,
             ssl_cert_key: None,
+            trusted: vec![SYSTEM.to_owned()],
             shown: Map::new(),
             ignored: Vec::new(),
         }
@@ -201,9 +215,32 @@ impl Settings {
             }
             "ssl_cert" => self.ssl_cert = path(),
             "ssl_cert_key" => self.ssl_cert_key = path(),
+            "lua_ssl_trusted_certificate" => {
+                let all = value.split(',').map(|text| text.trim().to_owned());
+                self.trusted = all.filter(|text| !text.is_empty()).collect();
+            }
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// The authorities that `trusted` names, in PEM; `None` when there are none.
+    pub fn trusted_certificates(&self) -> Result<Option<String>, String> {
+        let mut all = String::new();
+        for name in &self.trusted {
+            let read = |file: &Path| std::fs::read_to_string(file);
+            let text = match name.as_str() {
+                // A machine without a bundle trusts nobody.
+                SYSTEM => {
+                    SYSTEM_BUNDLES.iter().find_map(|file| read(Path::new(file)).ok()).unwrap_or_default()
+                }
+                file => read(Path::new(file))
+                    .map_err(|error| format!("lua_ssl_trusted_certificate: cannot read {file}: {error}"))?,
+            };
+            all.push_str(&text);
+            all.push('\n');
+        }
+        Ok(Some(all).filter(|text| !text.trim().is_empty()))
     }
 
     /// The certificate presented where no other fits, and its key: the one named, or one made for this run.
@@ -251,6 +288,14 @@ mod tests {
         assert_eq!(settings.ignored, [("pg_dsn".to_owned(), "KONG_PG_DSN".to_owned())]);
         assert_eq!(settings.shown["upstream_keepalive_pool_size"], "7");
         assert_eq!(settings.shown["database"], "off");
+    }
+
+    #[test]
+    fn a_file_that_is_trusted_must_be_there() {
+        let missing = with(&[("KONG_LUA_SSL_TRUSTED_CERTIFICATE", "/nowhere/ca.pem")]).unwrap();
+        assert!(missing.trusted_certificates().unwrap_err().contains("/nowhere/ca.pem"));
+        let nobody = with(&[("KONG_LUA_SSL_TRUSTED_CERTIFICATE", "")]).unwrap();
+        assert_eq!(nobody.trusted_certificates(), Ok(None));
     }
 
     #[test]

@@ -1,26 +1,27 @@
 //! The Gateway API's conformance requests: manifests in, a request through a running gateway, the answer judged.
 //!
 //! Every Service has one endpoint, a server that answers what it was asked; its name is what the cases call the backend.
+//! The expectations do not say which Gateway and port they are for. A test goes through those that its routes name in
+//! order: a request is for the one before it, or, where that has no such answer, for one of those that follow.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use gantry_gateway::Gateway;
-use gantry_ingress::{CONTROLLER_NAME, Translator};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Case;
-use super::kic_golden::{input, objects};
+use super::gateway_world::{ANY_HOST, Answer, Door, World};
 
-const CLASS: &str = "kong";
 const NAMESPACE: &str = "gateway-conformance-infra";
-/// A name for requests that are meant for the gateway's address.
-const ANY_HOST: &str = "gateway.invalid";
-/// Tells the answering server to add fields, as the suite's own does.
-const SET_HEADER: &str = "x-echo-set-header";
+/// Requests from which the share of a mirror is told, and how far it may be off, in percent.
+const MIRROR_SAMPLE: usize = 100;
+const MIRROR_TOLERANCE: usize = 10;
+/// Looks at whether a copy has arrived, ten milliseconds apart.
+const MIRROR_LOOKS: usize = 300;
+/// In tests of this feature a request that nothing is said about must not get in.
+const CLIENT_CERTIFICATES: &str = "SupportGatewayFrontendClientCertificateValidation";
 
 /// `gateway-api/http_expectations.json`: each request of each test is a case.
 pub(crate) fn cases(data: &Path) -> Option<Vec<Case>> {
@@ -37,10 +38,10 @@ pub(crate) fn cases(data: &Path) -> Option<Vec<Case>> {
         Ok(gateway) => gateway,
         Err(error) => return Some(Case::not_started("start the gateway", error)),
     };
-    let Some(proxy) = gateway.listeners().first().map(|listener| listener.0) else {
-        return Some(Case::not_started("start the gateway", "it listens nowhere"));
+    let world = match World::new(gateway) {
+        Ok(world) => world,
+        Err(error) => return Some(Case::not_started("start the gateway", error)),
     };
-    let world = World { gateway, translator: Translator::new() };
     let mut out = Vec::new();
     for test in &tests {
         let expectations = test["expect"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -49,10 +50,21 @@ pub(crate) fn cases(data: &Path) -> Option<Vec<Case>> {
         if readable.is_empty() {
             continue;
         }
-        let ready = world.apply(&folder, test);
+        let mut hosts: Vec<String> = readable
+            .iter()
+            .filter_map(|one| one["Request"]["Host"].as_str())
+            .map(|host| host.split(':').next().unwrap_or_default().to_owned())
+            .collect();
+        hosts.push(ANY_HOST.to_owned());
+        hosts.sort();
+        hosts.dedup();
+        let ready = world.apply(&folder, test, &hosts);
+        let features = test["features"].as_array().into_iter().flatten();
+        let checks_clients = features.into_iter().any(|feature| feature == CLIENT_CERTIFICATES);
+        let mut at = 0;
         for (number, expectation) in readable.into_iter().enumerate() {
             let outcome = match &ready {
-                Ok(()) => judge(proxy, expectation),
+                Ok(doors) => judge_in_order(&world, doors, &mut at, expectation, checks_clients),
                 Err(error) => Err(error.clone()),
             };
             out.push(Case::new(format!("{name} {number}"), outcome));
@@ -60,6 +72,44 @@ pub(crate) fn cases(data: &Path) -> Option<Vec<Case>> {
     }
     runtime.block_on(world.gateway.shutdown(Duration::ZERO));
     Some(out)
+}
+
+/// Judges at the door of the request before; where the answer is another one and something is to be found, at those that
+/// follow. A refusal is only ever asked of the door that is due.
+fn judge_in_order(
+    world: &World,
+    doors: &[Door],
+    at: &mut usize,
+    expectation: &Value,
+    checks_clients: bool,
+) -> Result<(), String> {
+    let (has_answer, has_backend) = (!expectation["Response"].is_null(), !expectation["Backend"].is_null());
+    if checks_clients && !has_answer && !has_backend {
+        let secure = doors.iter().filter(|door| door.is_tls);
+        let got_in = secure.filter_map(|door| world.ask(door, expectation, false).ok()).next();
+        return got_in
+            .map_or(Ok(()), |answer| Err(format!("let in without a certificate: {}", answer.status)));
+    }
+    let port = expectation["Request"]["Host"].as_str().and_then(|host| host.split_once(':')?.1.parse().ok());
+    let fits = |door: &Door| port.is_none_or(|port: u16| port == door.port);
+    let seeks = has_backend
+        || !expectation["RedirectRequest"].is_null()
+        || expectation["Response"]["StatusCode"] == 200;
+    let first = (*at..doors.len()).find(|&number| fits(&doors[number])).unwrap_or(0);
+    let outcome = judge(world, &doors[first], expectation, checks_clients);
+    if outcome.is_ok() {
+        *at = first;
+    }
+    if outcome.is_ok() || !seeks {
+        return outcome;
+    }
+    for number in (first + 1..doors.len()).filter(|&number| fits(&doors[number])) {
+        if judge(world, &doors[number], expectation, checks_clients).is_ok() {
+            *at = number;
+            return Ok(());
+        }
+    }
+    outcome
 }
 
 /// Whether all of the request is known: some are put together by the suite's own code.
@@ -71,173 +121,6 @@ fn is_readable(expectation: &Value) -> bool {
         && !is_code(&expectation["Response"])
         && !is_code(&expectation["Response"]["StatusCode"])
         && !is_code(&expectation["Response"]["StatusCodes"])
-}
-
-struct World {
-    gateway: Gateway,
-    translator: Translator,
-}
-
-impl World {
-    fn apply(&self, folder: &Path, test: &Value) -> Result<(), String> {
-        let mut all = Vec::new();
-        let base = "base-manifests.yaml".to_owned();
-        let manifests = test["manifests"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let named = manifests.map(|name| name.replacen("tests/", "conformance/", 1));
-        for file in std::iter::once(base).chain(named) {
-            let path = folder.join(&file);
-            let text = std::fs::read_to_string(&path).map_err(|error| format!("{file}: {error}"))?;
-            all.extend(objects(&text.replace("{GATEWAY_CLASS_NAME}", CLASS)));
-        }
-        all.push(json!({"kind": "GatewayClass", "metadata": {"name": CLASS},
-            "spec": {"controllerName": CONTROLLER_NAME}}));
-        for object in &mut all {
-            let has_namespace = object["metadata"]["namespace"].is_string();
-            if !has_namespace && object["kind"] != "GatewayClass" && object["kind"] != "Namespace" {
-                object["metadata"]["namespace"] = json!("default");
-            }
-        }
-        let slices: Vec<Value> =
-            all.iter().filter(|object| object["kind"] == "Service").filter_map(endpoint).collect();
-        all.extend(slices);
-        let translation = self.translator.translate(&input(&all)?);
-        self.gateway.apply(translation.for_gateway()).map_err(|error| error.to_string())?;
-        Ok(())
-    }
-}
-
-/// A slice with one server for all ports of a Service.
-fn endpoint(service: &Value) -> Option<Value> {
-    let (name, namespace) =
-        (service["metadata"]["name"].as_str()?, service["metadata"]["namespace"].as_str()?);
-    let listener = TcpListener::bind("127.0.0.1:0").ok()?;
-    let address = listener.local_addr().ok()?;
-    let (own_name, own_namespace) = (name.to_owned(), namespace.to_owned());
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let (name, namespace) = (own_name.clone(), own_namespace.clone());
-            std::thread::spawn(move || {
-                // A client that went away has nothing to be told.
-                let _ = echo(stream, &name, &namespace);
-            });
-        }
-    });
-    let ports: Vec<Value> = service["spec"]["ports"]
-        .as_array()?
-        .iter()
-        .map(|port| json!({"name": port["name"], "port": address.port(), "protocol": "TCP"}))
-        .collect();
-    Some(json!({"kind": "EndpointSlice",
-        "metadata": {"name": name, "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
-        "ports": ports}))
-}
-
-/// Fields by lower-case name, several of a name joined.
-type Fields = BTreeMap<String, String>;
-
-/// The first line and the fields of a message.
-fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<(String, Fields)>> {
-    let mut first = String::new();
-    if reader.read_line(&mut first)? == 0 {
-        return Ok(None);
-    }
-    let mut fields = Fields::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
-            return Ok(Some((first.trim_end().to_owned(), fields)));
-        }
-        let Some((name, value)) = line.trim_end().split_once(':') else { continue };
-        let value = value.trim();
-        let known = fields.entry(name.to_ascii_lowercase());
-        known.and_modify(|known| *known = format!("{known},{value}")).or_insert_with(|| value.to_owned());
-    }
-}
-
-/// Answers requests with what they were, until the connection ends.
-fn echo(stream: TcpStream, name: &str, namespace: &str) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut writer = stream;
-    while let Some((first, fields)) = read_head(&mut reader)? {
-        let length = fields.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-        std::io::copy(&mut Read::by_ref(&mut reader).take(length), &mut std::io::sink())?;
-        let mut words = first.split(' ');
-        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        std::thread::sleep(asked_delay(path));
-        let body = json!({"service": name, "namespace": namespace, "method": method, "path": path, "fields": fields});
-        let body = body.to_string();
-        let mut extra = String::new();
-        for pair in fields.get(SET_HEADER).map(String::as_str).unwrap_or_default().split(',') {
-            if let Some((name, value)) = pair.split_once(':') {
-                extra.push_str(&format!("{}: {}\r\n", name.trim(), value.trim()));
-            }
-        }
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{extra}\r\n", body.len());
-        writer.write_all(head.as_bytes())?;
-        if method != "HEAD" {
-            writer.write_all(body.as_bytes())?;
-        }
-    }
-    Ok(())
-}
-
-/// How long the answer is to take: `delay=1s` in the query.
-fn asked_delay(path: &str) -> Duration {
-    let text = path.split_once("delay=").map_or("", |(_, text)| text.split('&').next().unwrap_or_default());
-    let (unit, number) = match text.strip_suffix("ms") {
-        Some(number) => (1, number),
-        None => (1_000, text.trim_end_matches('s')),
-    };
-    Duration::from_millis(number.parse::<u64>().unwrap_or(0) * unit)
-}
-
-struct Answer {
-    status: u64,
-    fields: Fields,
-    body: String,
-}
-
-fn ask(proxy: SocketAddr, expectation: &Value) -> Result<Answer, String> {
-    let request = &expectation["Request"];
-    if request["Protocol"].get("$expr").is_some() {
-        return Err("the request is not in HTTP/1.1".to_owned());
-    }
-    let text = |value: &Value, absent: &str| value.as_str().unwrap_or(absent).to_owned();
-    let method = text(&request["Method"], "GET");
-    let mut head = format!(
-        "{method} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
-        text(&request["Path"], "/"),
-        text(&request["Host"], ANY_HOST)
-    );
-    let pairs = |value: &Value| -> Vec<(String, String)> {
-        let map = value.as_object().cloned().unwrap_or_default();
-        map.into_iter().map(|(name, value)| (name, text(&value, ""))).collect()
-    };
-    for (name, value) in pairs(&request["Headers"]) {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    let set: Vec<String> = pairs(&expectation["BackendSetResponseHeaders"])
-        .into_iter()
-        .map(|(name, value)| format!("{name}:{value}"))
-        .collect();
-    if !set.is_empty() {
-        head.push_str(&format!("{SET_HEADER}: {}\r\n", set.join(",")));
-    }
-    head.push_str("Content-Length: 0\r\n\r\n");
-    let asked = || -> std::io::Result<Option<Answer>> {
-        let mut stream = TcpStream::connect(proxy)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        stream.write_all(head.as_bytes())?;
-        let mut reader = BufReader::new(stream);
-        let Some((first, fields)) = read_head(&mut reader)? else { return Ok(None) };
-        let mut body = String::new();
-        reader.read_to_string(&mut body)?;
-        let status = first.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        Ok(Some(Answer { status, fields, body }))
-    };
-    asked().map_err(|error| error.to_string())?.ok_or_else(|| "no answer".to_owned())
 }
 
 /// What the suite's constants are called in the expectations; `None` when nothing is expected.
@@ -260,11 +143,58 @@ fn same(what: &str, expected: &str, found: &str) -> Result<(), String> {
     if expected == found { Ok(()) } else { Err(format!("{what} {found:?}, expected {expected:?}")) }
 }
 
-fn judge(proxy: SocketAddr, expectation: &Value) -> Result<(), String> {
-    if !expectation["MirroredTo"].is_null() {
-        return Err("requests are not mirrored".to_owned());
+/// How often a mirror has seen the path of an expectation.
+fn copies(world: &World, expectation: &Value, mirror: &Value) -> Result<usize, String> {
+    let path = expectation["Request"]["Path"].as_str().unwrap_or("/");
+    let service = constant(&mirror["BackendRef"]["Name"])?.unwrap_or_default();
+    let namespace = constant(&mirror["BackendRef"]["Namespace"])?.unwrap_or_default();
+    Ok(world.seen(&namespace, &service, path))
+}
+
+/// Judges who gets copies of a request, with as many further ones as that takes.
+fn mirrored(
+    world: &World,
+    door: &Door,
+    expectation: &Value,
+    mirrors: &[(&Value, usize)],
+) -> Result<(), String> {
+    for (mirror, before) in mirrors {
+        let percent = match mirror["Percent"].get("$expr").and_then(Value::as_str) {
+            None => 100,
+            Some(code) => {
+                let digits = code.rsplit('(').next().unwrap_or_default().trim_end_matches(')');
+                digits.parse::<usize>().map_err(|_| format!("the share {code} is not known"))?
+            }
+        };
+        // One has been asked already.
+        let requests = if percent == 100 { 1 } else { MIRROR_SAMPLE };
+        for _ in 1..requests {
+            world.ask(door, expectation, false)?;
+        }
+        let (wanted, slack) = (requests * percent / 100, if requests == 1 { 0 } else { MIRROR_TOLERANCE });
+        let mut found = 0;
+        for _ in 0..MIRROR_LOOKS {
+            found = copies(world, expectation, mirror)? - before;
+            if found + slack >= wanted {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if found.abs_diff(wanted) > slack {
+            let service = constant(&mirror["BackendRef"]["Name"])?.unwrap_or_default();
+            return Err(format!("{service} got {found} copies of {requests} requests, expected {wanted}"));
+        }
     }
-    let answer = ask(proxy, expectation)?;
+    Ok(())
+}
+
+fn judge(world: &World, door: &Door, expectation: &Value, shows_certificate: bool) -> Result<(), String> {
+    let mirrors = expectation["MirroredTo"].as_array().into_iter().flatten();
+    let mirrors: Vec<(&Value, usize)> = mirrors
+        .map(|mirror| Ok((mirror, copies(world, expectation, mirror)?)))
+        .collect::<Result<_, String>>()?;
+    let answer = world.ask(door, expectation, shows_certificate)?;
+    mirrored(world, door, expectation, &mirrors)?;
     let expected = &expectation["Response"];
     let codes: Vec<u64> = match (&expected["StatusCodes"], &expected["StatusCode"]) {
         (Value::Array(codes), _) => {
@@ -361,7 +291,8 @@ fn redirected(expectation: &Value, redirect: &Map<String, Value>, answer: &Answe
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Fields, constant, reached};
+    use super::{Answer, constant, reached};
+    use crate::suites::gateway_world::Fields;
     use serde_json::json;
 
     #[test]

@@ -67,6 +67,7 @@ pub(crate) fn input(objects: &[Value]) -> Result<Input<'static>, String> {
         services: all(objects, "Service")?,
         endpoint_slices: all(objects, "EndpointSlice")?,
         secrets: all(objects, "Secret")?,
+        config_maps: all(objects, "ConfigMap")?,
         namespaces: all(objects, "Namespace")?,
         plugins: all(objects, "KongPlugin")?,
         cluster_plugins: all(objects, "KongClusterPlugin")?,
@@ -74,7 +75,9 @@ pub(crate) fn input(objects: &[Value]) -> Result<Input<'static>, String> {
         upstream_policies: all(objects, "KongUpstreamPolicy")?,
         gateway_classes: all(objects, "GatewayClass")?,
         gateways: all(objects, "Gateway")?,
+        listener_sets: all(objects, "ListenerSet")?,
         http_routes: all(objects, "HTTPRoute")?,
+        tls_routes: all(objects, "TLSRoute")?,
         reference_grants: all(objects, "ReferenceGrant")?,
     })
 }

@@ -4,6 +4,7 @@ pub(crate) mod autoscaling;
 pub(crate) mod autoscaling_api;
 pub(crate) mod dashboards;
 pub(crate) mod gateway_api;
+mod gateway_world;
 mod go;
 pub(crate) mod keda;
 mod keda_answers;

@@ -21,8 +21,17 @@ pub(super) const PREFIX: u8 = 18;
 /// Pods and Services together.
 pub(super) const BOTH_PREFIX: u8 = 17;
 
-/// The low and the high end are left to what people bind by hand.
+/// The low end is left to what people bind by hand, and the high end beside [`gateways`].
 const SECOND_OCTETS: std::ops::RangeInclusive<u8> = 16..=250;
+
+/// 254 addresses.
+pub(super) const GATEWAYS_PREFIX: u8 = 24;
+
+/// The slice of a state folder for Gateways, in this machine's network whatever pods have.
+pub(super) fn gateways(state_dir: &Path) -> Ipv4Addr {
+    let digest = Sha256::digest(state_dir.as_os_str().as_encoded_bytes());
+    Ipv4Addr::new(127, 251 + digest[2] % 4, digest[3], 0)
+}
 
 impl Network {
     pub(super) fn of(state_dir: &Path) -> Network {

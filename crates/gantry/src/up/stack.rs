@@ -50,6 +50,8 @@ const FIRST_RESTART: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(10);
 /// As `scrape.yaml` says; panels ask for no smaller step.
 const SCRAPE_INTERVAL: &str = "1s";
+/// From the gateway's port to the one on which it speaks TLS.
+const TLS_PORT_OFFSET: u16 = 443;
 const WATCH_DRAIN: Duration = Duration::from_millis(300);
 
 pub(crate) struct StackConfig {
@@ -160,6 +162,16 @@ impl Stack {
         let ingress = gantry_ingress::Config {
             claims_classless: true,
             published_ips: vec![sockets.gateway.ip().to_string()],
+            // 8443 beside the usual 8000.
+            tls_listen: sockets
+                .gateway
+                .port()
+                .checked_add(TLS_PORT_OFFSET)
+                .map(|port| SocketAddr::new(sockets.gateway.ip(), port)),
+            gateway_addresses: Some(gantry_ingress::GatewayAddresses {
+                network: network::gateways(config.state_dir.root()),
+                prefix: network::GATEWAYS_PREFIX,
+            }),
             network: joined.clone().map(|joined| joined as _),
             ..gantry_ingress::Config::default()
         };

@@ -73,7 +73,12 @@ async fn flush<W: AsyncWrite + Unpin>(
     if data.is_empty() {
         return Ok(());
     }
-    let written = timer.limit(Instant::now() + timeout, to.write_all(data)).await;
+    // TLS may keep a part to itself when the socket takes no more.
+    let write = async {
+        to.write_all(data).await?;
+        to.flush().await
+    };
+    let written = timer.limit(Instant::now() + timeout, write).await;
     written.map_err(|_| CopyError::WriteTimeout)?.map_err(CopyError::Write)
 }
 

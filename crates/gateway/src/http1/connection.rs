@@ -91,6 +91,8 @@ pub(crate) struct Connection<S> {
     pub(super) timer: Timer,
     /// Only while a request with plugins is served.
     pub(super) plugged: Option<Box<Plugged>>,
+    /// Whether the client was sent a part of the answer to its request.
+    pub(super) has_begun: bool,
 }
 
 enum Wait {
@@ -114,6 +116,7 @@ pub(crate) async fn serve<S: Transport>(io: S, accepted: Accepted, worker: Arc<W
         scratch: Scratch::default(),
         timer: Timer::new(),
         plugged: None,
+        has_begun: false,
     };
     connection.run().await;
 }
@@ -245,7 +248,11 @@ impl<S: Transport> Connection<S> {
             });
         }
         let deadline = Instant::now() + shared.config.limits.send_timeout;
-        let sent = self.timer.limit(deadline, self.io.write_all(&self.out)).await;
+        let send = async {
+            self.io.write_all(&self.out).await?;
+            self.io.flush().await
+        };
+        let sent = self.timer.limit(deadline, send).await;
         self.request_id.clear();
         match (sent, body_bytes) {
             (Ok(Ok(())), Some(body_bytes)) if keeps => {

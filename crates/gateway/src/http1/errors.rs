@@ -99,6 +99,7 @@ fn reason_of(status: u16) -> &'static str {
         408 => "Request Time-out",
         413 => "Request Entity Too Large",
         414 => "Request-URI Too Large",
+        421 => "Misdirected Request",
         426 => "Upgrade Required",
         494 => "Request Header Or Cookie Too Large",
         500 => "Internal Server Error",

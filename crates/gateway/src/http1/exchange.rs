@@ -10,9 +10,11 @@ use super::response::{self, Asked, Framing, RequestId};
 use super::transport::{Transport, read_some};
 use crate::balancer::{Lease, UpstreamState};
 use crate::metrics::{Measured, Source};
-use crate::plugins::Response;
-use crate::pool::Upstream;
+use crate::mirrors::{self, Copy};
+use crate::plugins::{MAX_PLUGIN_BODY_BYTES, Response};
+use crate::pool::{PoolKey, Upstream};
 use crate::timer::Timer;
+use crate::upstream_io::Io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -84,12 +86,78 @@ impl<S: Transport> Connection<S> {
                 Refusal::new(503).saying("no Service found with those values").counted_by(&plan.metrics);
             return self.refuse(refusal, received, true).await;
         }
-        match self.proxy(&plan, received).await {
+        if plan.mirrors.is_some()
+            && let Err(refusal) = Box::pin(self.mirror(&plan)).await
+        {
+            return self.refuse(refusal.counted_by(&plan.metrics), received, true).await;
+        }
+        self.has_begun = false;
+        let proxied = match plan.timeout {
+            None => self.proxy(&plan, received).await,
+            Some(limit) => {
+                let proxying = Box::pin(self.proxy(&plan, received));
+                match tokio::time::timeout_at(received + limit, proxying).await {
+                    Ok(proxied) => proxied,
+                    // What was read of the body is gone with the attempt.
+                    Err(_) if self.has_begun => return After::Close,
+                    Err(_) => {
+                        let refusal = Refusal::new(504).counted_by(&plan.metrics);
+                        return self.refuse(refusal, received, false).await;
+                    }
+                }
+            }
+        };
+        match proxied {
             Ok(after) => after,
             Err(refusal) => {
                 let refusal = refusal.counted_by(&plan.metrics);
                 self.refuse(refusal, received, true).await
             }
+        }
+    }
+
+    /// Sends copies of the request to whom they are for. Its body is read as a whole first, so that it can be sent twice.
+    async fn mirror(&mut self, plan: &Plan) -> Result<(), Refusal> {
+        if self.head.wants_upgrade {
+            return Ok(());
+        }
+        let has_body = self.head.is_chunked || self.head.content_length.is_some_and(|length| length > 0);
+        if has_body && self.body_in_buffer().is_none() {
+            self.plugged.get_or_insert_default();
+            self.load_body(MAX_PLUGIN_BODY_BYTES).await?;
+        }
+        let body_in_buffer = self.body_in_buffer();
+        for mirror in plan.mirrors.iter().flat_map(|all| all.iter()).filter(|mirror| mirror.takes_next()) {
+            let shared = Arc::clone(&self.worker.shared);
+            let Ok(slot) = Arc::clone(&shared.mirror_slots).try_acquire_owned() else { continue };
+            let Some(lease) = mirror.service.upstream.lease(&[]) else { continue };
+            self.write_request(plan, &lease, body_in_buffer);
+            let copy = Copy {
+                service: Arc::clone(&mirror.service),
+                host: self.sent_host(plan, &lease).to_owned(),
+                lease,
+                request: mirrors::closing(&self.out),
+                slot,
+            };
+            tokio::spawn(copy.send(shared));
+        }
+        Ok(())
+    }
+
+    /// The `Host` that a target is sent.
+    fn sent_host<'s>(&'s self, plan: &'s Plan, lease: &'s Lease) -> &'s str {
+        let set_host = self.plugged.as_deref().and_then(|plugged| plugged.edits.values("host").last());
+        let raw_host = self.head.host(&self.buffer).unwrap_or_default();
+        match set_host {
+            Some(host) => host,
+            None if plan.preserve_host && !raw_host.is_empty() => {
+                std::str::from_utf8(raw_host).unwrap_or_default()
+            }
+            // A port that goes without saying is not said.
+            None if plan.tls().is_some() => {
+                lease.target.host.strip_suffix(":443").unwrap_or(&lease.target.host)
+            }
+            None => &lease.target.host,
         }
     }
 
@@ -99,8 +167,13 @@ impl<S: Transport> Connection<S> {
         let mut retries_left = plan.service.retries;
         let mut tried = Vec::new();
         let mut last_failure = None;
+        let hash = plan.service.hashing.as_ref().and_then(|hashing| self.hash_of(plan, hashing));
         loop {
-            let Some(lease) = plan.service.upstream.lease(&tried) else {
+            let leased = match hash {
+                None => plan.service.upstream.lease(&tried),
+                Some(hash) => plan.service.upstream.lease_by_hash(hash, &tried),
+            };
+            let Some(lease) = leased else {
                 match last_failure {
                     None => self.wait_for_target(&plan.service.upstream).await?,
                     Some(status) => return Err(Refusal::new(status)),
@@ -109,11 +182,13 @@ impl<S: Transport> Connection<S> {
             };
             let address = lease.target.address;
             let max_idle = (!is_repeatable).then_some(FRESH);
-            let pooled = self.worker.pool.take(address, max_idle);
+            let tls = plan.tls().map(|tls| Arc::new(tls.peer(self.sent_host(plan, &lease))));
+            let key = PoolKey { address, tls };
+            let pooled = self.worker.pool.take(&key, max_idle);
             let is_pooled = pooled.is_some();
             let upstream = match pooled {
                 Some(upstream) => upstream,
-                None => match self.connect(&lease, plan.service.connect_timeout).await {
+                None => match self.connect(plan, &lease).await {
                     Ok(upstream) => upstream,
                     Err(status) => {
                         plan.service.upstream.penalise(&lease.target);
@@ -130,8 +205,8 @@ impl<S: Transport> Connection<S> {
             };
             self.write_request(plan, &lease, body_in_buffer);
             let outcome = match body_in_buffer {
-                Some(length) => self.exchange_buffered(plan, upstream, &lease, length, received).await,
-                None => self.exchange_streaming(plan, upstream, &lease, received).await,
+                Some(length) => self.exchange_buffered(plan, upstream, &lease, &key, length, received).await,
+                None => self.exchange_streaming(plan, upstream, &lease, &key, received).await,
             };
             let failure = match outcome {
                 Outcome::Done(after) => return Ok(after),
@@ -149,7 +224,7 @@ impl<S: Transport> Connection<S> {
             self.worker.shared.metrics.retries.inc();
             if is_pooled {
                 // The others were opened to the same process; it is asked again over a new connection.
-                self.worker.pool.forget(address);
+                self.worker.pool.forget(&key);
                 continue;
             }
             retries_left -= 1;
@@ -158,14 +233,20 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    async fn connect(&mut self, lease: &Lease, timeout: Duration) -> Result<Upstream, u16> {
-        let deadline = Instant::now() + timeout;
-        let connecting = crate::network::connect(&self.worker.shared.config, lease.target.address);
-        match self.timer.limit(deadline, connecting).await {
-            Ok(Ok(io)) => {
-                let _ = io.set_nodelay(true);
-                Ok(Upstream { io, buffer: Vec::new(), requests: 0 })
+    async fn connect(&mut self, plan: &Plan, lease: &Lease) -> Result<Upstream, u16> {
+        let deadline = Instant::now() + plan.service.connect_timeout;
+        let host = plan.tls().is_some().then(|| self.sent_host(plan, lease).to_owned());
+        let connecting = async {
+            let stream = crate::network::connect(&self.worker.shared.config, lease.target.address).await?;
+            let _ = stream.set_nodelay(true);
+            match (plan.tls(), host) {
+                // Boxed, for a handshake is large and most requests need none.
+                (Some(tls), Some(host)) => Ok(Io::Tls(Box::new(Box::pin(tls.connect(&host, stream)).await?))),
+                _ => std::io::Result::Ok(Io::Plain(stream)),
             }
+        };
+        match self.timer.limit(deadline, connecting).await {
+            Ok(Ok(io)) => Ok(Upstream { io, buffer: Vec::new(), requests: 0 }),
             Ok(Err(error)) => {
                 tracing::debug!(target = %lease.target.address, %error, "cannot connect");
                 Err(502)
@@ -221,6 +302,9 @@ impl<S: Transport> Connection<S> {
         let sent_host = match set_host {
             Some(host) => host.as_bytes(),
             None if plan.preserve_host && !raw_host.is_empty() => raw_host,
+            None if plan.tls().is_some() => {
+                lease.target.host.strip_suffix(":443").unwrap_or(&lease.target.host).as_bytes()
+            }
             None => lease.target.host.as_bytes(),
         };
         let origin = Origin {
@@ -260,6 +344,7 @@ impl<S: Transport> Connection<S> {
         plan: &Plan,
         mut upstream: Upstream,
         lease: &Lease,
+        key: &PoolKey,
         body_length: usize,
         received: Instant,
     ) -> Outcome {
@@ -269,7 +354,7 @@ impl<S: Transport> Connection<S> {
             while sent_bytes < self.out.len() {
                 sent_bytes += upstream.io.write(&self.out[sent_bytes..]).await?;
             }
-            std::io::Result::Ok(())
+            upstream.io.flush().await
         };
         match self.timer.limit(sent_at + plan.service.write_timeout, send).await {
             Ok(Ok(())) => {}
@@ -292,6 +377,7 @@ impl<S: Transport> Connection<S> {
             return Outcome::Failed(failure);
         }
         let answered_at = Instant::now();
+        lease.observe(answered_at - sent_at);
         let timeouts = self.timeouts_to_client(plan);
         let framing = self.begin_response(plan, &mut upstream, received, sent_at, answered_at);
         let request_bytes = self.head.len + body_length;
@@ -315,7 +401,7 @@ impl<S: Transport> Connection<S> {
                 Outcome::Done(After::Close)
             }
             Ok(_) => {
-                self.give_back(upstream, lease, framing.keeps_upstream);
+                self.give_back(upstream, lease, key, framing.keeps_upstream);
                 Outcome::Done(if framing.keeps_client { After::KeepAlive } else { After::Close })
             }
             // The client sees a body that ends early, which is the truth.
@@ -329,6 +415,7 @@ impl<S: Transport> Connection<S> {
         plan: &Plan,
         mut upstream: Upstream,
         lease: &Lease,
+        key: &PoolKey,
         received: Instant,
     ) -> Outcome {
         let sent_at = Instant::now();
@@ -360,7 +447,7 @@ impl<S: Transport> Connection<S> {
         let mut send_result: Option<Result<u64, CopyError>> = None;
         let received_result = {
             let asked = self.asked(plan, received, sent_at, sent_at);
-            let Connection { io, response_head, timer, out, plugged, .. } = self;
+            let Connection { io, response_head, timer, out, plugged, has_begun, .. } = self;
             let (mut client_read, mut client_write) = tokio::io::split(io);
             let Upstream { io: upstream_io, buffer: upstream_buffer, .. } = &mut upstream;
             let (mut upstream_read, mut upstream_write) = upstream_io.split();
@@ -389,6 +476,7 @@ impl<S: Transport> Connection<S> {
                 )
                 .await?;
                 let now = Instant::now();
+                lease.observe(now - sent_at);
                 let asked = Asked { upstream_latency_ms: (now - sent_at).as_millis() as u64, ..asked };
                 let framing = response::framing(response_head, &asked);
                 out.clear();
@@ -406,6 +494,7 @@ impl<S: Transport> Connection<S> {
                 response::write_head(response_head, upstream_buffer, &asked, &framing, edits, out);
                 consume(upstream_buffer, response_head.len);
                 answered = Some((now, framing));
+                *has_begun = true;
                 let copied = body::copy(
                     &mut upstream_read,
                     upstream_buffer,
@@ -461,7 +550,7 @@ impl<S: Transport> Connection<S> {
                 Outcome::Done(After::Close)
             }
             Some(_) if body_done => {
-                self.give_back(upstream, lease, framing.keeps_upstream);
+                self.give_back(upstream, lease, key, framing.keeps_upstream);
                 Outcome::Done(if framing.keeps_client { After::KeepAlive } else { After::Close })
             }
             // Answered before the body was through: the rest of it has nowhere to go.
@@ -501,6 +590,7 @@ impl<S: Transport> Connection<S> {
     ) -> Framing {
         let asked = self.asked(plan, received, sent_at, answered_at);
         let framing = response::framing(&self.response_head, &asked);
+        self.has_begun = true;
         self.run_response_plugins(plan, &upstream.buffer);
         self.out.clear();
         let edits = self.plugged.as_deref().map(|plugged| &plugged.response);
@@ -527,11 +617,11 @@ impl<S: Transport> Connection<S> {
         });
     }
 
-    fn give_back(&self, mut upstream: Upstream, lease: &Lease, keeps_upstream: bool) {
+    fn give_back(&self, mut upstream: Upstream, lease: &Lease, key: &PoolKey, keeps_upstream: bool) {
         // Bytes beyond the response belong to nobody; such a connection is not used again.
         if keeps_upstream && upstream.buffer.is_empty() && lease.target.is_open() {
             upstream.requests += 1;
-            self.worker.pool.put(lease.target.address, upstream);
+            self.worker.pool.put(key.clone(), upstream);
         }
     }
 

@@ -3,13 +3,17 @@
 use super::connection::{Connection, Refusal};
 use super::head::Head;
 use super::transport::Transport;
+use crate::hashing::Hashing;
 use crate::metrics::ScopeMetrics;
+use crate::mirrors::CompiledMirror;
 use crate::node::Mode;
 use crate::plugins::chain::Chain;
 use crate::plugins::consumers::Consumers;
 use crate::router::{self, Headers, path};
 use crate::snapshot::{Compiled, CompiledRoute, CompiledService};
+use crate::upstream_tls::UpstreamTls;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a request goes; its new target line is in the connection's `uri`, its host in `host`.
 pub(super) struct Plan {
@@ -29,6 +33,16 @@ pub(super) struct Plan {
     pub(super) captures: Vec<(String, String)>,
     pub(super) route_label: Arc<str>,
     pub(super) service_label: Arc<str>,
+    /// From the request's arrival to the end of its answer.
+    pub(super) timeout: Option<Duration>,
+    pub(super) mirrors: Option<Arc<[CompiledMirror]>>,
+}
+
+impl Plan {
+    /// How the target is spoken to over TLS. A Service address passes on what it gets as it is.
+    pub(super) fn tls(&self) -> Option<&UpstreamTls> {
+        self.service.tls.as_deref().filter(|_| !self.is_transparent)
+    }
 }
 
 struct HeadView<'a> {
@@ -126,6 +140,8 @@ impl<S: Transport> Connection<S> {
             captures: Vec::new(),
             route_label: Arc::clone(&snapshot.no_label),
             service_label: Arc::clone(&snapshot.no_label),
+            timeout: None,
+            mirrors: None,
         })
     }
 
@@ -150,10 +166,22 @@ impl<S: Transport> Connection<S> {
             dst_port: Some(accepted.local_port),
             headers: &view,
         };
-        let Some(found) = snapshot.router.select(&request, scratch) else {
-            return Err(Refusal::new(404).saying("no Route matched with those values"));
+        let no_route = || Refusal::new(404).saying("no Route matched with those values");
+        let (router, found, number) = match &*accepted.mode {
+            Mode::Entrance { name } => {
+                let entrance = snapshot.entrance(name).ok_or_else(no_route)?;
+                if accepted.is_tls && entrance.is_misdirected(accepted.sni.as_deref(), host) {
+                    return Err(Refusal::new(421).saying("the connection is for another host"));
+                }
+                let (found, number) = entrance.select(&request, scratch).ok_or_else(no_route)?;
+                (&entrance.router, found, number)
+            }
+            _ => {
+                let found = snapshot.router.select(&request, scratch).ok_or_else(no_route)?;
+                (&snapshot.router, found, found.route)
+            }
         };
-        let route = &snapshot.routes[found.route];
+        let route = snapshot.routes.get(number).ok_or_else(no_route)?.taken_by(&snapshot.routes);
         check_protocol(route, accepted.is_tls, head, buffer, host)?;
         let service = route.service.as_ref().or(route.chain.as_ref().map(|_| &snapshot.no_service));
         let Some(service) = service.filter(|service| service.is_enabled) else {
@@ -188,15 +216,19 @@ impl<S: Transport> Connection<S> {
             }),
             is_transparent: false,
             path: range,
-            captures: match &route.chain {
-                Some(_) => snapshot.router.explain(&request, &found).captures,
-                None => Vec::new(),
+            captures: match route.chain.is_some()
+                || service.hashing.as_ref().is_some_and(Hashing::needs_captures)
+            {
+                true => router.explain(&request, &found).captures,
+                false => Vec::new(),
             },
             chain: route.chain.clone(),
             has_no_service: route.service.is_none(),
             consumers: Arc::clone(&snapshot.consumers),
             route_label: Arc::clone(&route.label),
             service_label: Arc::clone(&route.service_label),
+            timeout: route.request_timeout,
+            mirrors: route.mirrors.clone(),
         })
     }
 }

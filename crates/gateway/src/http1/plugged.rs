@@ -4,9 +4,10 @@ use super::chunked::Decoder;
 use super::connection::{Connection, Refusal};
 use super::plan::Plan;
 use super::transport::{Transport, read_some};
+use crate::hashing::{Hashing, Source, cookie, hash, header_values};
 use crate::plugins::chain::Chain;
 use crate::plugins::consumers::Identity;
-use crate::plugins::{Answer, AnswerBody, Edits, Request, Response};
+use crate::plugins::{Answer, AnswerBody, Edits, Request, Response, query};
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -89,8 +90,60 @@ impl<S: Transport> Connection<S> {
         chain.respond(&mut response, &plugged.identity);
     }
 
+    /// The hash of what decides the request's target; `None` where the request has nothing of it.
+    pub(super) fn hash_of(&mut self, plan: &Plan, hashing: &Hashing) -> Option<u64> {
+        hashing.0.iter().find_map(|source| self.hash_of_source(plan, source))
+    }
+
+    fn hash_of_source(&mut self, plan: &Plan, source: &Source) -> Option<u64> {
+        let Connection { head, buffer, plugged, accepted, .. } = &*self;
+        let query = || {
+            let target = head.target(buffer);
+            let at = memchr::memchr(b'?', target).map_or(target.len(), |at| at + 1);
+            String::from_utf8_lossy(&target[at..]).into_owned()
+        };
+        match source {
+            Source::Consumer => {
+                let identity = &plugged.as_deref()?.identity;
+                let consumer = identity.consumer.as_ref().map(|consumer| consumer.id.as_bytes());
+                let credential = identity.credential.as_deref().map(str::as_bytes);
+                consumer.or(credential).map(|id| hash(&[id]))
+            }
+            Source::Ip => {
+                let ip = client_ip(head, buffer, accepted.peer.ip(), self.is_trusted());
+                Some(hash(&[ip.to_string().as_bytes()]))
+            }
+            Source::Header(name) => {
+                let values = header_values(head, buffer, name);
+                (!values.is_empty()).then(|| hash(&values))
+            }
+            Source::Path => Some(hash(&[buffer.get(plan.path.0..plan.path.1).unwrap_or_default()])),
+            Source::QueryArg(name) => {
+                let mut values = query::values(&query(), name);
+                values.sort();
+                let values: Vec<&[u8]> = values.iter().map(String::as_bytes).collect();
+                (!values.is_empty()).then(|| hash(&values))
+            }
+            Source::UriCapture(name) => {
+                let found = plan.captures.iter().find(|(known, _)| known == name);
+                found.map(|(_, value)| hash(&[value.as_bytes()]))
+            }
+            Source::Cookie { name, path } => {
+                if let Some(value) = cookie(head, buffer, name) {
+                    return Some(hash(&[value]));
+                }
+                // The client is tied to a target from now on.
+                let mut value = String::new();
+                self.worker.shared.ids.next(&mut value);
+                let response = &mut self.plugged.get_or_insert_default().response;
+                response.add("Set-Cookie", &format!("{name}={value}; Path={path}; HttpOnly"));
+                Some(hash(&[value.as_bytes()]))
+            }
+        }
+    }
+
     /// Takes the whole body out of the buffer, reading what has not come yet.
-    async fn load_body(&mut self, limit: usize) -> Result<(), Refusal> {
+    pub(super) async fn load_body(&mut self, limit: usize) -> Result<(), Refusal> {
         let limits = self.worker.shared.config.limits;
         let head_len = self.head.len;
         let too_large = || Refusal::new(413).saying("Request size limit exceeded");

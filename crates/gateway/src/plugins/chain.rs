@@ -67,6 +67,8 @@ pub(crate) struct Plugins<'s> {
 }
 
 fn priority(name: &str) -> i32 {
+    // Preflights carry no credentials, so this one stands where `cors` does.
+    let name = if name == super::HTTP_ROUTE_CORS { "cors" } else { name };
     PLUGIN_PRIORITIES.iter().find(|(known, _)| *known == name).map_or(0, |(_, priority)| *priority)
 }
 

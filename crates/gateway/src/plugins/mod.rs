@@ -9,6 +9,7 @@ pub(crate) mod chain;
 pub(crate) mod consumers;
 mod correlation_id;
 mod cors;
+mod http_route_cors;
 mod ip_restriction;
 mod jwt;
 mod key_auth;
@@ -21,6 +22,7 @@ mod response_transformer;
 mod settings;
 mod size_limiting;
 
+pub use http_route_cors::NAME as HTTP_ROUTE_CORS;
 pub(crate) use rate_limiting::Counters;
 pub use redirect::NAME as HTTP_ROUTE_REDIRECT;
 
@@ -328,6 +330,7 @@ pub(crate) fn build(name: &str, id: &str, config: &Value) -> Result<Arc<dyn Plug
         "prometheus" => Arc::new(Prometheus { per_consumer: settings.flag("per_consumer", false) }),
         "rate-limiting" => Arc::new(rate_limiting::RateLimiting::new(id, &settings)?),
         "request-size-limiting" => Arc::new(size_limiting::SizeLimiting::new(&settings)),
+        http_route_cors::NAME => Arc::new(http_route_cors::HttpRouteCors::new(&settings)),
         redirect::NAME => Arc::new(redirect::Redirect::new(&settings)?),
         "request-termination" => Arc::new(request_termination::Termination::new(&settings)?),
         "request-transformer" => Arc::new(request_transformer::RequestTransformer::new(&settings)?),

@@ -29,7 +29,7 @@ pub(super) fn by_packed_priority(
     entries.sort_by_cached_key(|entry| {
         let route = &routes[entry.route as usize];
         let packed = || packed_priority(entry, route, &all_rules[entry.route as usize]);
-        let priority = route.priority.unwrap_or_else(packed);
+        let priority = route.extras.priority.unwrap_or_else(packed);
         (Reverse(priority), Reverse(route.id.clone()))
     });
     entries

@@ -2,7 +2,8 @@
 
 use super::host::Wildcard;
 use super::{Request, RouterError, path};
-use crate::entities::{Endpoint, Route};
+use crate::entities::{Endpoint, Protocol, Route};
+use crate::entrances::{is_of, without_port};
 use crate::net::IpRange;
 use crate::plugins::query;
 use regex::bytes::{Regex, RegexBuilder};
@@ -55,6 +56,10 @@ pub(crate) struct Rules {
     pub(crate) sources: Vec<EndpointRule>,
     pub(crate) destinations: Vec<EndpointRule>,
     pub(crate) queries: Vec<QueryRule>,
+    /// Hosts that are not the route's, whatever its own are.
+    pub(crate) other_hosts: Vec<String>,
+    /// The one scheme that is taken, where others are another route's.
+    pub(crate) only_scheme: Option<&'static str>,
     /// Bits of all fields present but the path.
     pub(crate) mask: u8,
 }
@@ -147,6 +152,12 @@ impl Rules {
             sources: Vec::new(),
             destinations: Vec::new(),
             queries: Vec::new(),
+            other_hosts: route.extras.other_hosts.clone(),
+            only_scheme: match route.protocols.as_slice() {
+                [Protocol::Http] if route.extras.has_strict_protocols => Some("http"),
+                [Protocol::Https] if route.extras.has_strict_protocols => Some("https"),
+                _ => None,
+            },
             mask: 0,
         };
         for host in route.hosts.iter().flatten() {
@@ -172,7 +183,7 @@ impl Rules {
             rules.headers.push(HeaderRule { name, values: lower(values), pattern });
             rules.mask |= HEADER;
         }
-        for query in &route.queries {
+        for query in &route.extras.queries {
             let pattern = query.is_pattern.then(|| build_regex(&query.value)).transpose();
             let pattern = pattern.map_err(|reason| error(&format!("queries.{}", query.name), reason))?;
             let (name, value) = (query.name.clone(), query.value.clone());
@@ -234,6 +245,15 @@ impl Rules {
             return false;
         }
         if !self.queries.iter().all(|rule| rule.matches(request.query)) {
+            return false;
+        }
+        if self.only_scheme.is_some_and(|scheme| scheme != request.scheme) {
+            return false;
+        }
+        if !self.other_hosts.is_empty()
+            && let Some(host) = request.host.map(without_port)
+            && self.other_hosts.iter().any(|other| is_of(other, host))
+        {
             return false;
         }
         self.mask & DST == 0

@@ -36,13 +36,13 @@ fn a_priority_of_its_own_and_query_parameters_decide() {
         vec![crate::entities::QueryMatch { name: name.into(), value: value.into(), is_pattern }]
     };
     let mut one = route("one", &[], &["/"]);
-    one.queries = of("color", "dark blue", false);
-    one.priority = Some(3);
+    one.extras.queries = of("color", "dark blue", false);
+    one.extras.priority = Some(3);
     let mut many = route("many", &[], &["/"]);
-    many.queries = of("color", "^r", true);
-    many.priority = Some(2);
+    many.extras.queries = of("color", "^r", true);
+    many.extras.priority = Some(2);
     let mut rest = route("rest", &[], &["/longer"]);
-    rest.priority = Some(1);
+    rest.extras.priority = Some(1);
     let routes = [rest, many, one, route("plain", &[], &["/"])];
     // The plain route's place is computed, and that is above all small numbers.
     assert_eq!(

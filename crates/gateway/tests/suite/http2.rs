@@ -65,6 +65,7 @@ async fn the_certificate_follows_the_name_and_is_swapped_without_closing_anythin
         cert: of.1.clone(),
         key: of.2.clone(),
         snis: vec!["shop.org".into(), "*.shop.org".into()],
+        ..Certificate::default()
     };
     snapshot.certificates = vec![certificate(&shop_org)];
     let running = Running::start(snapshot.clone());

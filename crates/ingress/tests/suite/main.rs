@@ -1,6 +1,7 @@
 //! The controller against the embedded API server and a running gateway: objects in, requests through.
 
 mod objects;
+mod tls;
 mod translation;
 
 use gantry_apiserver::{ApiServer, UserInfo};
@@ -42,15 +43,15 @@ impl Drop for World {
 
 impl World {
     async fn start() -> World {
-        World::start_on(false).await
+        World::start_with(Config::default(), false).await
     }
 
     /// The same with the definitions of Kong's kinds and the Gateway API's.
     async fn start_with_kinds() -> World {
-        World::start_on(true).await
+        World::start_with(Config::default(), true).await
     }
 
-    async fn start_on(has_kinds: bool) -> World {
+    async fn start_with(config: Config, has_kinds: bool) -> World {
         let clock = Arc::new(SystemClock::new());
         let server = ApiServer::open(gantry_apiserver::Config::ephemeral(clock.clone())).await.unwrap();
         let client = Client::new(server.service_as(UserInfo::admin()), "default");
@@ -63,7 +64,7 @@ impl World {
         })
         .unwrap();
         let operator = Operator::new(client.clone(), clock);
-        let config = Config { published_ips: vec!["127.0.0.1".into()], ..Config::default() };
+        let config = Config { published_ips: vec!["127.0.0.1".into()], ..config };
         let addresses = gantry_ingress::register(&operator, gateway.clone(), config);
         let cancel = CancellationToken::new();
         tokio::spawn({

@@ -11,7 +11,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// An API for objects of one of the kinds that are not built in.
-fn api(world: &World, object: &Value) -> Api<DynamicObject> {
+pub(crate) fn api(world: &World, object: &Value) -> Api<DynamicObject> {
+    api_in(world, object, "default")
+}
+
+/// The same in a namespace.
+pub(crate) fn api_in(world: &World, object: &Value, namespace: &str) -> Api<DynamicObject> {
     let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap();
     let kind = object["kind"].as_str().unwrap();
     let plural = match kind {
@@ -29,16 +34,16 @@ fn api(world: &World, object: &Value) -> Api<DynamicObject> {
     let is_cluster_wide = ["GatewayClass", "KongClusterPlugin"].contains(&kind);
     match is_cluster_wide {
         true => Api::all_with(world.client.clone(), &resource),
-        false => Api::namespaced_with(world.client.clone(), "default", &resource),
+        false => Api::namespaced_with(world.client.clone(), namespace, &resource),
     }
 }
 
-async fn create(world: &World, object: Value) {
+pub(crate) async fn create(world: &World, object: Value) {
     let typed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
     api(world, &object).create(&PostParams::default(), &typed).await.unwrap();
 }
 
-async fn catalog(world: &World) {
+pub(crate) async fn catalog(world: &World) {
     let target = target().await;
     let _: Service = world
         .create(json!({
@@ -66,7 +71,7 @@ async fn get_with(world: &World, host: &str, path: &str, field: &str) -> String 
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-async fn told(world: &World, text: &str) {
+pub(crate) async fn told(world: &World, text: &str) {
     eventually(text, || async {
         let events = world.api::<Event>().list(&Default::default()).await.unwrap();
         let says = |event: &Event| event.message.as_deref().is_some_and(|message| message.contains(text));

@@ -1,5 +1,6 @@
 //! Kong's objects and HTTPRoutes into entities, without a server.
 
+use base64::Engine as _;
 use gantry_gateway::entities::{Plugin, Snapshot};
 use gantry_ingress::{Input, Kind, Translation, Translator};
 use serde::de::DeserializeOwned;
@@ -26,7 +27,10 @@ fn input(objects: &[Value]) -> Input<'static> {
         upstream_policies: all(objects, "KongUpstreamPolicy"),
         gateway_classes: all(objects, "GatewayClass"),
         gateways: all(objects, "Gateway"),
+        listener_sets: all(objects, "ListenerSet"),
+        config_maps: all(objects, "ConfigMap"),
         http_routes: all(objects, "HTTPRoute"),
+        tls_routes: all(objects, "TLSRoute"),
         reference_grants: all(objects, "ReferenceGrant"),
     }
 }
@@ -280,8 +284,103 @@ fn what_a_policy_asks_for_and_is_not_done_is_told() {
     assert_eq!(messages(&found), []);
     let upstream = serde_json::to_value(&found.snapshot.upstreams[0]).unwrap();
     assert_eq!((&upstream["algorithm"], &upstream["slots"]), (&json!("least-connections"), &json!(100)));
-    let found = translated(&[guided, policy(json!({"algorithm": "latency", "hashOn": {"header": "x"}}))]);
+    let hashes = json!({"algorithm": "consistent-hashing", "hashOn": {"header": "x"},
+        "hashOnFallback": {"input": "ip"}});
+    let found = translated(&[guided.clone(), policy(hashes)]);
+    assert_eq!(messages(&found), []);
+    let upstream = serde_json::to_value(&found.snapshot.upstreams[0]).unwrap();
+    assert_eq!((&upstream["hash_on_header"], &upstream["hash_fallback"]), (&json!("x"), &json!("ip")));
+    let odd = json!({"algorithm": "sticky-sessions", "healthchecks": {"active": {}}});
+    let found = translated(&[guided, policy(odd)]);
     assert_eq!(found.problems.len(), 2, "{found:?}");
+}
+
+#[test]
+fn a_service_over_https_shows_and_trusts_what_its_annotations_name() {
+    let mut secure = service("catalog");
+    secure["metadata"]["annotations"] = json!({
+        "konghq.com/protocol": "https", "konghq.com/tls-verify": "true",
+        "konghq.com/ca-certificates-configmaps": "ca", "konghq.com/client-cert": "own",
+    });
+    let found = translated(&[secure.clone(), ingress(json!({}))]);
+    assert!(is_closed(&found));
+    let told: Vec<String> = messages(&found).into_iter().map(|(_, message)| message).collect();
+    assert!(
+        told.iter().any(|text| text.contains("konghq.com/client-cert: there is no secret \"own\"")),
+        "{told:?}"
+    );
+
+    let made = rcgen::generate_simple_self_signed(vec!["gateway".to_owned()]).unwrap();
+    let coded = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+    let own = json!({"kind": "Secret", "metadata": {"name": "own", "namespace": "shop", "uid": "u1"},
+        "data": {"tls.crt": coded(made.cert.pem()), "tls.key": coded(made.signing_key.serialize_pem())}});
+    let authority = json!({"kind": "ConfigMap", "metadata": {"name": "ca", "namespace": "shop"},
+        "data": {"id": "c1", "cert": made.cert.pem()}});
+    let found = translated(&[secure.clone(), ingress(json!({})), own.clone(), authority]);
+    assert!(!is_closed(&found), "{:?}", messages(&found));
+    let service = &found.snapshot.services[0];
+    assert_eq!(service.client_certificate.as_deref(), Some("u1"));
+    assert_eq!(
+        (service.tls_verify, service.ca_certificates.as_deref()),
+        (Some(true), Some(&["c1".to_owned()][..]))
+    );
+    assert_eq!(found.snapshot.ca_certificates[0].id, "c1");
+
+    secure["metadata"]["annotations"] =
+        json!({"konghq.com/protocol": "https", "konghq.com/tls-verify": "maybe"});
+    assert!(is_closed(&translated(&[secure, ingress(json!({}))])));
+}
+
+#[test]
+fn backends_with_filters_of_their_own_are_routes_of_their_own() {
+    let header = |value: &str| {
+        json!([{"type": "RequestHeaderModifier",
+        "requestHeaderModifier": {"set": [{"name": "x-backend", "value": value}]}}])
+    };
+    let auth = json!([{"type": "ExtensionRef",
+        "extensionRef": {"group": "configuration.konghq.com", "kind": "KongPlugin", "name": "auth"}}]);
+    let rule = json!([{"filters": auth, "backendRefs": [
+        {"name": "catalog", "port": 80, "weight": 3, "filters": header("one")},
+        {"name": "other", "port": 80, "filters": header("two")}]}]);
+    let mut objects = gateway_objects(http_listener());
+    objects.extend([service("other"), http_route(json!({"rules": rule}))]);
+    let closed = translated(&objects).for_gateway();
+    assert!(closed.routes.iter().all(|route| route.service.is_none()), "the plugin that guards is missing");
+    objects.push(plugin("auth", json!({"plugin": "key-auth"})));
+    let lowered = translated(&objects).for_gateway();
+    let shares: Vec<&gantry_gateway::entities::Route> =
+        lowered.routes.iter().filter(|route| route.extras.is_share).collect();
+    assert_eq!(shares.len(), 2);
+    let split = lowered.routes.iter().find(|route| !route.extras.shares.is_empty()).unwrap();
+    let weights: Vec<u32> = split.extras.shares.iter().map(|share| share.weight).collect();
+    assert_eq!(weights, [3, 1]);
+    for share in shares {
+        let of = |name: &str| {
+            let own = lowered.plugins.iter().filter(|one| one.route.as_deref() == Some(share.label()));
+            own.filter(|one| one.name == name).count()
+        };
+        assert_eq!((of("key-auth"), of("request-transformer")), (1, 1), "{}", share.label());
+    }
+}
+
+#[test]
+fn a_tls_route_passes_the_names_on_that_its_listener_has() {
+    let listener = json!({"name": "tls", "port": 443, "protocol": "TLS", "hostname": "*.shop.org",
+        "tls": {"mode": "Passthrough"}});
+    let mut objects = gateway_objects(listener);
+    objects.push(json!({"kind": "TLSRoute", "metadata": {"name": "r", "namespace": "shop"}, "spec": {
+        "parentRefs": [{"name": "gw"}], "hostnames": ["a.shop.org", "b.org"],
+        "rules": [{"backendRefs": [{"name": "catalog", "port": 80}]}]}}));
+    let found = translated(&objects);
+    let attachment = &found.tls_attachments.values().next().unwrap()[0];
+    assert_eq!((attachment.accepted.reason, attachment.resolved.reason), ("Accepted", "ResolvedRefs"));
+    let [entrance] = found.snapshot.entrances.as_slice() else { panic!("{found:?}") };
+    let passed: Vec<(&str, &str)> =
+        entrance.passthrough.iter().map(|one| (one.hostname.as_str(), one.service.as_str())).collect();
+    assert_eq!(passed, [("a.shop.org", "tlsroute.shop.r.0")]);
+    // An HTTPRoute has no place there.
+    objects.push(http_route(json!({"rules": [{"backendRefs": backend()}]})));
+    assert_eq!(reasons(&translated(&objects)).0, "NotAllowedByListeners");
 }
 
 fn gateway_objects(listener: Value) -> Vec<Value> {
@@ -338,8 +437,8 @@ fn a_route_is_attached_or_told_why_not() {
     );
     let found = with_route(hosted, json!({"rules": rules, "hostnames": ["a.shop.org", "b.org"]}));
     assert_eq!(found.snapshot.routes[0].hosts.as_deref().unwrap(), ["a.shop.org"]);
-    let https = json!({"name": "s", "port": 443, "protocol": "HTTPS"});
-    assert_eq!(reason(https, json!({"rules": rules})).0, "NotAllowedByListeners");
+    let stream = json!({"name": "s", "port": 443, "protocol": "TCP"});
+    assert_eq!(reason(stream, json!({"rules": rules})).0, "NotAllowedByListeners");
 }
 
 #[test]
@@ -359,12 +458,12 @@ fn references_that_lead_nowhere_are_told_and_answer_500() {
 
 #[test]
 fn a_filter_that_is_not_supported_closes_its_rule_only() {
-    let mirror = json!({"backendRefs": backend(), "matches": [{"path": {"type": "PathPrefix", "value": "/m"}}],
-        "filters": [{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "catalog", "port": 80}}}]});
-    let found = with_route(http_listener(), json!({"rules": [mirror.clone()]}));
+    let foreign = json!({"backendRefs": backend(), "matches": [{"path": {"type": "PathPrefix", "value": "/m"}}],
+        "filters": [{"type": "ExternalAuth"}]});
+    let found = with_route(http_listener(), json!({"rules": [foreign.clone()]}));
     assert_eq!(reasons(&found).0, "UnsupportedValue");
     assert!(is_closed(&found));
-    let found = with_route(http_listener(), json!({"rules": [mirror, {"backendRefs": backend()}]}));
+    let found = with_route(http_listener(), json!({"rules": [foreign, {"backendRefs": backend()}]}));
     let attachment = &found.attachments.values().next().unwrap()[0];
     assert!(attachment.accepted.holds && attachment.partially_invalid.is_some());
     let served = found.snapshot.routes.iter().filter(|route| route.service.is_some()).count();
@@ -388,7 +487,7 @@ fn what_a_match_cannot_say_is_refused_and_never_widened() {
     assert!(found.snapshot.routes.is_empty());
     let found = with("Exact");
     assert_eq!(reasons(&found).0, "Accepted");
-    assert_eq!(found.snapshot.routes[0].queries[0].name, "a");
+    assert_eq!(found.snapshot.routes[0].extras.queries[0].name, "a");
 }
 
 #[test]
@@ -417,7 +516,7 @@ fn a_route_of_several_hosts_and_paths_has_a_place_for_each() {
             route.hosts.as_deref() == Some(&[host.to_owned()])
                 && route.paths.iter().flatten().any(|known| known == path)
         };
-        lowered.routes.iter().find(is_meant).unwrap().priority.unwrap()
+        lowered.routes.iter().find(is_meant).unwrap().extras.priority.unwrap()
     };
     assert!(priority("a.org", "/long/") > priority("*.shop.org", "~/a$"));
     assert!(priority("a.org", "~/a$") > priority("a.org", "/long/"));
