@@ -24,6 +24,7 @@ struct Applet {
 const APPLETS: &[Applet] = &[
     Applet { command: gantry_applet_kustomize::command, run: gantry_applet_kustomize::run },
     Applet { command: gantry_applet_prometheus::command, run: gantry_applet_prometheus::run },
+    Applet { command: gantry_applet_promtool::command, run: gantry_applet_promtool::run },
     Applet { command: gantry_applet_grafana::command, run: gantry_applet_grafana::run },
     Applet { command: gantry_applet_kong::command, run: gantry_applet_kong::run },
     Applet { command: gantry_applet_load::command, run: gantry_applet_load::run },

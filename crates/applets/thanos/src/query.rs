@@ -118,6 +118,8 @@ pub fn query_api(
         storage_for: Some(storage_for),
         engine: Engine::new(settings.engine),
         scraping: None,
+        rules: None,
+        notifier: None,
         db: None,
         clock,
         registry,

@@ -1,14 +1,17 @@
 //! The configuration file of Prometheus, as types: what is scraped and how.
 
+mod alerting;
 mod http;
 mod scrape;
 mod sd;
 mod values;
 
+pub use alerting::{AlertingConfig, AlertmanagerConfig};
 pub use http::{Authorization, BasicAuth, HttpClientConfig, Secret, TlsConfig};
 pub use scrape::{ScrapeConfig, ScrapeProtocol};
 pub use sd::{
-    FileSdConfig, KubernetesNamespaces, KubernetesRole, KubernetesSdConfig, KubernetesSelector, StaticConfig,
+    FileSdConfig, HttpSdConfig, KubernetesNamespaces, KubernetesRole, KubernetesSdConfig, KubernetesSelector,
+    StaticConfig,
 };
 pub use values::{ByteSize, Milliseconds};
 
@@ -31,7 +34,7 @@ pub struct Config {
     /// Accepted; the Go runtime is not ours.
     runtime: Option<IgnoredAny>,
     /// Where alerts go.
-    pub alerting: Option<IgnoredAny>,
+    pub alerting: AlertingConfig,
     /// Files with recording and alerting rules.
     pub rule_files: Vec<String>,
     /// Files with further jobs.
@@ -82,7 +85,8 @@ pub struct GlobalConfig {
     pub label_value_length_limit: Option<u64>,
     /// Dropped targets that are kept for display; 0 is no limit.
     pub keep_dropped_targets: Option<u64>,
-    metric_name_validation_scheme: Option<String>,
+    /// `utf8` or `legacy`: which names metrics and labels may have.
+    pub metric_name_validation_scheme: Option<String>,
     metric_name_escaping_scheme: Option<String>,
     scrape_native_histograms: Option<bool>,
     convert_classic_histograms_to_nhcb: Option<bool>,
@@ -144,6 +148,10 @@ impl Config {
         if global.scrape_timeout.is_some_and(|timeout| timeout.0 > global.scrape_interval.0) {
             return Err(ConfigError("global: scrape timeout greater than scrape interval".into()));
         }
+        if global.evaluation_interval.0 <= 0 {
+            return Err(ConfigError("global: evaluation_interval must be greater than 0".into()));
+        }
+        self.alerting.complete()?;
         let mut names = std::collections::HashSet::new();
         for job in &mut self.scrape_configs {
             job.complete(global)?;
@@ -160,9 +168,7 @@ impl Config {
     /// Sections that were given but have no effect yet, to be said at the start.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let set = [
-            (!self.rule_files.is_empty(), "rule_files"),
             (!self.scrape_config_files.is_empty(), "scrape_config_files"),
-            (self.alerting.is_some(), "alerting"),
             (self.remote_write.as_ref().is_some_and(|list| !list.is_empty()), "remote_write"),
             (self.remote_read.as_ref().is_some_and(|list| !list.is_empty()), "remote_read"),
             (self.storage.is_some(), "storage"),

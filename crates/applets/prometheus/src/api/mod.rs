@@ -5,6 +5,7 @@ mod buckets;
 mod params;
 mod pretty;
 mod query;
+mod rules;
 mod series;
 mod status;
 mod targets;
@@ -20,6 +21,7 @@ use axum::routing::{any, get, put};
 use gantry_clock::Clock;
 use gantry_prom_model::{Queryable, Registry};
 use gantry_promql::Engine;
+use gantry_rules::{Notifier, Rules};
 use gantry_scrape::Scraping;
 use gantry_tsdb::Db;
 use http::StatusCode;
@@ -49,6 +51,10 @@ pub struct ApiParts {
     pub engine: Engine,
     /// The targets, if there are any.
     pub scraping: Option<Arc<Scraping>>,
+    /// The rules, if there are any.
+    pub rules: Option<Arc<Rules>>,
+    /// Where alerts go, if they go anywhere.
+    pub notifier: Option<Arc<Notifier>>,
     /// The local store, if it is one.
     pub db: Option<Arc<Db>>,
     /// What time it is.
@@ -79,6 +85,8 @@ struct Shared {
     storage_for: Option<StorageFor>,
     engine: Engine,
     scraping: Option<Arc<Scraping>>,
+    rules: Option<Arc<Rules>>,
+    notifier: Option<Arc<Notifier>>,
     db: Option<Arc<Db>>,
     clock: Arc<dyn Clock>,
     registry: Registry,
@@ -113,6 +121,8 @@ impl PrometheusApi {
             storage_for: parts.storage_for,
             engine: parts.engine,
             scraping: parts.scraping,
+            rules: parts.rules,
+            notifier: parts.notifier,
             db: parts.db,
             clock: parts.clock,
             registry: parts.registry,
@@ -173,9 +183,9 @@ impl PrometheusApi {
             .route("/targets/metadata", get(targets::target_metadata))
             .route("/scrape_pools", get(targets::pools))
             .route("/metadata", get(targets::metadata))
-            .route("/rules", get(targets::rules))
-            .route("/alerts", get(targets::alerts))
-            .route("/alertmanagers", get(targets::alertmanagers))
+            .route("/rules", get(rules::rules))
+            .route("/alerts", get(rules::alerts))
+            .route("/alertmanagers", get(rules::alertmanagers))
             .route("/status/buildinfo", get(status::build_info))
             .route("/status/config", get(status::config))
             .route("/status/flags", get(status::flags))
@@ -235,6 +245,7 @@ async fn index() -> Response {
         <body style=\"font-family:system-ui;margin:3rem;max-width:40rem\"><h1>gantry prometheus</h1>\
         <p>The HTTP API of Prometheus is served here.</p><ul>\
         <li><a href=\"/api/v1/targets\">targets</a><li><a href=\"/api/v1/query?query=up\">query: up</a>\
-        <li><a href=\"/api/v1/status/tsdb\">head statistics</a><li><a href=\"/metrics\">own metrics</a></ul>";
+        <li><a href=\"/api/v1/rules\">rules</a>\
+        <li><a href=\"/api/v1/alerts\">alerts</a><li><a href=\"/api/v1/status/tsdb\">head statistics</a><li><a href=\"/metrics\">own metrics</a></ul>";
     ([(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }

@@ -301,6 +301,8 @@ mod tests {
             storage_for: None,
             engine: Engine::new(EngineOptions::default()),
             scraping: None,
+            rules: None,
+            notifier: None,
             db: None,
             clock: Arc::new(ManualClock::new(0)),
             registry: Registry::new(),

@@ -1,4 +1,4 @@
-//! `targets`, their metadata, and the lists that stay empty until there are rules.
+//! `targets` and their metadata.
 
 use std::collections::BTreeMap;
 
@@ -143,16 +143,4 @@ pub(super) async fn metadata(State(api): State<PrometheusApi>, params: Params) -
         })
         .collect();
     Ok(Answer::value(&Value::Object(data)))
-}
-
-pub(super) async fn rules() -> Answer {
-    Answer::json(r#"{"groups":[]}"#)
-}
-
-pub(super) async fn alerts() -> Answer {
-    Answer::json(r#"{"alerts":[]}"#)
-}
-
-pub(super) async fn alertmanagers() -> Answer {
-    Answer::json(r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#)
 }

@@ -4,3 +4,4 @@ mod api;
 mod common;
 mod peer;
 mod promtool;
+mod rules;
