@@ -147,6 +147,35 @@ impl HttpClient {
         }
     }
 
+    /// The answer to a POST, whatever its status; of its body at most `limit` bytes are kept.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn exchange(
+        &mut self,
+        headers: &[(&'static str, &'static str)],
+        body: &Bytes,
+        limit: usize,
+    ) -> Result<Response<Bytes>, HttpError> {
+        for (name, value) in headers {
+            self.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let (parts, mut body) = self.send(&Method::POST, body).await?.into_parts();
+        let mut kept = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| failed(describe(&error)))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let room = limit.saturating_sub(kept.len());
+            kept.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() > room {
+                // What is not read would stand in the way of the next answer.
+                self.connection = None;
+                break;
+            }
+        }
+        Ok(Response::from_parts(parts, kept.freeze()))
+    }
+
     async fn send(&mut self, method: &Method, body: &Bytes) -> Result<Response<Incoming>, HttpError> {
         let mut url = self.url.clone();
         for _ in 0..=MAX_REDIRECTS {

@@ -2,12 +2,14 @@
 
 mod alerting;
 mod http;
+mod remote;
 mod scrape;
 mod sd;
 mod values;
 
 pub use alerting::{AlertingConfig, AlertmanagerConfig};
 pub use http::{Authorization, BasicAuth, HttpClientConfig, Secret, TlsConfig};
+pub use remote::{MetadataConfig, QueueConfig, RemoteReadConfig, RemoteWriteConfig};
 pub use scrape::{ScrapeConfig, ScrapeProtocol};
 pub use sd::{
     FileSdConfig, HttpSdConfig, KubernetesNamespaces, KubernetesRole, KubernetesSdConfig, KubernetesSelector,
@@ -45,9 +47,9 @@ pub struct Config {
     pub storage: Option<IgnoredAny>,
     tracing: Option<IgnoredAny>,
     /// Where samples are sent.
-    pub remote_write: Option<Vec<IgnoredAny>>,
+    pub remote_write: Vec<Option<RemoteWriteConfig>>,
     /// Where samples are read from.
-    pub remote_read: Option<Vec<IgnoredAny>>,
+    pub remote_read: Vec<Option<RemoteReadConfig>>,
     otlp: Option<IgnoredAny>,
 }
 
@@ -152,6 +154,7 @@ impl Config {
             return Err(ConfigError("global: evaluation_interval must be greater than 0".into()));
         }
         self.alerting.complete()?;
+        remote::complete(&mut self.remote_write, &mut self.remote_read)?;
         let mut names = std::collections::HashSet::new();
         for job in &mut self.scrape_configs {
             job.complete(global)?;
@@ -165,12 +168,23 @@ impl Config {
         Ok(())
     }
 
+    /// Files that the configuration names and that have to be there: certificates, keys and credentials.
+    pub fn named_files(&self) -> Vec<&str> {
+        let clients = self
+            .scrape_configs
+            .iter()
+            .map(|job| &job.http)
+            .chain(self.alerting.alertmanagers.iter().map(|section| &section.http))
+            .chain(self.remote_write.iter().flatten().map(|section| &section.http))
+            .chain(self.remote_read.iter().flatten().map(|section| &section.http));
+        clients.flat_map(HttpClientConfig::named_files).collect()
+    }
+
     /// Sections that were given but have no effect yet, to be said at the start.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let set = [
             (!self.scrape_config_files.is_empty(), "scrape_config_files"),
-            (self.remote_write.as_ref().is_some_and(|list| !list.is_empty()), "remote_write"),
-            (self.remote_read.as_ref().is_some_and(|list| !list.is_empty()), "remote_read"),
+            (!self.remote_read.is_empty(), "remote_read"),
             (self.storage.is_some(), "storage"),
             (self.tracing.is_some(), "tracing"),
             (self.otlp.is_some(), "otlp"),
