@@ -14,6 +14,7 @@ pub(crate) struct Flags {
     pub(crate) config_file: PathBuf,
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) web_config: Option<PathBuf>,
     pub(crate) retention_ms: i64,
     /// 0 for no limit.
     pub(crate) retention_bytes: u64,
@@ -21,6 +22,10 @@ pub(crate) struct Flags {
     pub(crate) max_block_ms: Option<i64>,
     pub(crate) snappy: bool,
     pub(crate) enable_lifecycle: bool,
+    pub(crate) remote_write_receiver: bool,
+    /// 0 for no bound.
+    pub(crate) read_samples: usize,
+    pub(crate) read_frame_bytes: usize,
     pub(crate) query_timeout: Duration,
     pub(crate) query_concurrency: usize,
     pub(crate) query_max_samples: usize,
@@ -41,7 +46,7 @@ pub(crate) struct Flags {
 }
 
 /// Flags with a value: name, default, what it is for.
-const VALUES: [(&str, &str, &str); 21] = [
+const VALUES: [(&str, &str, &str); 24] = [
     (
         "config.file",
         "prometheus.yml",
@@ -65,6 +70,7 @@ const VALUES: [(&str, &str, &str); 21] = [
         "How long a merged block may be [default: a tenth of the retention, at most 31d]",
     ),
     ("web.listen-address", "127.0.0.1:9090", "Where the API is served; loopback unless you ask for more"),
+    ("web.config.file", "", "TLS, users with passwords, and headers of answers [default: none of these]"),
     ("web.max-connections", "512", "Connections at the same time"),
     (
         "web.external-url",
@@ -89,6 +95,12 @@ const VALUES: [(&str, &str, &str); 21] = [
         "Alerts that wait for one Alertmanager; when there are more, the oldest go",
     ),
     ("alertmanager.notification-batch-size", "256", "Alerts in one delivery"),
+    (
+        "storage.remote.read-sample-limit",
+        "50000000",
+        "Samples in the answer to one remote read; 0 for no bound; streamed answers have none",
+    ),
+    ("storage.remote.read-max-bytes-in-frame", "1048576", "Bytes of a frame of a streamed remote read"),
     ("query.timeout", "2m", "A query that takes longer is ended"),
     ("query.max-concurrency", "20", "Queries that run at the same time; others wait"),
     ("query.max-samples", "50000000", "A query that would hold more samples is refused"),
@@ -100,9 +112,10 @@ const VALUES: [(&str, &str, &str); 21] = [
 const DRAIN: &str = "alertmanager.drain-notification-queue-on-shutdown";
 
 /// Flags that are on or off.
-const SWITCHES: [(&str, &str); 5] = [
+const SWITCHES: [(&str, &str); 6] = [
     ("web.enable-lifecycle", "Allow reload and quit over HTTP"),
     ("web.enable-admin-api", "Accepted; the admin API is not served yet"),
+    ("web.enable-remote-write-receiver", "Take samples that others write remotely, at /api/v1/write"),
     (
         DRAIN,
         "Deliver at the end what still waits (on by default; --no-alertmanager.drain-notification-queue-on-shutdown)",
@@ -252,12 +265,20 @@ impl Flags {
             config_file: value(matches, "config.file").into(),
             data_dir: value(matches, "storage.tsdb.path").into(),
             listen,
+            web_config: Some(value(matches, "web.config.file"))
+                .filter(|file| !file.is_empty())
+                .map(PathBuf::from),
             retention_ms: duration(matches, "storage.tsdb.retention.time")?,
             retention_bytes: bytes(matches, "storage.tsdb.retention.size")?,
             min_block_ms,
             max_block_ms,
             snappy,
             enable_lifecycle: matches.get_flag("web.enable-lifecycle"),
+            remote_write_receiver: matches.get_flag("web.enable-remote-write-receiver"),
+            read_samples: value(matches, "storage.remote.read-sample-limit")
+                .parse()
+                .map_err(|_| "--storage.remote.read-sample-limit must be a number".to_owned())?,
+            read_frame_bytes: number(matches, "storage.remote.read-max-bytes-in-frame")?,
             query_timeout: ms(duration(matches, "query.timeout")?),
             query_concurrency: number(matches, "query.max-concurrency")?,
             query_max_samples: number(matches, "query.max-samples")?,

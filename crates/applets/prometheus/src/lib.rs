@@ -7,15 +7,18 @@ mod alertmanagers;
 mod api;
 mod flags;
 mod metrics;
+mod remote_write;
 mod rule_files;
 mod server;
+mod web;
 
-pub use api::{ApiParts, Parameters, PrometheusApi, StorageFor};
+pub use api::{ApiParts, Doors, Parameters, PrometheusApi, StorageFor};
 pub use rule_files::{name_scheme, read_rule_files};
 pub use server::{
     KubernetesDiscovery, MakeStorageFor, Prometheus, RuleConfig, RuleSettings, Settings, hide_secrets, jobs,
     rule_config,
 };
+pub use web::WebConfig;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -125,26 +128,35 @@ async fn serve(flags: Flags) -> Result<(), String> {
     let (text, config) = load(&flags.config_file)?;
     let informers = cluster(&config, &clock, &stop).await?;
     let (jobs, rules) = make(&config, &flags.config_file, informers.as_ref())?;
+    let web = flags.web_config.as_deref().map(WebConfig::load).transpose()?.map(Arc::new);
     let registry = Registry::new();
     metrics::register_process(&registry);
     let server: Arc<OnceLock<Weak<Prometheus>>> = Arc::default();
     let reload = {
         let (server, file, informers) = (server.clone(), flags.config_file.clone(), informers.clone());
+        let web = web.clone();
         move || -> Result<(), String> {
             let Some(server) = server.get().and_then(Weak::upgrade) else {
                 return Err("not started yet".into());
             };
-            let loaded =
-                load(&file).and_then(|(text, config)| Ok((text, make(&config, &file, informers.as_ref())?)));
+            let loaded = load(&file).and_then(|(text, config)| {
+                let made = make(&config, &file, informers.as_ref())?;
+                Ok((text, config, made))
+            });
             match loaded {
-                Ok((text, (jobs, rules))) => {
+                Ok((text, config, (jobs, rules))) => {
                     server.apply(&text, jobs);
                     server.apply_rules(rules);
+                    // Queues that end may wait for their receivers; the reload does not.
+                    tokio::spawn(async move { server.apply_remote_writes(&config).await });
                 }
                 Err(reason) => {
                     server.api().config_loaded(None);
                     return Err(reason);
                 }
+            }
+            if let Some(web) = &web {
+                web.reload_certificates()?;
             }
             tracing::info!(file = %file.display(), "configuration loaded");
             Ok(())
@@ -188,6 +200,9 @@ async fn serve(flags: Flags) -> Result<(), String> {
             drain: flags.drain_notifications,
             ..NotifierOptions::default()
         },
+        receive_remote_writes: flags.remote_write_receiver,
+        read_samples: flags.read_samples,
+        read_frame_bytes: flags.read_frame_bytes,
         flags: flags.all.clone(),
         reload: flags.enable_lifecycle.then(|| reload.clone()),
         quit: flags.enable_lifecycle.then_some(quit),
@@ -195,8 +210,11 @@ async fn serve(flags: Flags) -> Result<(), String> {
     };
     let mut listeners = Vec::new();
     for address in &flags.listen {
-        listeners
-            .push(Listener::bind(ListenConfig::plain(*address)).await.map_err(|error| error.to_string())?);
+        let listen = match web.as_ref().and_then(|web| web.tls()) {
+            Some(tls) => ListenConfig::tls(*address, tls),
+            None => ListenConfig::plain(*address),
+        };
+        listeners.push(Listener::bind(listen).await.map_err(|error| error.to_string())?);
     }
     let prometheus = Prometheus::open(settings, clock, &registry).map_err(|error| error.to_string())?;
     let prometheus = Arc::new(prometheus);
@@ -205,11 +223,17 @@ async fn serve(flags: Flags) -> Result<(), String> {
     let _ = server.set(Arc::downgrade(&prometheus));
     prometheus.apply(&text, jobs);
     prometheus.apply_rules(rules);
+    prometheus.apply_remote_writes(&config).await;
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
         // Printed, not logged: whoever started us reads where we are from it.
-        eprintln!("listening on http://{}", listener.local_addr());
+        let scheme = if web.as_ref().is_some_and(|web| web.tls().is_some()) { "https" } else { "http" };
+        eprintln!("listening on {scheme}://{}", listener.local_addr());
         let (router, stop) = (prometheus.api().router(), stop.clone());
+        let router = match &web {
+            Some(web) => web::guard(router, web),
+            None => router,
+        };
         tasks.spawn(async move { listener.serve(router, stop).await });
     }
     let (keeper, keep_until) = (prometheus.clone(), stop.clone());

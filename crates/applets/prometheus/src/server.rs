@@ -9,6 +9,7 @@ use std::time::Duration;
 use gantry_clock::Clock;
 use gantry_prom_model::{Labels, Queryable, Registry};
 use gantry_promql::{Cancellation, Engine, EngineOptions};
+use gantry_remote::Receiver;
 use gantry_rules::{
     Environment, GroupDefaults, Notifier, NotifierOptions, RuleFile, RuleMetrics, Rules, RulesOptions,
 };
@@ -19,7 +20,8 @@ use gantry_tsdb::{Db, DbOptions, TsdbError};
 use tokio_util::sync::CancellationToken;
 
 use crate::alertmanagers::{AlertmanagerDiscovery, AlertmanagerSection};
-use crate::api::{ApiParts, PrometheusApi, StorageFor};
+use crate::api::{ApiParts, Doors, PrometheusApi, StorageFor};
+use crate::remote_write::RemoteWrites;
 
 /// Between two looks at what is to become a block or is too old.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
@@ -51,6 +53,12 @@ pub struct Settings {
     pub rules: RuleSettings,
     /// How alerts are delivered.
     pub notifier: NotifierOptions,
+    /// Whether others may write their samples here.
+    pub receive_remote_writes: bool,
+    /// Samples in the answer to one remote read; 0 for no bound.
+    pub read_samples: usize,
+    /// Bytes of a frame of a streamed remote read.
+    pub read_frame_bytes: usize,
 }
 
 /// How rules are evaluated.
@@ -109,6 +117,9 @@ impl Settings {
             dialer: None,
             rules: RuleSettings::default(),
             notifier: NotifierOptions::default(),
+            receive_remote_writes: false,
+            read_samples: 50_000_000,
+            read_frame_bytes: 1 << 20,
         }
     }
 }
@@ -127,6 +138,7 @@ pub struct Prometheus {
     rule_threads: Arc<AtomicUsize>,
     engine: Engine,
     api: PrometheusApi,
+    remote_writes: Arc<RemoteWrites>,
     clock: Arc<dyn Clock>,
 }
 
@@ -168,7 +180,16 @@ impl Prometheus {
             flags: settings.flags,
             reload: settings.reload,
             quit: settings.quit,
+            doors: Doors {
+                receiver: settings
+                    .receive_remote_writes
+                    .then(|| Arc::new(Receiver::new(db.clone(), clock.clone(), registry))),
+                read_samples: settings.read_samples,
+                read_frame_bytes: settings.read_frame_bytes,
+            },
         });
+        let remote_writes =
+            RemoteWrites::new(db.dir(), scraping.clone(), clock.clone(), settings.dialer.clone(), registry);
         Ok(Prometheus {
             db,
             storage_for,
@@ -181,6 +202,7 @@ impl Prometheus {
             rule_metrics: RuleMetrics::new(registry),
             engine,
             api,
+            remote_writes: Arc::new(remote_writes),
             clock,
         })
     }
@@ -251,6 +273,14 @@ impl Prometheus {
         self.rules.apply(config.files, defaults, &environment);
     }
 
+    /// Sends what is stored to these receivers from now on; `config` is of the file that was applied.
+    pub async fn apply_remote_writes(&self, config: &Config) {
+        let external_labels = Labels::from_pairs(&config.global.external_labels);
+        self.api.set_external_labels(external_labels.clone());
+        let receivers = config.remote_write.iter().flatten().cloned().collect();
+        self.remote_writes.apply(receivers, external_labels).await;
+    }
+
     /// Writes and merges blocks and drops what is too old, looking once a minute, until `stop`.
     pub async fn maintain(&self, stop: CancellationToken) {
         loop {
@@ -285,6 +315,8 @@ impl Prometheus {
         self.alertmanagers.stop();
         self.notifier.shutdown().await;
         self.scraping.shutdown().await;
+        // Last, so that the last samples are on their way too.
+        self.remote_writes.shutdown().await;
         self.db.sync()
     }
 }

@@ -4,4 +4,5 @@ mod api;
 mod common;
 mod peer;
 mod promtool;
+mod remote;
 mod rules;
