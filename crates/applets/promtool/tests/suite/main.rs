@@ -1,5 +1,7 @@
 //! The verbs as a user calls them, and beside the real promtool.
 
+mod verbs;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
