@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod civil;
 mod duration;
 mod go_duration;
 mod prometheus_duration;
 
 pub use backoff::{Backoff, BackoffConfig};
+pub use civil::{CivilTime, format_rfc3339, parse_rfc3339};
 pub use duration::DurationError;
 pub use go_duration::{format_go_duration, parse_go_duration, parse_go_duration_unsigned};
 pub use prometheus_duration::{format_prometheus_duration, parse_prometheus_duration};

@@ -30,26 +30,27 @@ enum Life {
 }
 
 const APPLETS: &[Applet] = &[
-    Applet { command: gantry_applet_kustomize::command, run: gantry_applet_kustomize::run, life: Life::Tool },
-    Applet {
-        command: gantry_applet_prometheus::command,
-        run: gantry_applet_prometheus::run,
-        life: Life::Server,
-    },
-    Applet { command: gantry_applet_grafana::command, run: gantry_applet_grafana::run, life: Life::Server },
-    Applet { command: gantry_applet_kong::command, run: gantry_applet_kong::run, life: Life::Server },
-    Applet { command: gantry_applet_load::command, run: gantry_applet_load::run, life: Life::Tool },
-    Applet { command: gantry_applet_kopf::command, run: gantry_applet_kopf::run, life: Life::Server },
-    Applet { command: gantry_applet_locust::command, run: gantry_applet_locust::run, life: Life::Server },
-    Applet {
-        command: gantry_applet_sample_service::command,
-        run: gantry_applet_sample_service::run,
-        life: Life::Server,
-    },
-    Applet { command: gantry_applet_thanos::command, run: gantry_applet_thanos::run, life: Life::Server },
+    Applet::tool(gantry_applet_kustomize::command, gantry_applet_kustomize::run),
+    Applet::server(gantry_applet_prometheus::command, gantry_applet_prometheus::run),
+    Applet::tool(gantry_applet_promtool::command, gantry_applet_promtool::run),
+    Applet::server(gantry_applet_grafana::command, gantry_applet_grafana::run),
+    Applet::server(gantry_applet_kong::command, gantry_applet_kong::run),
+    Applet::tool(gantry_applet_load::command, gantry_applet_load::run),
+    Applet::server(gantry_applet_kopf::command, gantry_applet_kopf::run),
+    Applet::server(gantry_applet_locust::command, gantry_applet_locust::run),
+    Applet::server(gantry_applet_sample_service::command, gantry_applet_sample_service::run),
+    Applet::server(gantry_applet_thanos::command, gantry_applet_thanos::run),
 ];
 
 impl Applet {
+    const fn tool(command: fn() -> Command, run: fn(&ArgMatches) -> ExitCode) -> Applet {
+        Applet { command, run, life: Life::Tool }
+    }
+
+    const fn server(command: fn() -> Command, run: fn(&ArgMatches) -> ExitCode) -> Applet {
+        Applet { command, run, life: Life::Server }
+    }
+
     fn start(&self, matches: &ArgMatches) -> ExitCode {
         if self.life == Life::Server {
             resident::give_back_after_the_start();

@@ -41,6 +41,14 @@ pub fn compile_go_regex(pattern: &str) -> Result<Regex, String> {
     compile_anchored(pattern)
 }
 
+/// Compiles a pattern of Go's syntax that may match anywhere in a text (template functions).
+///
+/// # Errors
+/// The reason, in one line.
+pub fn compile_go_regex_search(pattern: &str) -> Result<Regex, String> {
+    build(&translate(pattern))
+}
+
 /// Rewrites what Go and the `regex` crate spell differently.
 fn translate(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 8);

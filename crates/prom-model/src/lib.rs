@@ -28,7 +28,7 @@ pub use family::{
 };
 pub use float_text::{format_float, format_float_plain, format_open_metrics_float, parse_float, write_float};
 pub use gather::Gather;
-pub use go_regex::compile_go_regex;
+pub use go_regex::{compile_go_regex, compile_go_regex_search};
 pub use histogram::{
     CUSTOM_BUCKETS_SCHEMA, CounterResetHint, FloatHistogram, HistogramBucket, HistogramError, HistogramSum,
     Reconciled, Span, is_exponential_schema,

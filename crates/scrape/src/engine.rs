@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::client::Dialer;
 use crate::config::ScrapeConfig;
 use crate::counters::Counters;
 use crate::discover::{Discoverer, GroupSink, GroupUpdate, TargetGroup};
+use crate::http_client::Dialer;
 use crate::target::{Outcome, Target, populate};
 use crate::target_loop::{Shared, TargetLoop, TargetStatus};
 

@@ -374,7 +374,9 @@ impl Ingest {
                 tally.added += usize::from(is_new);
                 if let Some(exemplar) = incoming.exemplar {
                     // An exemplar that is not taken is no reason to lose the sample.
-                    let _ = batch.append_exemplar(reference, labels, exemplar);
+                    let timed =
+                        Exemplar { timestamp_ms: exemplar.timestamp_ms.or(Some(t)), ..exemplar.clone() };
+                    let _ = batch.append_exemplar(reference, labels, &timed);
                 }
                 Ok(())
             }

@@ -9,17 +9,21 @@ pub mod config;
 mod counters;
 pub mod discover;
 mod engine;
+mod http_client;
 mod ingest;
 mod md5;
 pub mod relabel;
 mod target;
 mod target_loop;
 
-pub use client::Dialer;
 pub use config::{Config, ConfigError, GlobalConfig, ScrapeConfig};
 pub use counters::Counters;
-pub use discover::{Discovered, Discoverer, FileDiscoverer, GroupSink, InProcess, Static, TargetGroup};
+pub use discover::{
+    Discovered, Discoverer, FileDiscoverer, GroupReceiver, GroupSink, HttpDiscoverer, InProcess, Static,
+    TargetGroup,
+};
 pub use engine::{ActiveTarget, Job, Scraping, TargetMetadata, TargetsView};
+pub use http_client::{Dialer, HttpClient, HttpError};
 pub use ingest::{Body, Ingest, MetadataCache, ScrapeReport, Scraped};
 pub use target::{Outcome, Target, populate};
 pub use target_loop::{Health, TargetStatus};

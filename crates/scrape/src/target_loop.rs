@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, Dialer, FetchError};
+use crate::client::Client;
 use crate::config::ScrapeConfig;
 use crate::counters::Counters;
+use crate::http_client::{Dialer, HttpError};
 use crate::ingest::{Body, Ingest, MetadataCache, Scraped};
 use crate::target::Target;
 
@@ -255,13 +256,13 @@ impl Runner {
                 let bytes = text.len();
                 (Body::Text { text, format }, bytes)
             }
-            Err(FetchError::BodyTooLarge) => {
+            Err(HttpError::BodyTooLarge) => {
                 self.shared.counters.over_body_limit.inc();
                 // The rest of the body is still on its way: not on this connection again.
                 self.client = None;
-                (Body::Failed(FetchError::BodyTooLarge.to_string()), 0)
+                (Body::Failed(HttpError::BodyTooLarge.to_string()), 0)
             }
-            Err(FetchError::Failed(reason)) => {
+            Err(HttpError::Failed(reason)) => {
                 (Body::Failed(format!("Get {:?}: {reason}", self.target.url)), 0)
             }
         }

@@ -18,6 +18,7 @@ pub mod wal;
 pub use db::{Db, DbChunks, DbOptions, Maintenance};
 pub use error::TsdbError;
 pub use head::{
-    Cardinality, Counters, CountersSnapshot, Head, HeadOptions, HeadStats, ReplayStats, Truncation,
+    Cardinality, Counters, CountersSnapshot, Head, HeadOptions, HeadStats, ReplayStats, SeriesExemplars,
+    Truncation, float_histogram,
 };
 pub use merge::{MergedChunks, append_merged};

@@ -14,6 +14,7 @@ pub(crate) struct Flags {
     pub(crate) config_file: PathBuf,
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) web_config: Option<PathBuf>,
     pub(crate) retention_ms: i64,
     /// 0 for no limit.
     pub(crate) retention_bytes: u64,
@@ -21,10 +22,23 @@ pub(crate) struct Flags {
     pub(crate) max_block_ms: Option<i64>,
     pub(crate) snappy: bool,
     pub(crate) enable_lifecycle: bool,
+    pub(crate) remote_write_receiver: bool,
+    /// 0 for no bound.
+    pub(crate) read_samples: usize,
+    pub(crate) read_frame_bytes: usize,
     pub(crate) query_timeout: Duration,
     pub(crate) query_concurrency: usize,
     pub(crate) query_max_samples: usize,
     pub(crate) lookback: Duration,
+    pub(crate) outage_tolerance_ms: i64,
+    pub(crate) for_grace_period_ms: i64,
+    pub(crate) resend_delay_ms: i64,
+    pub(crate) concurrent_rules: usize,
+    pub(crate) notification_queue: usize,
+    pub(crate) notification_batch: usize,
+    pub(crate) drain_notifications: bool,
+    /// Without a slash at the end.
+    pub(crate) external_url: String,
     pub(crate) log_level: String,
     pub(crate) log_json: bool,
     /// All flags as `status/flags` shows them.
@@ -32,7 +46,7 @@ pub(crate) struct Flags {
 }
 
 /// Flags with a value: name, default, what it is for.
-const VALUES: [(&str, &str, &str); 15] = [
+const VALUES: [(&str, &str, &str); 24] = [
     (
         "config.file",
         "prometheus.yml",
@@ -56,8 +70,37 @@ const VALUES: [(&str, &str, &str); 15] = [
         "How long a merged block may be [default: a tenth of the retention, at most 31d]",
     ),
     ("web.listen-address", "127.0.0.1:9090", "Where the API is served; loopback unless you ask for more"),
+    ("web.config.file", "", "TLS, users with passwords, and headers of answers [default: none of these]"),
     ("web.max-connections", "512", "Connections at the same time"),
-    ("web.external-url", "", "Accepted; links are relative"),
+    (
+        "web.external-url",
+        "",
+        "Where people reach this server; links in alerts begin with it [default: this machine's name and the first port]",
+    ),
+    ("rules.alert.for-outage-tolerance", "1h", "After a longer outage the state of alerts is not restored"),
+    (
+        "rules.alert.for-grace-period",
+        "10m",
+        "An alert that is restored waits at least this long before it fires; only for alerts whose `for` is longer",
+    ),
+    ("rules.alert.resend-delay", "1m", "An alert that goes on is sent again after this long"),
+    (
+        "rules.max-concurrent-evals",
+        "4",
+        "Rules evaluated at the same time beside those of their groups' own turns, where neither reads what the other writes",
+    ),
+    (
+        "alertmanager.notification-queue-capacity",
+        "10000",
+        "Alerts that wait for one Alertmanager; when there are more, the oldest go",
+    ),
+    ("alertmanager.notification-batch-size", "256", "Alerts in one delivery"),
+    (
+        "storage.remote.read-sample-limit",
+        "50000000",
+        "Samples in the answer to one remote read; 0 for no bound; streamed answers have none",
+    ),
+    ("storage.remote.read-max-bytes-in-frame", "1048576", "Bytes of a frame of a streamed remote read"),
     ("query.timeout", "2m", "A query that takes longer is ended"),
     ("query.max-concurrency", "20", "Queries that run at the same time; others wait"),
     ("query.max-samples", "50000000", "A query that would hold more samples is refused"),
@@ -66,10 +109,17 @@ const VALUES: [(&str, &str, &str); 15] = [
     ("log.format", "logfmt", "logfmt or json"),
 ];
 
+const DRAIN: &str = "alertmanager.drain-notification-queue-on-shutdown";
+
 /// Flags that are on or off.
-const SWITCHES: [(&str, &str); 4] = [
+const SWITCHES: [(&str, &str); 6] = [
     ("web.enable-lifecycle", "Allow reload and quit over HTTP"),
     ("web.enable-admin-api", "Accepted; the admin API is not served yet"),
+    ("web.enable-remote-write-receiver", "Take samples that others write remotely, at /api/v1/write"),
+    (
+        DRAIN,
+        "Deliver at the end what still waits (on by default; --no-alertmanager.drain-notification-queue-on-shutdown)",
+    ),
     ("storage.tsdb.no-lockfile", "Accepted; the folder is always locked"),
     ("storage.tsdb.wal-compression", "Compress the log (on by default; --no-storage.tsdb.wal-compression)"),
 ];
@@ -95,8 +145,10 @@ pub(crate) fn command() -> Command {
     for (name, help) in SWITCHES {
         command = command.arg(Arg::new(name).long(name).action(ArgAction::SetTrue).help(help));
     }
-    let off = "no-storage.tsdb.wal-compression";
-    command.arg(Arg::new(off).long(off).action(ArgAction::SetTrue).hide(true)).arg(
+    for off in ["no-storage.tsdb.wal-compression", "no-alertmanager.drain-notification-queue-on-shutdown"] {
+        command = command.arg(Arg::new(off).long(off).action(ArgAction::SetTrue).hide(true));
+    }
+    command.arg(
         Arg::new("enable-feature")
             .long("enable-feature")
             .value_name("NAMES")
@@ -140,6 +192,23 @@ fn number(matches: &ArgMatches, name: &str) -> Result<usize, String> {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(format!("--{name} must be a number above 0, it is {text:?}")),
     }
+}
+
+/// As given, or this machine's name with the port of the first listener; without a slash at the end.
+fn external_url(text: &str, listen: &[SocketAddr]) -> Result<String, String> {
+    if text.is_empty() {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = if name.trim().is_empty() { "localhost" } else { name.trim() };
+        let port = listen.first().map_or(9090, SocketAddr::port);
+        return Ok(format!("http://{name}:{port}"));
+    }
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
+        return Err(format!(
+            "--web.external-url must be a URL such as https://prometheus.example.com/, it is {text:?}"
+        ));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 fn value(matches: &ArgMatches, name: &str) -> String {
@@ -187,21 +256,41 @@ impl Flags {
                 "--{max_block} must not be less than --storage.tsdb.min-block-duration, {max} ms is less than {min_block_ms} ms"
             ));
         }
+        let drain_notifications = !matches.get_flag("no-alertmanager.drain-notification-queue-on-shutdown");
+        all.insert(DRAIN.into(), drain_notifications.to_string());
+        let external_url = external_url(&value(matches, "web.external-url"), &listen)?;
+        all.insert("web.external-url".into(), external_url.clone());
         let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
         Ok(Flags {
             config_file: value(matches, "config.file").into(),
             data_dir: value(matches, "storage.tsdb.path").into(),
             listen,
+            web_config: Some(value(matches, "web.config.file"))
+                .filter(|file| !file.is_empty())
+                .map(PathBuf::from),
             retention_ms: duration(matches, "storage.tsdb.retention.time")?,
             retention_bytes: bytes(matches, "storage.tsdb.retention.size")?,
             min_block_ms,
             max_block_ms,
             snappy,
             enable_lifecycle: matches.get_flag("web.enable-lifecycle"),
+            remote_write_receiver: matches.get_flag("web.enable-remote-write-receiver"),
+            read_samples: value(matches, "storage.remote.read-sample-limit")
+                .parse()
+                .map_err(|_| "--storage.remote.read-sample-limit must be a number".to_owned())?,
+            read_frame_bytes: number(matches, "storage.remote.read-max-bytes-in-frame")?,
             query_timeout: ms(duration(matches, "query.timeout")?),
             query_concurrency: number(matches, "query.max-concurrency")?,
             query_max_samples: number(matches, "query.max-samples")?,
             lookback: ms(duration(matches, "query.lookback-delta")?),
+            outage_tolerance_ms: duration(matches, "rules.alert.for-outage-tolerance")?,
+            for_grace_period_ms: duration(matches, "rules.alert.for-grace-period")?,
+            resend_delay_ms: duration(matches, "rules.alert.resend-delay")?,
+            concurrent_rules: number(matches, "rules.max-concurrent-evals")?,
+            notification_queue: number(matches, "alertmanager.notification-queue-capacity")?,
+            notification_batch: number(matches, "alertmanager.notification-batch-size")?,
+            drain_notifications,
+            external_url,
             log_level,
             log_json,
             all,
@@ -224,6 +313,12 @@ mod tests {
         let flags = read(&[]).unwrap();
         assert_eq!(flags.retention_ms, 15 * 86_400_000);
         assert!(flags.snappy && !flags.enable_lifecycle);
+        assert_eq!((flags.outage_tolerance_ms, flags.for_grace_period_ms), (3_600_000, 600_000));
+        assert_eq!((flags.resend_delay_ms, flags.notification_queue), (60_000, 10_000));
+        assert!(flags.drain_notifications && flags.external_url.ends_with(":9090"), "{}", flags.external_url);
+        let told = read(&["--web.external-url=https://p.example/x/"]).unwrap();
+        assert_eq!(told.external_url, "https://p.example/x");
+        assert!(read(&["--web.external-url=p.example"]).unwrap_err().contains("external-url"));
         assert_eq!((flags.retention_bytes, flags.min_block_ms, flags.max_block_ms), (0, 7_200_000, None));
         let sized =
             read(&["--storage.tsdb.retention.size=2GB", "--storage.tsdb.max-block-duration=2h"]).unwrap();

@@ -3,13 +3,22 @@
 //! [`command`] and [`run`] are the applet; [`Prometheus`] is the same server inside another process.
 #![forbid(unsafe_code)]
 
+mod alertmanagers;
 mod api;
 mod flags;
 mod metrics;
+mod remote_write;
+mod rule_files;
 mod server;
+mod web;
 
-pub use api::{ApiParts, Parameters, PrometheusApi, StorageFor};
-pub use server::{KubernetesDiscovery, MakeStorageFor, Prometheus, Settings, hide_secrets, jobs};
+pub use api::{ApiParts, Doors, Parameters, PrometheusApi, StorageFor};
+pub use rule_files::{name_scheme, read_rule_files};
+pub use server::{
+    KubernetesDiscovery, MakeStorageFor, Prometheus, RuleConfig, RuleSettings, Settings, hide_secrets, jobs,
+    rule_config,
+};
+pub use web::WebConfig;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,6 +29,7 @@ use gantry_clock::{Clock, SystemClock};
 use gantry_operator::{InformerSettings, Informers};
 use gantry_prom_model::Registry;
 use gantry_promql::EngineOptions;
+use gantry_rules::{NotifierOptions, ReadOptions};
 use gantry_scrape::Config;
 use gantry_serve::{ListenConfig, Listener};
 use gantry_tsdb::{DbOptions, HeadOptions, wal::Compression};
@@ -76,7 +86,10 @@ async fn cluster(
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> Result<Option<Informers>, String> {
-    let mut entries = config.scrape_configs.iter().flat_map(|job| &job.kubernetes_sd_configs).peekable();
+    let of_jobs = config.scrape_configs.iter().flat_map(|job| &job.kubernetes_sd_configs);
+    let of_alertmanagers =
+        config.alerting.alertmanagers.iter().flat_map(|section| &section.kubernetes_sd_configs);
+    let mut entries = of_jobs.chain(of_alertmanagers).peekable();
     let Some(first) = entries.peek() else { return Ok(None) };
     let kubeconfig = first.kubeconfig_file.clone();
     if entries.any(|entry| entry.kubeconfig_file != kubeconfig || entry.api_server.is_some()) {
@@ -92,16 +105,21 @@ async fn cluster(
     Ok(Some(informers))
 }
 
-fn to_jobs(
+/// All of a configuration that can be wrong, made before any of it is applied.
+fn make(
     config: &Config,
     file: &Path,
     informers: Option<&Informers>,
-) -> Result<Vec<gantry_scrape::Job>, String> {
+) -> Result<(Vec<gantry_scrape::Job>, RuleConfig), String> {
     let base = file.parent().unwrap_or(Path::new("."));
-    jobs(config, base, &|entry| {
+    let kubernetes = |entry: &gantry_scrape::config::KubernetesSdConfig| {
         let informers = informers.ok_or("a cluster cannot be added by a reload; start again")?;
         gantry_discovery::kubernetes(entry, informers, None)
-    })
+    };
+    let names = name_scheme(config.global.metric_name_validation_scheme.as_deref());
+    let options = ReadOptions { names, ignore_unknown_fields: false };
+    let files = read_rule_files(&config.rule_files, base, options)?;
+    Ok((jobs(config, base, &kubernetes)?, rule_config(config, files, base, &kubernetes)?))
 }
 
 async fn serve(flags: Flags) -> Result<(), String> {
@@ -109,23 +127,36 @@ async fn serve(flags: Flags) -> Result<(), String> {
     let stop = CancellationToken::new();
     let (text, config) = load(&flags.config_file)?;
     let informers = cluster(&config, &clock, &stop).await?;
+    let (jobs, rules) = make(&config, &flags.config_file, informers.as_ref())?;
+    let web = flags.web_config.as_deref().map(WebConfig::load).transpose()?.map(Arc::new);
     let registry = Registry::new();
     metrics::register_process(&registry);
     let server: Arc<OnceLock<Weak<Prometheus>>> = Arc::default();
     let reload = {
         let (server, file, informers) = (server.clone(), flags.config_file.clone(), informers.clone());
+        let web = web.clone();
         move || -> Result<(), String> {
             let Some(server) = server.get().and_then(Weak::upgrade) else {
                 return Err("not started yet".into());
             };
-            let loaded = load(&file)
-                .and_then(|(text, config)| Ok((text, to_jobs(&config, &file, informers.as_ref())?)));
+            let loaded = load(&file).and_then(|(text, config)| {
+                let made = make(&config, &file, informers.as_ref())?;
+                Ok((text, config, made))
+            });
             match loaded {
-                Ok((text, jobs)) => server.apply(&text, jobs),
+                Ok((text, config, (jobs, rules))) => {
+                    server.apply(&text, jobs);
+                    server.apply_rules(rules);
+                    // Queues that end may wait for their receivers; the reload does not.
+                    tokio::spawn(async move { server.apply_remote_writes(&config).await });
+                }
                 Err(reason) => {
                     server.api().config_loaded(None);
                     return Err(reason);
                 }
+            }
+            if let Some(web) = &web {
+                web.reload_certificates()?;
             }
             tracing::info!(file = %file.display(), "configuration loaded");
             Ok(())
@@ -156,6 +187,22 @@ async fn serve(flags: Flags) -> Result<(), String> {
             ..EngineOptions::default()
         },
         max_concurrency: flags.query_concurrency,
+        rules: RuleSettings {
+            external_url: flags.external_url.clone(),
+            outage_tolerance_ms: flags.outage_tolerance_ms,
+            for_grace_period_ms: flags.for_grace_period_ms,
+            resend_delay_ms: flags.resend_delay_ms,
+            max_concurrent: flags.concurrent_rules,
+        },
+        notifier: NotifierOptions {
+            queue_capacity: flags.notification_queue,
+            max_batch: flags.notification_batch,
+            drain: flags.drain_notifications,
+            ..NotifierOptions::default()
+        },
+        receive_remote_writes: flags.remote_write_receiver,
+        read_samples: flags.read_samples,
+        read_frame_bytes: flags.read_frame_bytes,
         flags: flags.all.clone(),
         reload: flags.enable_lifecycle.then(|| reload.clone()),
         quit: flags.enable_lifecycle.then_some(quit),
@@ -163,20 +210,30 @@ async fn serve(flags: Flags) -> Result<(), String> {
     };
     let mut listeners = Vec::new();
     for address in &flags.listen {
-        listeners
-            .push(Listener::bind(ListenConfig::plain(*address)).await.map_err(|error| error.to_string())?);
+        let listen = match web.as_ref().and_then(|web| web.tls()) {
+            Some(tls) => ListenConfig::tls(*address, tls),
+            None => ListenConfig::plain(*address),
+        };
+        listeners.push(Listener::bind(listen).await.map_err(|error| error.to_string())?);
     }
     let prometheus = Prometheus::open(settings, clock, &registry).map_err(|error| error.to_string())?;
     let prometheus = Arc::new(prometheus);
     let replay = prometheus.db().replay_stats();
     tracing::info!(series = replay.series, samples = replay.samples, "store opened");
     let _ = server.set(Arc::downgrade(&prometheus));
-    prometheus.apply(&text, to_jobs(&config, &flags.config_file, informers.as_ref())?);
+    prometheus.apply(&text, jobs);
+    prometheus.apply_rules(rules);
+    prometheus.apply_remote_writes(&config).await;
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
         // Printed, not logged: whoever started us reads where we are from it.
-        eprintln!("listening on http://{}", listener.local_addr());
+        let scheme = if web.as_ref().is_some_and(|web| web.tls().is_some()) { "https" } else { "http" };
+        eprintln!("listening on {scheme}://{}", listener.local_addr());
         let (router, stop) = (prometheus.api().router(), stop.clone());
+        let router = match &web {
+            Some(web) => web::guard(router, web),
+            None => router,
+        };
         tasks.spawn(async move { listener.serve(router, stop).await });
     }
     let (keeper, keep_until) = (prometheus.clone(), stop.clone());

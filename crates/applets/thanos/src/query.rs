@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clap::{ArgMatches, Command};
-use gantry_applet_prometheus::{ApiParts, Parameters, PrometheusApi, StorageFor};
+use gantry_applet_prometheus::{ApiParts, Doors, Parameters, PrometheusApi, StorageFor};
 use gantry_bucket::dedup::Algorithm;
 use gantry_bucket::storeapi::{PartialResponse, StoreApi};
 use gantry_bucket::{Endpoint, FanOut, FanOutOptions, GrpcStore, GrpcStoreOptions, Proxy};
@@ -118,6 +118,8 @@ pub fn query_api(
         storage_for: Some(storage_for),
         engine: Engine::new(settings.engine),
         scraping: None,
+        rules: None,
+        notifier: None,
         db: None,
         clock,
         registry,
@@ -125,6 +127,7 @@ pub fn query_api(
         flags: settings.flags,
         reload: None,
         quit: None,
+        doors: Doors::default(),
     });
     QueryApi { api, proxy }
 }

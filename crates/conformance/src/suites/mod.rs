@@ -18,6 +18,7 @@ pub(crate) mod kustomize_edit;
 pub(crate) mod kustomize_unit;
 pub(crate) mod locust;
 pub(crate) mod promql;
+pub(crate) mod rules;
 pub(crate) mod thanos;
 pub(crate) mod vpa;
 
@@ -82,6 +83,9 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "locust-wire", run: locust::wire },
     Suite { name: "promql/promqltest", run: promql::scripts },
     Suite { name: "promql/openmetrics", run: promql::open_metrics },
+    Suite { name: "promql/rulefmt", run: rules::files },
+    Suite { name: "promql/rule_unit_tests", run: rules::unit_tests },
+    Suite { name: "promql/config_testdata", run: rules::configurations },
     Suite { name: "kong-router", run: kong::router_traditional },
     Suite { name: "kong-router-paths", run: kong::router_path_handling },
     Suite { name: "tsdb-format", run: thanos::tsdb_format },
@@ -108,10 +112,7 @@ pub(crate) const NOT_RUN: &[&str] = &[
     "promql/alert_generator",
     "promql/api",
     "promql/compliance",
-    "promql/config_testdata",
     "promql/remotewrite",
-    "promql/rule_unit_tests",
-    "promql/rulefmt",
     "thanos-dedup-compaction",
     "thanos-hashring",
     "thanos-query-select",

@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("promql", &[]),
     ("scrape", &[]),
     ("rules", &["promql"]),
+    ("remote", &["tsdb"]),
     ("bucket", &["tsdb", "promql"]),
     ("gateway", &[]),
     ("lua", &["gateway"]),

@@ -192,7 +192,7 @@ fn parse_item(word: &str, items: &mut Vec<Item>) -> Result<(), String> {
     Ok(())
 }
 
-fn take_histogram(text: &str) -> Result<(FloatHistogram, &str), String> {
+pub(super) fn take_histogram(text: &str) -> Result<(FloatHistogram, &str), String> {
     let inner = text.strip_prefix("{{").ok_or("expected a histogram")?;
     let (body, rest) = inner.split_once("}}").ok_or("a histogram does not end")?;
     Ok((parse_histogram(body)?, rest))

@@ -5,11 +5,15 @@
 
 mod annotations;
 mod compare;
+mod input;
 mod items;
+mod live;
 mod nhcb;
 mod run;
 mod script;
 mod storage;
 
+pub use input::{InputSeries, parse_histogram_description, parse_series_labels};
+pub use live::LiveStorage;
 pub use run::{EvalFailure, ScriptReport, run_script};
 pub use storage::MemoryStorage;

@@ -114,7 +114,11 @@ fn load(storage: &mut MemoryStorage, step_ms: i64, with_nhcb: bool, series: &[Lo
 
 /// The histogram with the reset hint a Prometheus storage would give it: what follows another one of the same
 /// layout without a reset is `NotReset`, the first of a run is `Unknown`, gauges stay gauges.
-fn as_stored(samples: &SampleBuffer, time: i64, histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+pub(super) fn as_stored(
+    samples: &SampleBuffer,
+    time: i64,
+    histogram: &Arc<FloatHistogram>,
+) -> Arc<FloatHistogram> {
     let mut stored = (**histogram).clone();
     if stored.counter_reset_hint == CounterResetHint::Gauge {
         return Arc::clone(histogram);

@@ -29,6 +29,16 @@ impl MemoryStorage {
         self.series.clear();
     }
 
+    /// The series that fulfil all matchers.
+    pub(super) fn select<'a>(&'a self, matchers: &[Matcher]) -> Box<dyn SeriesSet + 'a> {
+        let found: Vec<(&Labels, &SampleBuffer)> = self
+            .series
+            .iter()
+            .filter(|(labels, _)| matchers.iter().all(|matcher| matcher.matches_labels(labels)))
+            .collect();
+        Box::new(MemorySeriesSet { series: found, next: 0, empty: Labels::empty() })
+    }
+
     fn matching<'a>(
         &'a self,
         matchers: &'a [Matcher],
@@ -58,14 +68,7 @@ impl Querier for MemoryQuerier<'_> {
         _hints: &SelectHints,
         matchers: &[Matcher],
     ) -> Result<Box<dyn SeriesSet + 'a>, StorageError> {
-        let owned = matchers.to_vec();
-        let found: Vec<(&Labels, &SampleBuffer)> = self
-            .storage
-            .series
-            .iter()
-            .filter(|(labels, _)| owned.iter().all(|matcher| matcher.matches_labels(labels)))
-            .collect();
-        Ok(Box::new(MemorySeriesSet { series: found, next: 0, empty: Labels::empty() }))
+        Ok(self.storage.select(matchers))
     }
 
     fn label_names(&self, matchers: &[Matcher], limit: usize) -> Result<Vec<String>, StorageError> {

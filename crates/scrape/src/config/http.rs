@@ -150,6 +150,21 @@ impl PartialEq for HttpClientConfig {
 }
 
 impl HttpClientConfig {
+    /// Files that have to be there.
+    pub(super) fn named_files(&self) -> impl Iterator<Item = &str> {
+        let basic = self.basic_auth.as_ref();
+        [
+            basic.and_then(|basic| basic.username_file.as_deref()),
+            basic.and_then(|basic| basic.password_file.as_deref()),
+            self.authorization.as_ref().and_then(|authorization| authorization.credentials_file.as_deref()),
+            self.tls_config.ca_file.as_deref(),
+            self.tls_config.cert_file.as_deref(),
+            self.tls_config.key_file.as_deref(),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
     /// Brings the old names to the new ones, and says what cannot be done.
     pub(crate) fn complete(&mut self) -> Result<(), ConfigError> {
         let ways = [

@@ -1,14 +1,19 @@
 //! The configuration file of Prometheus, as types: what is scraped and how.
 
+mod alerting;
 mod http;
+mod remote;
 mod scrape;
 mod sd;
 mod values;
 
+pub use alerting::{AlertingConfig, AlertmanagerConfig};
 pub use http::{Authorization, BasicAuth, HttpClientConfig, Secret, TlsConfig};
+pub use remote::{MetadataConfig, QueueConfig, RemoteReadConfig, RemoteWriteConfig};
 pub use scrape::{ScrapeConfig, ScrapeProtocol};
 pub use sd::{
-    FileSdConfig, KubernetesNamespaces, KubernetesRole, KubernetesSdConfig, KubernetesSelector, StaticConfig,
+    FileSdConfig, HttpSdConfig, KubernetesNamespaces, KubernetesRole, KubernetesSdConfig, KubernetesSelector,
+    StaticConfig,
 };
 pub use values::{ByteSize, Milliseconds};
 
@@ -31,7 +36,7 @@ pub struct Config {
     /// Accepted; the Go runtime is not ours.
     runtime: Option<IgnoredAny>,
     /// Where alerts go.
-    pub alerting: Option<IgnoredAny>,
+    pub alerting: AlertingConfig,
     /// Files with recording and alerting rules.
     pub rule_files: Vec<String>,
     /// Files with further jobs.
@@ -42,9 +47,9 @@ pub struct Config {
     pub storage: Option<IgnoredAny>,
     tracing: Option<IgnoredAny>,
     /// Where samples are sent.
-    pub remote_write: Option<Vec<IgnoredAny>>,
+    pub remote_write: Vec<Option<RemoteWriteConfig>>,
     /// Where samples are read from.
-    pub remote_read: Option<Vec<IgnoredAny>>,
+    pub remote_read: Vec<Option<RemoteReadConfig>>,
     otlp: Option<IgnoredAny>,
 }
 
@@ -82,7 +87,8 @@ pub struct GlobalConfig {
     pub label_value_length_limit: Option<u64>,
     /// Dropped targets that are kept for display; 0 is no limit.
     pub keep_dropped_targets: Option<u64>,
-    metric_name_validation_scheme: Option<String>,
+    /// `utf8` or `legacy`: which names metrics and labels may have.
+    pub metric_name_validation_scheme: Option<String>,
     metric_name_escaping_scheme: Option<String>,
     scrape_native_histograms: Option<bool>,
     convert_classic_histograms_to_nhcb: Option<bool>,
@@ -144,6 +150,11 @@ impl Config {
         if global.scrape_timeout.is_some_and(|timeout| timeout.0 > global.scrape_interval.0) {
             return Err(ConfigError("global: scrape timeout greater than scrape interval".into()));
         }
+        if global.evaluation_interval.0 <= 0 {
+            return Err(ConfigError("global: evaluation_interval must be greater than 0".into()));
+        }
+        self.alerting.complete()?;
+        remote::complete(&mut self.remote_write, &mut self.remote_read)?;
         let mut names = std::collections::HashSet::new();
         for job in &mut self.scrape_configs {
             job.complete(global)?;
@@ -157,14 +168,23 @@ impl Config {
         Ok(())
     }
 
+    /// Files that the configuration names and that have to be there: certificates, keys and credentials.
+    pub fn named_files(&self) -> Vec<&str> {
+        let clients = self
+            .scrape_configs
+            .iter()
+            .map(|job| &job.http)
+            .chain(self.alerting.alertmanagers.iter().map(|section| &section.http))
+            .chain(self.remote_write.iter().flatten().map(|section| &section.http))
+            .chain(self.remote_read.iter().flatten().map(|section| &section.http));
+        clients.flat_map(HttpClientConfig::named_files).collect()
+    }
+
     /// Sections that were given but have no effect yet, to be said at the start.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let set = [
-            (!self.rule_files.is_empty(), "rule_files"),
             (!self.scrape_config_files.is_empty(), "scrape_config_files"),
-            (self.alerting.is_some(), "alerting"),
-            (self.remote_write.as_ref().is_some_and(|list| !list.is_empty()), "remote_write"),
-            (self.remote_read.as_ref().is_some_and(|list| !list.is_empty()), "remote_read"),
+            (!self.remote_read.is_empty(), "remote_read"),
             (self.storage.is_some(), "storage"),
             (self.tracing.is_some(), "tracing"),
             (self.otlp.is_some(), "otlp"),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::http::HttpClientConfig;
-use super::sd::{FileSdConfig, KubernetesSdConfig, StaticConfig};
+use super::sd::{FileSdConfig, HttpSdConfig, KubernetesSdConfig, StaticConfig};
 use super::values::{ByteSize, Milliseconds};
 use super::{ConfigError, GlobalConfig};
 use crate::relabel::RelabelConfig;
@@ -55,26 +55,28 @@ impl ScrapeProtocol {
     }
 }
 
-macro_rules! scrape_config {
+/// A section with discovery: its fields, and the kinds of discovery that are refused by name.
+macro_rules! discovering_config {
     (
+        $(#[$of_section:meta])* $section:ident;
         fields { $($(#[$meta:meta])* $visibility:vis $field:ident: $type:ty = $default:expr,)* }
         unsupported { $($sd:ident,)* }
     ) => {
-        /// One job.
+        $(#[$of_section])*
         #[derive(Debug, Clone, Deserialize)]
         #[serde(default, deny_unknown_fields)]
-        pub struct ScrapeConfig {
+        pub struct $section {
             $($(#[$meta])* $visibility $field: $type,)*
             $($sd: Option<IgnoredAny>,)*
         }
 
-        impl Default for ScrapeConfig {
-            fn default() -> ScrapeConfig {
-                ScrapeConfig { $($field: $default,)* $($sd: None,)* }
+        impl Default for $section {
+            fn default() -> $section {
+                $section { $($field: $default,)* $($sd: None,)* }
             }
         }
 
-        impl ScrapeConfig {
+        impl $section {
             fn unsupported_discovery(&self) -> Option<&'static str> {
                 $(if self.$sd.is_some() { return Some(stringify!($sd)); })*
                 None
@@ -83,7 +85,11 @@ macro_rules! scrape_config {
     };
 }
 
-scrape_config! {
+pub(super) use discovering_config;
+
+discovering_config! {
+    /// One job.
+    ScrapeConfig;
     fields {
     /// Its name, the `job` label of its targets.
     pub job_name: String = String::new(),
@@ -118,6 +124,8 @@ scrape_config! {
     pub static_configs: Vec<StaticConfig> = Vec::new(),
     /// Targets in files.
     pub file_sd_configs: Vec<FileSdConfig> = Vec::new(),
+    /// Targets that servers list.
+    pub http_sd_configs: Vec<HttpSdConfig> = Vec::new(),
     /// Targets from Kubernetes.
     pub kubernetes_sd_configs: Vec<KubernetesSdConfig> = Vec::new(),
     /// What is done to a target's labels.
@@ -164,7 +172,7 @@ scrape_config! {
     unsupported {
     azure_sd_configs, consul_sd_configs, digitalocean_sd_configs, dns_sd_configs, docker_sd_configs,
     dockerswarm_sd_configs, ec2_sd_configs, aws_sd_configs, eureka_sd_configs, gce_sd_configs, hetzner_sd_configs,
-    http_sd_configs, ionos_sd_configs, kuma_sd_configs, lightsail_sd_configs, linode_sd_configs, marathon_sd_configs,
+    ionos_sd_configs, kuma_sd_configs, lightsail_sd_configs, linode_sd_configs, marathon_sd_configs,
     nerve_sd_configs, nomad_sd_configs, oci_sd_configs, openstack_sd_configs, outscale_sd_configs,
     ovhcloud_sd_configs, puppetdb_sd_configs, scaleway_sd_configs, serverset_sd_configs, stackit_sd_configs,
     triton_sd_configs, uyuni_sd_configs, vultr_sd_configs,
@@ -202,6 +210,9 @@ impl ScrapeConfig {
             let reason =
                 format!("{name} is not supported yet; write the targets to a file and use file_sd_configs");
             return Err(of_job(reason));
+        }
+        for server in &mut self.http_sd_configs {
+            server.complete().map_err(|ConfigError(reason)| of_job(reason))?;
         }
         let interval = *self.scrape_interval.get_or_insert(global.scrape_interval);
         let timeout = *self.scrape_timeout.get_or_insert(Milliseconds(global.timeout().min(interval.0)));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::ConfigError;
 use super::http::HttpClientConfig;
 use super::values::Milliseconds;
 
@@ -26,6 +27,36 @@ pub struct FileSdConfig {
     /// Between two looks at the files.
     #[serde(default = "five_minutes")]
     pub refresh_interval: Milliseconds,
+}
+
+/// Targets that a server lists in JSON.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct HttpSdConfig {
+    /// Where it lists them.
+    pub url: String,
+    /// Between two requests.
+    #[serde(default = "one_minute")]
+    pub refresh_interval: Milliseconds,
+    /// How the server is reached.
+    #[serde(flatten)]
+    pub http: HttpClientConfig,
+}
+
+impl HttpSdConfig {
+    pub(crate) fn complete(&mut self) -> Result<(), ConfigError> {
+        let (scheme, rest) = self.url.split_once("://").unwrap_or(("", &self.url));
+        if !matches!(scheme, "http" | "https") {
+            return Err(ConfigError("http_sd_configs: URL scheme must be 'http' or 'https'".into()));
+        }
+        if rest.split(['/', '?']).next().is_none_or(str::is_empty) {
+            return Err(ConfigError("http_sd_configs: host is missing in URL".into()));
+        }
+        self.http.complete().map_err(|ConfigError(reason)| ConfigError(format!("http_sd_configs: {reason}")))
+    }
+}
+
+fn one_minute() -> Milliseconds {
+    Milliseconds(60_000)
 }
 
 fn five_minutes() -> Milliseconds {

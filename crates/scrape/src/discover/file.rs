@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use gantry_prom_model::Labels;
 use tokio_util::sync::CancellationToken;
 
-use super::{ADDRESS_LABEL, Discoverer, GroupSink, TargetGroup};
+use super::{ADDRESS_LABEL, Discoverer, GroupSink, TargetGroup, glob};
 use crate::config::{FileSdConfig, StaticConfig};
 
 /// Larger files are refused.
@@ -41,15 +41,11 @@ impl FileDiscoverer {
         let mut files = BTreeSet::new();
         for pattern in &self.patterns {
             let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or("");
-            if !name.contains('*') {
+            if name.contains('*') {
+                files.extend(glob(pattern));
+            } else {
+                // Also when it is missing, so that this is said.
                 files.insert(pattern.clone());
-                continue;
-            }
-            let Some(Ok(entries)) = pattern.parent().map(std::fs::read_dir) else { continue };
-            for entry in entries.flatten() {
-                if entry.file_name().to_str().is_some_and(|found| matches_star(name, found)) {
-                    files.insert(entry.path());
-                }
             }
         }
         files
@@ -93,20 +89,6 @@ impl FileDiscoverer {
 
 fn source(file: &Path, index: usize) -> String {
     format!("{}:{index}", file.display())
-}
-
-/// Whether `name` is of the form `pattern`, in which each `*` stands for any text.
-fn matches_star(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
-    let Some(last) = parts.next_back() else { return rest.is_empty() };
-    for part in parts {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }
 
 fn read(file: &Path) -> Result<Vec<TargetGroup>, String> {
@@ -167,15 +149,6 @@ impl Discoverer for FileDiscoverer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stars_match_within_a_name() {
-        assert!(matches_star("*.json", "a.json"));
-        assert!(matches_star("web-*-x*.yml", "web-1-x.yml"));
-        assert!(!matches_star("*.json", "a.yml"));
-        assert!(!matches_star("a", "ab"));
-        assert!(matches_star("a", "a"));
-    }
 
     #[test]
     fn changed_and_vanished_groups_are_reported() {

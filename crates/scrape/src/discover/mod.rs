@@ -2,9 +2,13 @@
 
 mod file;
 mod fixed;
+mod glob;
+mod http;
 
 pub use file::FileDiscoverer;
 pub use fixed::{InProcess, Static};
+pub use glob::glob;
+pub use http::HttpDiscoverer;
 
 use std::sync::Arc;
 
@@ -68,7 +72,7 @@ impl GroupSink {
         self.sender.send(GroupUpdate { origin: self.origin.clone(), groups }).await.is_ok()
     }
 
-    /// A sink and its receiver, for tests of discoverers.
+    /// A sink and its receiver, for whoever wants targets and does not scrape them.
     pub fn channel() -> (GroupSink, GroupReceiver) {
         let (sender, receiver) = mpsc::channel(16);
         (GroupSink { origin: (String::new(), 0), sender }, GroupReceiver(receiver))

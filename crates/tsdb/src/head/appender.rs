@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use gantry_prom_model::{
-    AppendError, Appendable, Appender, CounterResetHint, FloatHistogram, Labels, METRIC_NAME, SeriesRef,
-    StorageError,
+    AppendError, Appendable, Appender, CounterResetHint, Exemplar, FloatHistogram, Labels, METRIC_NAME,
+    SeriesRef, StorageError,
 };
 
 use super::Head;
+use super::exemplars::Stored;
 use super::series::{MemSeries, Refused, Taken};
 use crate::wal::{
-    Buckets, HistogramRecord, RecordKind, SampleRecord, Span, encode_histograms, encode_samples,
+    Buckets, ExemplarRecord, HistogramRecord, RecordKind, SampleRecord, Span, encode_exemplars,
+    encode_histograms, encode_samples,
 };
 
 /// Samples in one log record; keeps every record far below the size of a segment.
@@ -23,6 +25,8 @@ struct HeadAppender<'h> {
     min_valid_ms: i64,
     samples: Vec<(Arc<MemSeries>, SampleRecord)>,
     histograms: Vec<(Arc<MemSeries>, i64, Arc<FloatHistogram>)>,
+    /// By the number of their series.
+    exemplars: Vec<(u64, Stored)>,
 }
 
 impl Appendable for Head {
@@ -34,6 +38,7 @@ impl Appendable for Head {
             min_valid_ms: self.min_valid_ms.load(Ordering::Acquire).max(behind),
             samples: Vec::new(),
             histograms: Vec::new(),
+            exemplars: Vec::new(),
         })
     }
 }
@@ -134,6 +139,12 @@ impl HeadAppender<'_> {
                 }
             }
         }
+        for part in self.exemplars.chunks(1000) {
+            let mut encoded = Vec::new();
+            let part: Vec<_> = part.iter().map(|(series, stored)| exemplar_record(*series, stored)).collect();
+            encode_exemplars(&mut encoded, &part);
+            records.push(encoded);
+        }
         let all: Vec<&[u8]> = series.iter().chain(&records).map(Vec::as_slice).collect();
         let bytes: usize = all.iter().map(|record| record.len()).sum();
         if let Err(error) = log.writer.log(&all) {
@@ -181,6 +192,9 @@ impl HeadAppender<'_> {
         }
         head.counters.samples_appended.add(stored);
         head.counters.histograms_appended.add(stored_histograms);
+        for (series, stored) in self.exemplars.drain(..) {
+            head.exemplars.add(series, stored);
+        }
         if min <= max {
             head.widen(min, max);
         }
@@ -223,8 +237,27 @@ impl Appender for HeadAppender<'_> {
         Ok(SeriesRef(reference))
     }
 
+    fn append_exemplar(
+        &mut self,
+        series: SeriesRef,
+        labels: &Labels,
+        exemplar: &Exemplar,
+    ) -> Result<(), AppendError> {
+        let index = self.head.index.read();
+        let found = index.by_ref(series.0).or_else(|| index.by_labels(labels.iter()));
+        let reference = found.ok_or(AppendError::UnknownSeries)?.reference;
+        let Some(t) = exemplar.timestamp_ms else {
+            return Err(AppendError::Invalid("an exemplar has no timestamp".into()));
+        };
+        let stored = Stored { labels: exemplar.labels.clone(), t, v: exemplar.value };
+        if self.head.exemplars.check(reference, &stored)? {
+            self.exemplars.push((reference, stored));
+        }
+        Ok(())
+    }
+
     fn commit(mut self: Box<Self>) -> Result<(), AppendError> {
-        if self.samples.is_empty() && self.histograms.is_empty() {
+        if self.samples.is_empty() && self.histograms.is_empty() && self.exemplars.is_empty() {
             return Ok(());
         }
         self.log_and_store()
@@ -237,6 +270,10 @@ impl Drop for HeadAppender<'_> {
     fn drop(&mut self) {
         self.release();
     }
+}
+
+fn exemplar_record(series: u64, stored: &Stored) -> ExemplarRecord<'_> {
+    ExemplarRecord { series, t: stored.t, v: stored.v, labels: stored.labels.iter().collect() }
 }
 
 /// A histogram whose spans and buckets do not agree would be unreadable later.
@@ -288,7 +325,7 @@ fn to_record(series: u64, t: i64, histogram: &FloatHistogram) -> HistogramRecord
 }
 
 /// The histogram of a log record; integer counts become floats, bucket differences become counts.
-pub(super) fn from_record(record: HistogramRecord) -> FloatHistogram {
+pub fn from_record(record: HistogramRecord) -> FloatHistogram {
     let spans = |spans: Vec<Span>| -> Vec<gantry_prom_model::Span> {
         spans
             .iter()

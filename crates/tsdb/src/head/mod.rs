@@ -6,6 +6,7 @@
 mod appender;
 mod counters;
 mod cut;
+mod exemplars;
 mod index;
 mod query;
 mod replay;
@@ -13,7 +14,9 @@ mod series;
 mod symbols;
 mod truncate;
 
+pub use appender::from_record as float_histogram;
 pub use counters::{Counters, CountersSnapshot};
+pub use exemplars::SeriesExemplars;
 pub use index::Cardinality;
 pub use replay::ReplayStats;
 pub use truncate::Truncation;
@@ -42,6 +45,8 @@ pub struct HeadOptions {
     pub wal_segment_bytes: u64,
     /// Compression of log records.
     pub wal_compression: Compression,
+    /// Exemplars kept in memory; 0 keeps none.
+    pub max_exemplars: usize,
 }
 
 impl Default for HeadOptions {
@@ -51,6 +56,7 @@ impl Default for HeadOptions {
             max_series: 20_000_000,
             wal_segment_bytes: SEGMENT_BYTES,
             wal_compression: Compression::Snappy,
+            max_exemplars: 100_000,
         }
     }
 }
@@ -89,6 +95,7 @@ pub struct Head {
     /// Series that went, with the last segment that may still mention them.
     gone: Mutex<HashMap<u64, u32>>,
     truncating: Mutex<()>,
+    exemplars: exemplars::Exemplars,
     counters: Counters,
 }
 
@@ -121,7 +128,8 @@ impl Head {
         min_valid_ms: i64,
     ) -> Result<(Head, ReplayStats), TsdbError> {
         let mut index = Index::default();
-        let (stats, replayed) = replay::replay(wal_dir, &options, min_valid_ms, &mut index)?;
+        let exemplars = exemplars::Exemplars::new(options.max_exemplars);
+        let (stats, replayed) = replay::replay(wal_dir, &options, min_valid_ms, &mut index, &exemplars)?;
         let writer = Writer::open(wal_dir, options.writer())?;
         let head = Head {
             options,
@@ -135,6 +143,7 @@ impl Head {
             max_ms: AtomicI64::new(replayed.max_ms),
             gone: Mutex::new(HashMap::new()),
             truncating: Mutex::new(()),
+            exemplars,
             counters: Counters::default(),
         };
         Ok((head, stats))

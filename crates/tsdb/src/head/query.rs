@@ -53,6 +53,11 @@ impl Head {
         found
     }
 
+    /// The series that fulfil the matchers and have samples in `min_ms..=max_ms`, by their labels, chunk by chunk.
+    pub fn raw_series(&self, matchers: &[Matcher], min_ms: i64, max_ms: i64) -> Box<dyn ChunkSeriesSet> {
+        Box::new(self.chunk_series(matchers, min_ms, max_ms))
+    }
+
     /// The chunks of the series that fulfil the matchers, in the order of labels.
     pub(crate) fn chunk_series(&self, matchers: &[Matcher], min_ms: i64, max_ms: i64) -> HeadChunks {
         let mut found = self.find(matchers, min_ms, max_ms, 0);

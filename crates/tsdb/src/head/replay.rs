@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use gantry_prom_model::Labels;
+
 use super::HeadOptions;
 use super::appender::from_record;
+use super::exemplars::{Exemplars, Stored};
 use super::index::Index;
 use super::series::{MemSeries, Taken};
 use crate::error::TsdbError;
@@ -36,6 +39,7 @@ pub(super) struct Replayed {
 
 struct Loader<'i> {
     index: &'i mut Index,
+    exemplars: &'i Exemplars,
     chunk_range: i64,
     min_valid: i64,
     /// Numbers of a series beyond its first: a log may name the same labels twice.
@@ -49,9 +53,11 @@ pub(super) fn replay(
     options: &HeadOptions,
     min_valid: i64,
     index: &mut Index,
+    exemplars: &Exemplars,
 ) -> Result<(ReplayStats, Replayed), TsdbError> {
     let mut loader = Loader {
         index,
+        exemplars,
         chunk_range: options.chunk_range_ms,
         min_valid,
         aliases: HashMap::new(),
@@ -121,7 +127,14 @@ impl Loader<'_> {
                     });
                 }
             }
-            Record::Tombstones(_) | Record::Exemplars(_) | Record::Metadata(_) | Record::Skipped(_) => {}
+            Record::Exemplars(found) => {
+                for record in found {
+                    let reference = *self.aliases.get(&record.series).unwrap_or(&record.series);
+                    let labels = Labels::from_pairs(record.labels.iter().copied());
+                    self.exemplars.add(reference, Stored { labels, t: record.t, v: record.v });
+                }
+            }
+            Record::Tombstones(_) | Record::Metadata(_) | Record::Skipped(_) => {}
         }
         Ok(())
     }

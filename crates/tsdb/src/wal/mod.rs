@@ -7,6 +7,7 @@ mod checkpoint;
 mod reader;
 mod record;
 mod segment;
+mod tail;
 mod writer;
 
 pub use checkpoint::{CheckpointStats, checkpoint, delete_checkpoints_before, last_checkpoint};
@@ -17,6 +18,7 @@ pub use record::{
     encode_samples, encode_series, encode_tombstones, record_kind,
 };
 pub use segment::{SegmentFile, list_segments, segment_path};
+pub use tail::{Followed, Place, Tail};
 pub use writer::{Compression, Writer, WriterOptions};
 
 use std::path::PathBuf;

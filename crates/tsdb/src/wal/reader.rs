@@ -23,6 +23,8 @@ pub struct Reader<R> {
     body: Vec<u8>,
     plain: Vec<u8>,
     record_start: u64,
+    /// Bytes of the first page that were read before.
+    skip: usize,
 }
 
 /// One record and where it begins in its segment.
@@ -58,7 +60,19 @@ impl<R: Read> Reader<R> {
             body: Vec::new(),
             plain: Vec::new(),
             record_start: 0,
+            skip: 0,
         }
+    }
+
+    /// Goes on within a segment: `input` stands at the start of page number `pages_before`, and the next record begins
+    /// `position` bytes into it.
+    pub(super) fn resume(input: R, pages_before: u64, position: usize) -> Reader<R> {
+        Reader { pages_before, skip: position, ..Reader::new(input) }
+    }
+
+    /// Byte at which the record last returned ends.
+    pub(super) fn end_offset(&self) -> u64 {
+        self.offset()
     }
 
     fn offset(&self) -> u64 {
@@ -199,7 +213,9 @@ impl<R: Read> Reader<R> {
                 }
             }
         }
-        Ok(self.page_len > 0)
+        // A page that ends before what was read already has nothing new.
+        self.position = std::mem::take(&mut self.skip).min(self.page_len);
+        Ok(self.position < self.page_len)
     }
 }
 

@@ -5,6 +5,8 @@ mod buckets;
 mod params;
 mod pretty;
 mod query;
+mod remote;
+mod rules;
 mod series;
 mod status;
 mod targets;
@@ -16,10 +18,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, put};
+use axum::routing::{any, get, post, put};
 use gantry_clock::Clock;
-use gantry_prom_model::{Queryable, Registry};
+use gantry_prom_model::{Labels, Queryable, Registry};
 use gantry_promql::Engine;
+use gantry_remote::Receiver;
+use gantry_rules::{Notifier, Rules};
 use gantry_scrape::Scraping;
 use gantry_tsdb::Db;
 use http::StatusCode;
@@ -39,6 +43,25 @@ pub type Parameters<'a> = dyn Fn(&str) -> Vec<String> + 'a;
 /// Chooses by a request's parameters where it reads; an error is what is wrong with them.
 pub type StorageFor = Arc<dyn Fn(&Parameters<'_>) -> Result<Arc<dyn Queryable>, String> + Send + Sync>;
 
+/// Requests that write at the same time; others wait.
+const CONCURRENT_WRITES: usize = 16;
+
+/// Ways in and out beside queries.
+pub struct Doors {
+    /// Who takes remote writes, if anybody does.
+    pub receiver: Option<Arc<Receiver>>,
+    /// Samples in the answer to one remote read; 0 for no bound.
+    pub read_samples: usize,
+    /// Bytes of a frame of a streamed remote read.
+    pub read_frame_bytes: usize,
+}
+
+impl Default for Doors {
+    fn default() -> Doors {
+        Doors { receiver: None, read_samples: 50_000_000, read_frame_bytes: 1 << 20 }
+    }
+}
+
 /// What the API shows and asks.
 pub struct ApiParts {
     /// Where queries read.
@@ -49,6 +72,10 @@ pub struct ApiParts {
     pub engine: Engine,
     /// The targets, if there are any.
     pub scraping: Option<Arc<Scraping>>,
+    /// The rules, if there are any.
+    pub rules: Option<Arc<Rules>>,
+    /// Where alerts go, if they go anywhere.
+    pub notifier: Option<Arc<Notifier>>,
     /// The local store, if it is one.
     pub db: Option<Arc<Db>>,
     /// What time it is.
@@ -63,15 +90,30 @@ pub struct ApiParts {
     pub reload: Option<Arc<dyn Fn() -> Result<(), String> + Send + Sync>>,
     /// What `/-/quit` does; without it the call is refused.
     pub quit: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Ways in and out beside queries.
+    pub doors: Doors,
 }
 
 /// Configuration that was loaded last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Loaded {
     config_text: Arc<str>,
+    external_labels: Labels,
     config_loaded: bool,
     config_loaded_ms: i64,
     ready: bool,
+}
+
+impl Default for Loaded {
+    fn default() -> Loaded {
+        Loaded {
+            config_text: Arc::from(""),
+            external_labels: Labels::empty(),
+            config_loaded: false,
+            config_loaded_ms: 0,
+            ready: false,
+        }
+    }
 }
 
 struct Shared {
@@ -79,6 +121,8 @@ struct Shared {
     storage_for: Option<StorageFor>,
     engine: Engine,
     scraping: Option<Arc<Scraping>>,
+    rules: Option<Arc<Rules>>,
+    notifier: Option<Arc<Notifier>>,
     db: Option<Arc<Db>>,
     clock: Arc<dyn Clock>,
     registry: Registry,
@@ -86,6 +130,8 @@ struct Shared {
     flags: BTreeMap<String, String>,
     reload: Option<Arc<dyn Fn() -> Result<(), String> + Send + Sync>>,
     quit: Option<Arc<dyn Fn() + Send + Sync>>,
+    doors: Doors,
+    writes: Arc<Semaphore>,
     started_ms: i64,
     state: RwLock<Loaded>,
 }
@@ -113,6 +159,8 @@ impl PrometheusApi {
             storage_for: parts.storage_for,
             engine: parts.engine,
             scraping: parts.scraping,
+            rules: parts.rules,
+            notifier: parts.notifier,
             db: parts.db,
             clock: parts.clock,
             registry: parts.registry,
@@ -120,6 +168,8 @@ impl PrometheusApi {
             flags: parts.flags,
             reload: parts.reload,
             quit: parts.quit,
+            doors: parts.doors,
+            writes: Arc::new(Semaphore::new(CONCURRENT_WRITES)),
             started_ms,
             state: RwLock::default(),
         };
@@ -134,6 +184,11 @@ impl PrometheusApi {
             state.config_text = Arc::from(text);
             state.config_loaded_ms = self.shared.clock.now_ms();
         }
+    }
+
+    /// Labels that tell this server from others, for those who read remotely.
+    pub fn set_external_labels(&self, labels: Labels) {
+        self.shared.state.write().external_labels = labels;
     }
 
     /// Makes `/-/ready` answer that the server is (or is no longer) ready.
@@ -173,14 +228,19 @@ impl PrometheusApi {
             .route("/targets/metadata", get(targets::target_metadata))
             .route("/scrape_pools", get(targets::pools))
             .route("/metadata", get(targets::metadata))
-            .route("/rules", get(targets::rules))
-            .route("/alerts", get(targets::alerts))
-            .route("/alertmanagers", get(targets::alertmanagers))
+            .route("/rules", get(rules::rules))
+            .route("/alerts", get(rules::alerts))
+            .route("/alertmanagers", get(rules::alertmanagers))
+            .route("/write", post(remote::write))
+            .route("/read", get(remote::read).post(remote::read))
             .route("/status/buildinfo", get(status::build_info))
             .route("/status/config", get(status::config))
             .route("/status/flags", get(status::flags))
             .route("/status/runtimeinfo", get(status::runtime_info))
             .route("/status/tsdb", get(status::tsdb))
+            .route("/status/tsdb/blocks", get(status::blocks))
+            .route("/features", get(status::features))
+            .route("/notifications", get(status::notifications))
             .route("/status/walreplay", get(status::wal_replay))
             .route("/{*rest}", any(unknown))
     }
@@ -235,6 +295,7 @@ async fn index() -> Response {
         <body style=\"font-family:system-ui;margin:3rem;max-width:40rem\"><h1>gantry prometheus</h1>\
         <p>The HTTP API of Prometheus is served here.</p><ul>\
         <li><a href=\"/api/v1/targets\">targets</a><li><a href=\"/api/v1/query?query=up\">query: up</a>\
-        <li><a href=\"/api/v1/status/tsdb\">head statistics</a><li><a href=\"/metrics\">own metrics</a></ul>";
+        <li><a href=\"/api/v1/rules\">rules</a>\
+        <li><a href=\"/api/v1/alerts\">alerts</a><li><a href=\"/api/v1/status/tsdb\">head statistics</a><li><a href=\"/metrics\">own metrics</a></ul>";
     ([(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }

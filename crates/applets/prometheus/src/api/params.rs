@@ -8,6 +8,8 @@ use http::header::CONTENT_TYPE;
 
 use super::answer::ApiError;
 
+pub(crate) use gantry_clock::format_rfc3339;
+
 /// Names and values in the order given, those of the body first.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Params(Vec<(String, String)>);
@@ -117,7 +119,7 @@ pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
         let ms = (seconds * 1000.0).round();
         return if ms.abs() < 9.2e18 { Ok(ms as i64) } else { Err(wrong()) };
     }
-    parse_rfc3339(text).ok_or_else(wrong)
+    gantry_clock::parse_rfc3339(text).ok_or_else(wrong)
 }
 
 /// Seconds, or a Prometheus duration; in milliseconds.
@@ -136,78 +138,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
 fn parse_number(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
     text.parse::<f64>().ok().filter(|number| plain && number.is_finite())
-}
-
-fn digits(text: &str) -> Option<i64> {
-    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
-}
-
-fn parse_rfc3339(text: &str) -> Option<i64> {
-    let (date, rest) = text.split_once(['T', 't'])?;
-    let mut date = date.split('-');
-    let (year, month, day) = (digits(date.next()?)?, digits(date.next()?)?, digits(date.next()?)?);
-    if date.next().is_some()
-        || !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || !(0..=9999).contains(&year)
-    {
-        return None;
-    }
-    let zone_at = rest.find(['Z', 'z', '+', '-'])?;
-    let (clock, zone) = rest.split_at(zone_at);
-    let mut clock = clock.split(':');
-    let (hour, minute) = (digits(clock.next()?)?, digits(clock.next()?)?);
-    let second = clock.next()?;
-    let (second, fraction) = second.split_once('.').unwrap_or((second, "0"));
-    let second = digits(second)?;
-    let fraction_ms = digits(&format!("{:0<3.3}", fraction))?;
-    if clock.next().is_some() || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let offset_minutes = match zone.split_at_checked(1)? {
-        ("Z" | "z", "") => 0,
-        (sign, offset) => {
-            let (hours, minutes) = offset.split_once(':')?;
-            let total = digits(hours)? * 60 + digits(minutes)?;
-            if sign == "-" { -total } else { total }
-        }
-    };
-    let days = days_from_civil(year, month, day);
-    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset_minutes * 60;
-    Some(seconds * 1000 + fraction_ms)
-}
-
-/// Days since 1970-01-01 in the proleptic Gregorian calendar.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let era = shifted.div_euclid(400);
-    let year_of_era = shifted.rem_euclid(400);
-    let month_from_march = (month + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-/// A time as RFC 3339 with milliseconds, in UTC.
-pub(crate) fn format_rfc3339(ms: i64) -> String {
-    let days = ms.div_euclid(86_400_000);
-    let in_day = ms.rem_euclid(86_400_000);
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
-    let (second, fraction) = (in_day / 1000 % 60, in_day % 1000);
-    if fraction == 0 {
-        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-    } else {
-        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:03}Z")
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use axum::extract::State;
 use gantry_promql::{Cancellation, Engine, QueryError, QueryResult, parse};
+use gantry_tsdb::SeriesExemplars;
 
-use super::answer::{Answer, ApiError, ErrorKind, TRUNCATED, push_query_value};
+use super::answer::{
+    Answer, ApiError, ErrorKind, TRUNCATED, float_text, push_labels, push_query_value, push_time,
+};
 use super::params::Params;
 use super::{PrometheusApi, Shared};
 
@@ -152,12 +155,49 @@ pub(super) async fn parsed(params: Params) -> Result<Answer, ApiError> {
     Ok(Answer::value(&super::tree::tree(&expr)))
 }
 
-pub(super) async fn exemplars(params: Params) -> Result<Answer, ApiError> {
+pub(super) async fn exemplars(State(api): State<PrometheusApi>, params: Params) -> Result<Answer, ApiError> {
     let query = query_text(&params);
-    parse(&query).map_err(|error| ApiError::bad(error.to_string()))?;
+    let expr = parse(&query).map_err(|error| ApiError::bad(error.to_string()))?;
     let (start, end) = (params.time("start")?, params.time("end")?);
     if end.zip(start).is_some_and(|(end, start)| end < start) {
         return Err(ApiError::invalid("end", "end timestamp must not be before start timestamp"));
     }
-    Ok(Answer::json("[]"))
+    let Some(db) = api.shared.db.clone() else { return Ok(Answer::json("[]")) };
+    let (start, end) = (start.unwrap_or(i64::MIN), end.unwrap_or(i64::MAX));
+    let found = tokio::task::spawn_blocking(move || {
+        let mut found: Vec<SeriesExemplars> = Vec::new();
+        for selector in expr.selectors() {
+            for series in db.head().exemplars(&selector.matchers, start, end) {
+                if !found.iter().any(|known| known.labels == series.labels) {
+                    found.push(series);
+                }
+            }
+        }
+        found.sort_by(|left, right| left.labels.iter().cmp(right.labels.iter()));
+        found
+    })
+    .await
+    .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?;
+    Ok(Answer::json(exemplars_json(&found)))
+}
+
+fn exemplars_json(found: &[SeriesExemplars]) -> String {
+    let mut out = String::from("[");
+    for (index, series) in found.iter().enumerate() {
+        out.push_str(if index > 0 { ",{\"seriesLabels\":" } else { "{\"seriesLabels\":" });
+        push_labels(&mut out, &series.labels);
+        out.push_str(",\"exemplars\":[");
+        for (index, exemplar) in series.exemplars.iter().enumerate() {
+            out.push_str(if index > 0 { ",{\"labels\":" } else { "{\"labels\":" });
+            push_labels(&mut out, &exemplar.labels);
+            out.push_str(",\"value\":\"");
+            out.push_str(&float_text(exemplar.value));
+            out.push_str("\",\"timestamp\":");
+            push_time(&mut out, exemplar.timestamp_ms.unwrap_or(0));
+            out.push('}');
+        }
+        out.push_str("]}");
+    }
+    out.push(']');
+    out
 }

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use gantry_prom_model::{
     Labels, METRIC_NAME, Matcher, Querier, Queryable, SampleBuffer, SelectHints, StorageError, format_float,
-    is_stale_nan,
+    is_stale_nan, write_quoted,
 };
 use gantry_promql::parse_selector;
 use http::header::CONTENT_TYPE;
@@ -197,6 +197,7 @@ pub(super) async fn federate(State(api): State<PrometheusApi>, params: Params) -
     for warning in &warnings {
         let _ = writeln!(text, "# warning: {}", warning.replace(['\n', '\r'], " "));
     }
+    let external = api.shared.state.read().external_labels.clone();
     let mut last = None;
     for (labels, t, bits) in &found {
         let Some(name) = labels.get(METRIC_NAME) else { continue };
@@ -205,13 +206,33 @@ pub(super) async fn federate(State(api): State<PrometheusApi>, params: Params) -
             last = Some(name);
         }
         text.push_str(name);
-        let rest = labels.without_name();
-        if !rest.is_empty() {
-            text.push_str(&rest.to_string().replace("\", ", "\","));
-        }
+        push_federated_labels(&mut text, labels, &external);
         let _ = writeln!(text, " {} {t}", format_float(f64::from_bits(*bits)));
     }
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// A series' own labels, then those of this server that it lacks. One that has no `instance` gets an empty one, so that
+/// whoever scrapes us does not put ours there.
+fn push_federated_labels(out: &mut String, labels: &Labels, external: &Labels) {
+    let own = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
+    let mut added: Vec<(&str, &str)> = external.iter().filter(|(name, _)| !labels.has(name)).collect();
+    if !labels.has("instance") && !external.has("instance") {
+        added.push(("instance", ""));
+        added.sort_unstable();
+    }
+    let mut is_first = true;
+    for (name, value) in own.chain(added) {
+        out.push(if is_first { '{' } else { ',' });
+        is_first = false;
+        out.push_str(name);
+        out.push('=');
+        // Writing to a string cannot fail.
+        let _ = write_quoted(out, value);
+    }
+    if !is_first {
+        out.push('}');
+    }
 }
 
 #[cfg(test)]
@@ -235,6 +256,27 @@ mod tests {
         assert_eq!(unescape_name("job"), "job");
         assert_eq!(unescape_name("U__bad_zz_"), "U__bad_zz_");
         assert_eq!(unescape_name("U__bad_2e"), "U__bad_2e");
+    }
+
+    #[test]
+    fn federated_series_say_where_they_are_from() {
+        let external = Labels::from_pairs([("cluster", "c"), ("job", "not this")]);
+        for (labels, external, expected) in [
+            (
+                Labels::from_pairs([("__name__", "a"), ("job", "j\"")]),
+                &external,
+                r#"{job="j\"",cluster="c",instance=""}"#,
+            ),
+            (
+                Labels::from_pairs([("__name__", "a"), ("instance", "i")]),
+                &Labels::empty(),
+                r#"{instance="i"}"#,
+            ),
+        ] {
+            let mut text = String::new();
+            push_federated_labels(&mut text, &labels, external);
+            assert_eq!(text, expected);
+        }
     }
 
     /// A storage of which a part cannot be reached.
@@ -301,6 +343,8 @@ mod tests {
             storage_for: None,
             engine: Engine::new(EngineOptions::default()),
             scraping: None,
+            rules: None,
+            notifier: None,
             db: None,
             clock: Arc::new(ManualClock::new(0)),
             registry: Registry::new(),
@@ -308,6 +352,7 @@ mod tests {
             flags: BTreeMap::new(),
             reload: None,
             quit: None,
+            doors: crate::api::Doors::default(),
         });
         for (path, wanted) in [
             ("/api/v1/series?match[]=up", "series are missing"),

@@ -93,3 +93,37 @@ pub(super) async fn tsdb(State(api): State<PrometheusApi>, params: Params) -> Re
 pub(super) async fn wal_replay() -> Answer {
     Answer::json(r#"{"min":0,"max":0,"current":0}"#)
 }
+
+/// The blocks of the store, as their own `meta.json`s describe them.
+pub(super) async fn blocks(State(api): State<PrometheusApi>) -> Result<Answer, ApiError> {
+    let Some(db) = &api.shared.db else {
+        return Err(ApiError::new(super::answer::ErrorKind::Unavailable, "there is no local storage"));
+    };
+    let blocks: Vec<Value> =
+        db.blocks().iter().filter_map(|block| serde_json::to_value(block.meta()).ok()).collect();
+    Ok(Answer::value(&json!({"blocks": blocks})))
+}
+
+/// What this server can do, by Prometheus' names; what is missing here is off.
+pub(super) async fn features(State(api): State<PrometheusApi>) -> Answer {
+    let receives = api.shared.doors.receiver.is_some();
+    Answer::value(&json!({
+        "api": {
+            "exclude_alerts": true,
+            "label_values_match": true,
+            "lifecycle": api.shared.reload.is_some(),
+            "query_stats": true,
+            "query_warnings": true,
+            "remote_write_receiver": receives,
+            "time_range_labels": true,
+            "time_range_series": true,
+        },
+        "promql": {"anchored": true, "at_modifier": true, "negative_offset": true, "smoothed": true, "subqueries": true},
+        "tsdb": {"exemplar_storage": true, "native_histograms": true, "out_of_order": false},
+    }))
+}
+
+/// Nothing that an administrator has to be told is kept beside the log.
+pub(super) async fn notifications() -> Answer {
+    Answer::json("[]")
+}

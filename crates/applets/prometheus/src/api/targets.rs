@@ -1,4 +1,4 @@
-//! `targets`, their metadata, and the lists that stay empty until there are rules.
+//! `targets` and their metadata.
 
 use std::collections::BTreeMap;
 
@@ -125,11 +125,14 @@ pub(super) async fn metadata(State(api): State<PrometheusApi>, params: Params) -
     };
     let per_metric = number("limit_per_metric")?;
     let found = api.shared.scraping.as_ref().map(|scraping| scraping.metadata(params.get("metric"), 0));
+    let scraped = found.unwrap_or_default().into_iter().map(|entry| (entry.metric, entry.metadata));
+    let received = api.shared.doors.receiver.as_ref().map(|receiver| receiver.metadata()).unwrap_or_default();
+    let wanted = |metric: &str| params.get("metric").is_none_or(|wanted| wanted == metric);
     let mut by_metric: BTreeMap<String, Vec<Metadata>> = BTreeMap::new();
-    for entry in found.unwrap_or_default() {
-        let known = by_metric.entry(entry.metric).or_default();
-        if !known.contains(&entry.metadata) && (per_metric == 0 || known.len() < per_metric) {
-            known.push(entry.metadata);
+    for (metric, metadata) in scraped.chain(received.into_iter().filter(|(metric, _)| wanted(metric))) {
+        let known = by_metric.entry(metric).or_default();
+        if !known.contains(&metadata) && (per_metric == 0 || known.len() < per_metric) {
+            known.push(metadata);
         }
     }
     let shown = if limit == 0 { usize::MAX } else { limit };
@@ -143,16 +146,4 @@ pub(super) async fn metadata(State(api): State<PrometheusApi>, params: Params) -
         })
         .collect();
     Ok(Answer::value(&Value::Object(data)))
-}
-
-pub(super) async fn rules() -> Answer {
-    Answer::json(r#"{"groups":[]}"#)
-}
-
-pub(super) async fn alerts() -> Answer {
-    Answer::json(r#"{"alerts":[]}"#)
-}
-
-pub(super) async fn alertmanagers() -> Answer {
-    Answer::json(r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#)
 }

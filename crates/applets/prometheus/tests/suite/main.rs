@@ -4,3 +4,5 @@ mod api;
 mod common;
 mod peer;
 mod promtool;
+mod remote;
+mod rules;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::{STEPS, T0, fill, listen, program, server_at};
 
-struct Peer(Child, SocketAddr);
+pub(crate) struct Peer(Child, pub(crate) SocketAddr);
 
 impl Drop for Peer {
     fn drop(&mut self) {
@@ -23,8 +23,13 @@ impl Drop for Peer {
 }
 
 fn start(prometheus: &Path, dir: &Path) -> Peer {
+    start_with(prometheus, dir, "global: {}\n", &[])
+}
+
+/// Starts the real Prometheus with a configuration and further flags, over `theirs` in a folder.
+pub(crate) fn start_with(prometheus: &Path, dir: &Path, config: &str, flags: &[&str]) -> Peer {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    fs::write(dir.join("prometheus.yml"), "global: {}\n").unwrap();
+    fs::write(dir.join("prometheus.yml"), config).unwrap();
     let child = Command::new(prometheus)
         .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
         .arg(format!("--storage.tsdb.path={}", dir.join("theirs").display()))
@@ -32,6 +37,7 @@ fn start(prometheus: &Path, dir: &Path) -> Peer {
         // The samples are years old: they must not be dropped.
         .arg("--storage.tsdb.retention.time=100y")
         .arg("--log.level=error")
+        .args(flags)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -45,7 +51,7 @@ fn start(prometheus: &Path, dir: &Path) -> Peer {
     peer
 }
 
-fn fetch(address: SocketAddr, path: &str) -> Option<String> {
+pub(crate) fn fetch(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
     let mut answer = String::new();
@@ -53,13 +59,13 @@ fn fetch(address: SocketAddr, path: &str) -> Option<String> {
     Some(answer)
 }
 
-fn ask(address: SocketAddr, path: &str) -> Value {
+pub(crate) fn ask(address: SocketAddr, path: &str) -> Value {
     let answer = fetch(address, path).unwrap();
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {answer}"))
 }
 
-fn escape(query: &str) -> String {
+pub(crate) fn escape(query: &str) -> String {
     query
         .bytes()
         .map(
@@ -75,7 +81,7 @@ fn escape(query: &str) -> String {
 }
 
 /// Equal, numbers to one part in 100,000; lists in any order, since an instant vector has none.
-fn same(left: &Value, right: &Value) -> bool {
+pub(crate) fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::String(left), Value::String(right)) => match (left.parse::<f64>(), right.parse::<f64>()) {
             (Ok(left), Ok(right)) => {

@@ -1,0 +1,5 @@
+//! Rules against storages: what groups do over time, and what reaches an Alertmanager.
+
+mod deliveries;
+mod running;
+mod unit_tests;
