@@ -483,7 +483,7 @@ impl<'a> Building<'a> {
             _ if captures && !is_prefix => Ok(Vec::new()),
             parts => self.add_shares(parent, service, &route, rule, parts, prefix),
         };
-        let shares = shared.as_ref().map(Clone::clone).unwrap_or_default();
+        let shares = shared.clone().unwrap_or_default();
         for share in &shares {
             let weight = parts.get(route.extras.shares.len()).map_or(1, |(_, weight)| *weight);
             route.extras.shares.push(Share { route: share.label().to_owned(), weight });

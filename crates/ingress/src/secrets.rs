@@ -14,6 +14,9 @@ const PRIVATE_KEY: &str = "tls.key";
 /// Under which an authority lies, the first that is there.
 const AUTHORITY: [&str; 2] = ["cert", "ca.crt"];
 
+/// The fields of a Secret or a ConfigMap by their names.
+type Field<'f> = Box<dyn Fn(&str) -> Option<String> + 'f>;
+
 /// The id of an entity that is made of one object, which Kong's controller takes from the object.
 fn id_of(meta: &ObjectMeta, collection: &str) -> String {
     let name = meta.name.as_deref().unwrap_or_default();
@@ -53,7 +56,7 @@ pub(crate) fn authorities_of(input: &Input<'_>, kind: &str, key: &Key) -> Result
 pub(crate) fn authority_of(input: &Input<'_>, kind: &str, key: &Key) -> Result<CaCertificate, String> {
     let place = format!("{kind} {:?} in namespace {:?}", key.name(), key.namespace());
     let missing = || format!("there is no {place}");
-    let (meta, field): (&ObjectMeta, Box<dyn Fn(&str) -> Option<String> + '_>) = if kind == "ConfigMap" {
+    let (meta, field): (&ObjectMeta, Field<'_>) = if kind == "ConfigMap" {
         let found = input.config_maps.iter().find(|map| Key::of(&***map) == *key).ok_or_else(missing)?;
         (&found.metadata, Box::new(|name| found.data.as_ref()?.get(name).cloned()))
     } else {
