@@ -132,12 +132,12 @@ pub fn answer_stream(
             let mut left = chunks.as_slice();
             loop {
                 let mut bytes = labels.encoded_len();
-                // At least one, so that the stream goes on whatever its size.
-                let more = left.iter().skip(1).take_while(|chunk| {
+                let fitting = left.iter().take_while(|chunk| {
                     bytes += chunk.data.len() + 32;
-                    bytes < limits.frame_bytes
+                    bytes <= limits.frame_bytes
                 });
-                let take = (1 + more.count()).min(left.len());
+                // At least one, so that the stream goes on whatever its size.
+                let take = fitting.count().max(1).min(left.len());
                 let (now, later) = left.split_at(take);
                 if !emit(frame(labels, now, index)) {
                     return Ok(false);
