@@ -1,6 +1,6 @@
 //! The cluster as sources see it: pods, ConfigMaps and Secrets, Services by name, and the metric store beside it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -83,6 +83,13 @@ pub trait Reach: Send + Sync + 'static {
     fn reach(&self, address: SocketAddr) -> Option<SocketAddr>;
 }
 
+/// What pods call this machine. Their environment holds these names, and a trigger may read its address there.
+const THIS_MACHINE: [&str; 2] = ["host.gantry.internal", "host.docker.internal"];
+
+fn is_this_machine(host: &str) -> bool {
+    THIS_MACHINE.iter().any(|name| host.trim_end_matches('.').eq_ignore_ascii_case(name))
+}
+
 /// Leads `service.namespace[.svc[.DOMAIN]]` to a ready endpoint, where no cluster DNS does.
 pub(crate) struct Services {
     services: Informer<Service>,
@@ -136,6 +143,9 @@ impl Services {
 
 impl Resolve for Services {
     fn resolve(&self, host: &str, port: u16) -> Option<SocketAddr> {
+        if is_this_machine(host) {
+            return Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        }
         let address = match host.parse() {
             Ok(ip) => SocketAddr::new(ip, port),
             Err(_) => self.endpoint(host, port)?,
@@ -233,6 +243,16 @@ mod tests {
 
         fn changes(&self) -> Option<watch::Receiver<u64>> {
             Some(self.0.subscribe())
+        }
+    }
+
+    #[test]
+    fn this_machine_is_known_by_the_names_that_pods_have_for_it() {
+        for host in ["host.gantry.internal", "host.docker.internal.", "HOST.gantry.internal"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in ["gantry.internal", "redis.queue.svc.cluster.local", "my.host.gantry.internal"] {
+            assert!(!is_this_machine(host), "{host}");
         }
     }
 
