@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gantry_apimachinery::selector::Selector;
-use gantry_operator::{Informer, Key, Operator};
+use gantry_operator::{Informer, Key, Operator, explain};
 use gantry_scalers::{
     Cluster, Hear, LocalMetrics, LocalQueryError, PodPlace, Resolve, ResourceKind, Subscription,
 };
@@ -61,7 +61,7 @@ impl Cluster for Objects {
     ) -> Result<String, String> {
         let failed = |error: kube::Error| match &error {
             kube::Error::Api(status) if status.code == 404 => format!("{namespace}/{name} not found"),
-            _ => error.to_string(),
+            _ => explain(&error),
         };
         let data = match kind {
             ResourceKind::ConfigMap => {
