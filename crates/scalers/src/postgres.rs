@@ -3,20 +3,23 @@
 //! With `listenChannel` in the metadata (our addition) a `NOTIFY` on that channel pushes; polling goes on beside it.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use parking_lot::Mutex;
+use tokio::net::TcpStream;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cluster::external_type;
 use crate::config::{Secret, TriggerConfig};
-use crate::http::{HttpTls, Resolve, tls_config};
+use crate::http::{HttpTls, Resolve, chain, tls_config};
 use crate::parameters::{AUTH_ENV, AUTH_META, Field, Fields, META};
 use crate::scaler::{Hear, Reading, Scaler, ScalerError, Subscription};
 use crate::spec::{Amount, MetricSpec, MetricType, metric_name};
@@ -27,6 +30,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 const MOST_SERVERS: usize = 1024;
 /// Pauses after a lost connection grow from the first to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// The name of a host that the driver would not find, or not there, and where it is.
+type Place = Option<(String, SocketAddr)>;
 
 /// Servers by connection string; those nobody uses any more are forgotten.
 pub(crate) struct ServerPool {
@@ -83,7 +89,8 @@ pub(crate) fn connection_string(config: &TriggerConfig, fields: &mut Fields<'_>)
 
 /// A value as a connection string holds it.
 fn quoted(text: &str) -> String {
-    if text.contains([' ', '\'', '\\']) {
+    // The parser takes nothing for an empty value only in quotes.
+    if text.is_empty() || text.contains([' ', '\'', '\\']) {
         format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
     } else {
         text.to_owned()
@@ -199,18 +206,38 @@ impl Server {
 
     /// A new connection and its messages, which must be read for it to work.
     async fn connect(&self) -> Result<(Client, Messages), String> {
-        let (config, mode) = self.config()?;
+        let (config, mode, place) = self.config()?;
         let text = |error: tokio_postgres::Error| described(&error);
         let connecting = async {
+            // The driver takes another address for a host, but no other port, so a Service is connected to here.
+            let placed = match place {
+                Some((host, address)) => {
+                    let failed = |error: std::io::Error| format!("error connecting to server: {error}");
+                    let stream = TcpStream::connect(address).await.map_err(failed)?;
+                    stream.set_nodelay(true).map_err(failed)?;
+                    Some((host, stream))
+                }
+                None => None,
+            };
             if config.get_ssl_mode() == SslMode::Disable {
+                if let Some((_, stream)) = placed {
+                    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(text)?;
+                    return Ok((client, messages(connection)));
+                }
                 let (client, connection) = config.connect(NoTls).await.map_err(text)?;
                 return Ok((client, messages(connection)));
             }
             // As the reference's driver has it: `require` encrypts and does not ask who answers.
             let tls =
                 HttpTls { is_unsafe: mode != "verify-ca" && mode != "verify-full", ..HttpTls::default() };
-            let (client, connection) =
-                config.connect(MakeRustlsConnect::new(tls_config(&tls)?)).await.map_err(text)?;
+            let mut tls = MakeRustlsConnect::new(tls_config(&tls)?);
+            if let Some((host, stream)) = placed {
+                let tls = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, &host)
+                    .map_err(|error| error.to_string())?;
+                let (client, connection) = config.connect_raw(stream, tls).await.map_err(text)?;
+                return Ok((client, messages(connection)));
+            }
+            let (client, connection) = config.connect(tls).await.map_err(text)?;
             Ok((client, messages(connection)))
         };
         match tokio::time::timeout(CONNECT, connecting).await {
@@ -219,8 +246,9 @@ impl Server {
         }
     }
 
-    /// The configuration and the `sslmode` that was asked for, of which the driver knows three.
-    fn config(&self) -> Result<(Config, String), String> {
+    /// The configuration, the `sslmode` that was asked for, of which the driver knows three, and where the host is when
+    /// the resolver knows it.
+    fn config(&self) -> Result<(Config, String, Place), String> {
         let text = self.connection.expose();
         let mut mode = String::new();
         let mut known = text.to_owned();
@@ -231,22 +259,18 @@ impl Server {
                 known = text.replace(&format!("sslmode={name}"), &format!("sslmode={driver}"));
             }
         }
-        let mut config: Config =
-            known.parse().map_err(|_| "the connection string is not valid".to_owned())?;
-        let Some(resolve) = self.resolve.as_ref().filter(|_| mode.is_empty()) else {
-            return Ok((config, mode));
-        };
-        let hosts: Vec<Host> = config.get_hosts().to_vec();
-        let ports: Vec<u16> = config.get_ports().to_vec();
-        if let ([Host::Tcp(host)], [] | [_]) = (hosts.as_slice(), ports.as_slice()) {
-            let port = ports.first().copied().unwrap_or(5432);
-            if let Some(address) = resolve.resolve(host, port)
-                && address.port() == port
-            {
-                config.hostaddr(address.ip());
+        let config: Config = known.parse().map_err(|_| "the connection string is not valid".to_owned())?;
+        let place = match (&self.resolve, config.get_hosts(), config.get_ports()) {
+            (Some(resolve), [Host::Tcp(host)], ports @ ([] | [_])) => {
+                let port = ports.first().copied().unwrap_or(5432);
+                let known = resolve.resolve(host, port);
+                // What the driver finds by itself it connects to with all its settings.
+                let is_as_given = |at: &SocketAddr| at.port() == port && at.ip().to_string() == *host;
+                known.filter(|at| !is_as_given(at)).map(|at| (host.clone(), at))
             }
-        }
-        Ok((config, mode))
+            _ => None,
+        };
+        Ok((config, mode, place))
     }
 }
 
@@ -274,11 +298,11 @@ where
     .boxed()
 }
 
-/// The error without anything of the connection string.
+/// The error with its causes, and without anything of the connection string.
 fn described(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(error) => format!("{}: {}", error.severity(), error.message()),
-        None => error.to_string(),
+        None => chain(error),
     }
 }
 
@@ -346,7 +370,59 @@ mod tests {
         assert_eq!(text.expose(), "host=h port=1 user=u dbname=d sslmode=disable password='a b\\'c'");
         assert_eq!(format!("{text:?}"), "Secret(…)");
         let server = Server { connection: text, resolve: None, client: tokio::sync::Mutex::default() };
-        let (parsed, _) = server.config().unwrap();
+        let (parsed, _, _) = server.config().unwrap();
         assert_eq!(parsed.get_password(), Some(&b"a b'c"[..]));
+    }
+
+    fn server(connection: String, resolve: Option<Arc<dyn Resolve>>) -> Server {
+        Server { connection: Secret::new(connection), resolve, client: tokio::sync::Mutex::default() }
+    }
+
+    #[test]
+    fn a_server_that_asks_for_no_password_needs_none() {
+        let mut config = TriggerConfig::new("postgresql");
+        for (name, value) in
+            [("host", "h"), ("port", "1"), ("userName", "u"), ("dbName", "d"), ("sslmode", "disable")]
+        {
+            config.metadata.insert(name.into(), value.into());
+        }
+        let mut fields = Fields::of(&config);
+        let text = connection_string(&config, &mut fields);
+        fields.finish().unwrap();
+        let (parsed, _, _) = server(text.expose().to_owned(), None).config().unwrap();
+        assert_eq!(parsed.get_user(), Some("u"));
+    }
+
+    struct Elsewhere(SocketAddr);
+
+    impl Resolve for Elsewhere {
+        fn resolve(&self, host: &str, port: u16) -> Option<SocketAddr> {
+            (host == "db.shop.svc" && port == 5432).then_some(self.0)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_is_connected_to_where_its_pod_is() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // A pod with a network of its own is reached at another port than the Service has.
+        let elsewhere: Arc<dyn Resolve> = Arc::new(Elsewhere(listener.local_addr().unwrap()));
+        for mode in ["disable", "prefer", "allow", "verify-full"] {
+            let server = server(format!("host=db.shop.svc user=u sslmode={mode}"), Some(elsewhere.clone()));
+            let (connected, accepted) = tokio::join!(server.connect(), async {
+                let (stream, _) = listener.accept().await.unwrap();
+                stream.local_addr().unwrap()
+            });
+            assert!(connected.is_err(), "{mode}: nobody answered");
+            assert_eq!(accepted, listener.local_addr().unwrap(), "{mode}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_be_connected_to_is_told_with_its_cause() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = format!("host=127.0.0.1 port={} user=u password=hidden sslmode=disable", free.port());
+        let Err(error) = server(text, None).connect().await else { panic!("connected") };
+        assert!(error.contains("refused"), "{error}");
+        assert!(!error.contains("hidden"), "{error}");
     }
 }

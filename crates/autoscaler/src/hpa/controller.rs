@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use gantry_apimachinery::selector::{Selector, parse_label_selector};
 use gantry_clock::Clock;
-use gantry_operator::{Action, EventType, Informer, Key, Operator, ReconcileError, Recorder, Trigger};
+use gantry_operator::{
+    Action, EventType, Informer, Key, Operator, ReconcileError, Recorder, Trigger, explain,
+};
 use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus, MetricSpec, MetricStatus, MetricTarget,
     ResourceMetricSource,
@@ -202,10 +204,11 @@ impl Inner {
         let (api, scale) = match self.targets.scale(namespace, reference).await {
             Ok(found) => found,
             Err(error) => {
+                let error = explain(&error);
                 let message =
                     format!("the HPA controller was unable to get the target's current scale: {error}");
                 conditions.set(ABLE_TO_SCALE, false, "FailedGetScale", message, now);
-                self.warn(hpa, "FailedGetScale", error.to_string());
+                self.warn(hpa, "FailedGetScale", error);
                 return None;
             }
         };
@@ -288,6 +291,7 @@ impl Inner {
                     });
                 }
                 Err(error) => {
+                    let error = explain(&error);
                     let message =
                         format!("the HPA controller was unable to update the target scale: {error}");
                     conditions.set(ABLE_TO_SCALE, false, "FailedUpdateScale", message, now);

@@ -1,6 +1,6 @@
 //! What follows from a poll: the target wakes or rests, and the HorizontalPodAutoscaler is answered.
 
-use gantry_operator::{EventType, Key, time_from_ms, time_to_ms};
+use gantry_operator::{EventType, Key, explain, time_from_ms, time_to_ms};
 
 use super::conditions::{self, ACTIVE, Verdict};
 use super::decide::{self, Situation, Step};
@@ -115,7 +115,7 @@ impl Inner {
             }
             Err(error) => {
                 let message = format!("Failed to scale {name} from {from} to {to}");
-                return Err(Refusal::new(&message, error));
+                return Err(Refusal::new(&message, explain(&error)));
             }
         }
         tracing::info!(scaled_object = %key, from, to, "scaled the target");

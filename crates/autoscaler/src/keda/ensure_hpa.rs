@@ -1,8 +1,6 @@
 //! Keeps the HorizontalPodAutoscaler of a ScaledObject as the object says.
 
-use std::fmt::Display;
-
-use gantry_operator::Key;
+use gantry_operator::{Key, explain};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::api::{Api, DeleteParams, PostParams};
 
@@ -31,7 +29,7 @@ impl Inner {
         }
         let wanted = hpa::build(object, &target, &entry.specs())?;
         let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), key.namespace());
-        let failed = |error: &dyn Display| format!("HPA {name}: {error}");
+        let failed = |error: &kube::Error| format!("HPA {name}: {}", explain(error));
         if !status.hpa_name.is_empty() && status.hpa_name != name {
             let old = self.hpas.get(&Key::new(key.namespace(), &status.hpa_name));
             if old.is_some_and(|old| is_owned(&old, object)) {

@@ -1,6 +1,6 @@
 //! A ScaledObject from its first sight to its end: finalizer and label, refusal, pause, deletion.
 
-use gantry_operator::{Action, EventType, Key, ReconcileError};
+use gantry_operator::{Action, EventType, Key, ReconcileError, explain};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::json;
@@ -103,13 +103,13 @@ impl Inner {
             match api.delete(&name, &DeleteParams::background()).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(failed(&error)),
+                Err(error) => return Err(failed(&explain(&error))),
             }
         }
         if let Some(wanted) = replicas {
             let current = replicas_of(&target.scale);
             if current != wanted {
-                resize(&target.api, target.scale, wanted).await.map_err(|error| failed(&error))?;
+                resize(&target.api, target.scale, wanted).await.map_err(|error| failed(&explain(&error)))?;
                 self.record(key, object, current, wanted, "paused-replicas");
             }
             status.paused_replica_count = Some(wanted);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use gantry_operator::explain;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, PodSpec, Secret};
 use kube::Client;
 use kube::api::Api;
@@ -121,7 +122,7 @@ impl<'a> Resolver<'a> {
                 let kind = if reference.kind.is_empty() { "TriggerAuthentication" } else { &reference.kind };
                 format!("error getting {kind} {:?}: not found", reference.name)
             }
-            _ => format!("error getting authentication {:?}: {error}", reference.name),
+            _ => format!("error getting authentication {:?}: {}", reference.name, explain(&error)),
         };
         let (spec, namespace): (TriggerAuthenticationSpec, &str) = match reference.kind.as_str() {
             "" | "TriggerAuthentication" => {
@@ -160,8 +161,9 @@ impl<'a> Resolver<'a> {
         if let Some(known) = self.objects.get(&key) {
             return Ok(known.clone());
         }
-        let failed =
-            |error: kube::Error| format!("error reading {} {namespace}/{name}: {error}", word(is_secret));
+        let failed = |error: kube::Error| {
+            format!("error reading {} {namespace}/{name}: {}", word(is_secret), explain(&error))
+        };
         let data = if is_secret {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
             api.get_opt(name).await.map_err(failed)?.map(|secret| secret_data(&secret))

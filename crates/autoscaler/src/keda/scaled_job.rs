@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_operator::{Action, EventType, Key, Operator, ReconcileError, time_from_ms, time_to_ms};
+use gantry_operator::{Action, EventType, Key, Operator, ReconcileError, explain, time_from_ms, time_to_ms};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
@@ -287,10 +287,9 @@ impl Inner {
         let api: Api<Job> = Api::namespaced(self.client.clone(), key.namespace());
         let job = job_of(object);
         for made in 0..count {
-            let created = api
-                .create(&PostParams::default(), &job)
-                .await
-                .map_err(|error| format!("Failed to create Job {} of {count}: {error}", made + 1))?;
+            let created = api.create(&PostParams::default(), &job).await.map_err(|error| {
+                format!("Failed to create Job {} of {count}: {}", made + 1, explain(&error))
+            })?;
             self.job_writes.wrote(key, &self.jobs, &created);
         }
         Ok(count)
@@ -352,7 +351,7 @@ impl Inner {
         match api.delete(name, params).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(format!("Failed to delete Job {name}: {error}")),
+            Err(error) => Err(format!("Failed to delete Job {name}: {}", explain(&error))),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_operator::{Action, EventType, Key, Operator, ReconcileError, time_to_ms};
+use gantry_operator::{Action, EventType, Key, Operator, ReconcileError, explain, time_to_ms};
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::{CrossVersionObjectReference, HorizontalPodAutoscaler};
 use kube::api::{Api, DynamicObject};
@@ -171,13 +171,13 @@ impl Inner {
         status: &mut ScaledObjectStatus,
     ) -> Result<Target, Refusal> {
         const MESSAGE: &str = "ScaledObject doesn't have correct scaleTargetRef specification";
+        let refused = |error: &kube::Error| Refusal::new(MESSAGE, explain(error));
         validate::scaled_object(object).map_err(|error| Refusal::new("ScaledObject is not valid", error))?;
         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
         let reference = reference(object);
         let (api, scale) =
-            self.targets.scale(namespace, &reference).await.map_err(|error| Refusal::new(MESSAGE, error))?;
-        let resource =
-            self.targets.resource(&reference).await.map_err(|error| Refusal::new(MESSAGE, error))?;
+            self.targets.scale(namespace, &reference).await.map_err(|error| refused(&error))?;
+        let resource = self.targets.resource(&reference).await.map_err(|error| refused(&error))?;
         let found = Gvkr {
             group: resource.group.clone(),
             version: resource.version.clone(),
@@ -214,7 +214,7 @@ impl Inner {
             .targets
             .pod_template(key.namespace(), &reference(object))
             .await
-            .map_err(|e| failed(e.to_string()))?;
+            .map_err(|error| failed(explain(&error)))?;
         let blueprint = Blueprint {
             namespace: key.namespace(),
             triggers: &spec.triggers,

@@ -1,13 +1,13 @@
 //! The cluster as sources see it: pods, ConfigMaps and Secrets, Services by name, and the metric store beside it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gantry_apimachinery::selector::Selector;
-use gantry_operator::{Informer, Key, Operator};
+use gantry_operator::{Informer, Key, Operator, explain};
 use gantry_scalers::{
     Cluster, Hear, LocalMetrics, LocalQueryError, PodPlace, Resolve, ResourceKind, Subscription,
 };
@@ -61,7 +61,7 @@ impl Cluster for Objects {
     ) -> Result<String, String> {
         let failed = |error: kube::Error| match &error {
             kube::Error::Api(status) if status.code == 404 => format!("{namespace}/{name} not found"),
-            _ => error.to_string(),
+            _ => explain(&error),
         };
         let data = match kind {
             ResourceKind::ConfigMap => {
@@ -81,6 +81,13 @@ impl Cluster for Objects {
 pub trait Reach: Send + Sync + 'static {
     /// Where one connects to instead of `address`; `None` when that can be connected to as it is.
     fn reach(&self, address: SocketAddr) -> Option<SocketAddr>;
+}
+
+/// What pods call this machine. Their environment holds these names, and a trigger may read its address there.
+const THIS_MACHINE: [&str; 2] = ["host.gantry.internal", "host.docker.internal"];
+
+fn is_this_machine(host: &str) -> bool {
+    THIS_MACHINE.iter().any(|name| host.trim_end_matches('.').eq_ignore_ascii_case(name))
 }
 
 /// Leads `service.namespace[.svc[.DOMAIN]]` to a ready endpoint, where no cluster DNS does.
@@ -136,6 +143,9 @@ impl Services {
 
 impl Resolve for Services {
     fn resolve(&self, host: &str, port: u16) -> Option<SocketAddr> {
+        if is_this_machine(host) {
+            return Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        }
         let address = match host.parse() {
             Ok(ip) => SocketAddr::new(ip, port),
             Err(_) => self.endpoint(host, port)?,
@@ -233,6 +243,16 @@ mod tests {
 
         fn changes(&self) -> Option<watch::Receiver<u64>> {
             Some(self.0.subscribe())
+        }
+    }
+
+    #[test]
+    fn this_machine_is_known_by_the_names_that_pods_have_for_it() {
+        for host in ["host.gantry.internal", "host.docker.internal.", "HOST.gantry.internal"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in ["gantry.internal", "redis.queue.svc.cluster.local", "my.host.gantry.internal"] {
+            assert!(!is_this_machine(host), "{host}");
         }
     }
 

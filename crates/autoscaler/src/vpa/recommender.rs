@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gantry_apimachinery::selector::parse_label_selector;
 use gantry_clock::Clock;
-use gantry_operator::{Informer, Key, Operator};
+use gantry_operator::{Informer, Key, Operator, explain};
 use k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -215,7 +215,8 @@ impl Recommender {
             name: target.name.clone(),
         };
         let selector = self.targets.pod_selector(key.namespace(), &reference).await;
-        let selector = selector.map_err(|error| format!("Cannot read targetRef. Reason: {error}"))?;
+        let selector =
+            selector.map_err(|error| format!("Cannot read targetRef. Reason: {}", explain(&error)))?;
         let selector = selector.ok_or("Cannot read targetRef. Reason: the target selects no pods")?;
         let selector = parse_label_selector(&selector)
             .map_err(|error| format!("Cannot read targetRef. Reason: its selector: {error}"))?;

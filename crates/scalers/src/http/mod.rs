@@ -116,7 +116,7 @@ impl HttpClient {
     /// Status and body, whatever the status is.
     pub(crate) async fn ask_any(&self, ask: Ask<'_>) -> Result<(http::StatusCode, Bytes), String> {
         let uri: Uri = ask.uri.parse().map_err(|_| "the address is not a URL".to_owned())?;
-        let shown = format!("{}://{}", uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
+        let shown = shown(&uri);
         let mut request = Request::new(Full::new(ask.body));
         *request.method_mut() = ask.method;
         *request.headers_mut() = ask.headers;
@@ -155,8 +155,14 @@ impl HttpClient {
     }
 }
 
+/// What of an address an error may tell: neither user nor path nor query, which hold credentials.
+fn shown(uri: &Uri) -> String {
+    let (scheme, host) = (uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
+    uri.port().map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"))
+}
+
 /// The error with its causes, which say what really happened.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
