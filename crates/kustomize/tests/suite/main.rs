@@ -3,7 +3,9 @@
 mod builds;
 mod edits;
 mod errors;
+mod explain;
 mod oracle;
+mod validate;
 
 use std::path::Path;
 
