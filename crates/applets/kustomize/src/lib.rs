@@ -3,6 +3,8 @@
 
 mod arguments;
 mod edit;
+mod explain;
+mod validate;
 
 pub mod doors;
 
@@ -36,6 +38,7 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(build_command())
+        .subcommand(explain::command())
         .subcommand(edit::create_command())
         .subcommand(edit::edit_command())
         .subcommand(Command::new("version").about("Print the version of Kustomize that this behaves like"))
@@ -49,7 +52,8 @@ fn build_command() -> Command {
              $XDG_CACHE_HOME/gantry/kustomize (~/.cache without it).\n\n\
              Examples:\n  gantry kustomize build 'github.com/org/repo//overlays/dev?ref=v1.2'\n  \
              gantry kustomize build --lock-file remote.lock overlays/dev\n  \
-             gantry kustomize build --enable-helm --helm-kube-version 1.33 overlays/dev",
+             gantry kustomize build --enable-helm --helm-kube-version 1.33 overlays/dev\n  \
+             gantry kustomize build --validate overlays/dev",
         )
         .arg(
             Arg::new("dir")
@@ -64,14 +68,12 @@ fn build_command() -> Command {
                 .value_name("PATH")
                 .help("Write to this file; to one file per object when it is a directory"),
         )
-        .arg(
-            Arg::new("load-restrictor")
-                .long("load-restrictor")
-                .value_name("RULE")
-                .default_value("LoadRestrictionsRootOnly")
-                .value_parser(["LoadRestrictionsRootOnly", "LoadRestrictionsNone", "rootOnly", "none"])
-                .help("Whether a kustomization may name files outside its own directory"),
-        )
+        .arg(load_restrictor_argument())
+        .arg(crd_merge_keys_argument())
+        .arg(flag(
+            "validate",
+            "Refuse objects that do not fit the schemas of the built-in kinds or of the definitions in the build",
+        ))
         .arg(
             Arg::new("reorder")
                 .long("reorder")
@@ -84,6 +86,19 @@ fn build_command() -> Command {
         .args(helm_arguments())
         .args(function_arguments())
         .arg(flag("enable-managedby-label", "Label every object app.kubernetes.io/managed-by").hide(true))
+}
+
+fn load_restrictor_argument() -> Arg {
+    option("load-restrictor", "RULE", "Whether a kustomization may name files outside its own directory")
+        .default_value("LoadRestrictionsRootOnly")
+        .value_parser(["LoadRestrictionsRootOnly", "LoadRestrictionsNone", "rootOnly", "none"])
+}
+
+fn crd_merge_keys_argument() -> Arg {
+    flag(
+        "crd-merge-keys",
+        "Merge lists of custom resources by the keys in their definitions in the build (kustomize replaces them)",
+    )
 }
 
 fn remote_arguments() -> [Arg; 2] {
@@ -140,9 +155,10 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("build", matches)) => run_build(matches),
+        Some(("explain", _)) => run_answer(matches),
         Some(("create" | "edit", _)) => run_edit(matches),
         Some(("version", _)) => write_out(None, VERSION.to_owned() + "\n"),
-        _ => Err("choose a verb: build, create, edit or version".to_owned()),
+        _ => Err("choose a verb: build, explain, create, edit or version".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -161,31 +177,90 @@ fn texts(matches: &ArgMatches, name: &str) -> Vec<String> {
     matches.get_many::<String>(name).into_iter().flatten().cloned().collect()
 }
 
-fn run_build(matches: &ArgMatches) -> Result<(), String> {
-    let restrictor = match text(matches, "load-restrictor") {
+/// What `build` or `explain` prints, and what it notes beside that.
+pub fn answer(matches: &ArgMatches) -> Result<(String, Vec<String>), String> {
+    match matches.subcommand() {
+        Some(("build", matches)) => {
+            let built = built(matches)?;
+            Ok((built.to_yaml(), built.warnings))
+        }
+        Some(("explain", matches)) => explain::run(matches),
+        _ => Err("choose build or explain".to_owned()),
+    }
+}
+
+fn run_answer(matches: &ArgMatches) -> Result<(), String> {
+    let (text, notes) = answer(matches)?;
+    for note in notes {
+        eprintln!("{note}");
+    }
+    write_out(None, text)
+}
+
+fn load_restrictor(matches: &ArgMatches) -> LoadRestrictor {
+    match text(matches, "load-restrictor") {
         Some("LoadRestrictionsNone" | "none") => LoadRestrictor::None,
         _ => LoadRestrictor::RootOnly,
-    };
-    let options = Options {
-        load_restrictor: restrictor,
-        order: if text(matches, "reorder") == Some("none") { Order::None } else { Order::Legacy },
-        managed_by_label: matches.get_flag("enable-managedby-label"),
+    }
+}
+
+/// What a build needs to know besides its directory: for other verbs that build.
+pub fn build_arguments() -> Vec<Arg> {
+    let mut arguments = vec![load_restrictor_argument(), crd_merge_keys_argument()];
+    arguments.extend(remote_arguments());
+    arguments.extend(helm_arguments());
+    arguments.extend(function_arguments());
+    arguments
+}
+
+/// Builds a directory, or an address in a repository, with the [`build_arguments`] that were given.
+pub fn build(dir: &str, matches: &ArgMatches) -> Result<Build, String> {
+    build_as(dir, matches, &options(matches))
+}
+
+/// What the [`build_arguments`] say.
+fn options(matches: &ArgMatches) -> Options {
+    Options {
+        load_restrictor: load_restrictor(matches),
         helm: helm_options(matches),
         functions: function_options(matches),
+        merge_by_definitions: matches.get_flag("crd-merge-keys"),
+        ..Options::default()
+    }
+}
+
+/// What `build` makes, validated where that is asked for.
+fn built(matches: &ArgMatches) -> Result<Build, String> {
+    let options = Options {
+        order: if text(matches, "reorder") == Some("none") { Order::None } else { Order::Legacy },
+        managed_by_label: matches.get_flag("enable-managedby-label"),
+        ..options(matches)
     };
+    let mut built = build_as(text(matches, "dir").unwrap_or("."), matches, &options)?;
+    if matches.get_flag("validate") {
+        built.warnings.extend(validate::check(&built)?);
+    }
+    Ok(built)
+}
+
+fn build_as(dir: &str, matches: &ArgMatches, options: &Options) -> Result<Build, String> {
     let fetcher = fetcher(matches)?;
     let processes = Processes::new(program_time(matches)?);
     let doors = Doors { remote: &fetcher, programs: &processes };
-    let dir = text(matches, "dir").unwrap_or(".");
     let built = match Repository::parse(dir) {
-        Ok(repository) => build_with(&Disk, doors, Source::Repository(&repository), &options),
+        Ok(repository) => build_with(&Disk, doors, Source::Repository(&repository), options),
         Err(_) => {
             let dir = std::path::absolute(dir).map_err(|error| format!("'{dir}': {error}"))?;
-            build_with(&Disk, doors, Source::Directory(&dir), &options)
+            build_with(&Disk, doors, Source::Directory(&dir), options)
         }
     };
     let built = built.map_err(|error| error.to_string())?;
     fetcher.save_lock()?;
+    Ok(built)
+}
+
+fn run_build(matches: &ArgMatches) -> Result<(), String> {
+    let built = built(matches)?;
     for warning in &built.warnings {
         eprintln!("{warning}");
     }
