@@ -66,6 +66,7 @@ mod moment;
 mod operator;
 mod peering;
 mod posting;
+mod preview;
 mod queue;
 mod writes;
 
@@ -92,6 +93,7 @@ pub use moment::{micro_time_from_ms, time_from_ms, time_to_ms};
 pub use operator::{Operator, Settings};
 pub use peering::Peering;
 pub use posting::{EventPoster, PlainEvent};
+pub use preview::{Preview, Rule};
 pub use queue::{RetryDelay, Work, WorkQueue};
 
 pub mod apply;
