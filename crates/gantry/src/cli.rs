@@ -23,6 +23,7 @@ struct Applet {
 
 const APPLETS: &[Applet] = &[
     Applet { command: gantry_applet_kustomize::command, run: gantry_applet_kustomize::run },
+    Applet { command: gantry_applet_diff::command, run: gantry_applet_diff::run },
     Applet { command: gantry_applet_prometheus::command, run: gantry_applet_prometheus::run },
     Applet { command: gantry_applet_grafana::command, run: gantry_applet_grafana::run },
     Applet { command: gantry_applet_kong::command, run: gantry_applet_kong::run },
@@ -85,6 +86,7 @@ fn command() -> Command {
         .after_help(
             "Start here:\n  gantry up examples/shop/overlays/dev     bring a kustomization up on this machine\n  \
              gantry kustomize build DIR               print what an overlay makes\n  \
+             gantry diff DIR DIR                      compare two overlays by object and field\n  \
              gantry prove DIR --scenario FILE         the whole loop as a verdict for CI\n\n\
              A link to this binary that is named like an applet (kustomize, prometheus, thanos, locust) behaves as that tool.",
         )
