@@ -426,7 +426,7 @@ fn number_text(number: Number) -> String {
     }
 }
 
-fn check_base64(text: &str) -> Result<(), Mismatch> {
+pub(crate) fn check_base64(text: &str) -> Result<(), Mismatch> {
     let mut significant = 0;
     let mut padding = 0;
     for (index, byte) in text.bytes().enumerate() {

@@ -6,13 +6,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use gantry_apimachinery::Value;
+use gantry_apimachinery::kind_names;
 use gantry_apimachinery::structural::Structural;
 use gantry_apimachinery::value::SmolStr;
 
 use crate::status::About;
-
-/// The facts of every built-in resource, as the discovery documents of Kubernetes 1.36 state them.
-const BUILT_IN: &str = include_str!("../data/kubernetes@1.36/resources.tsv");
 
 /// The verbs of a resource, in the letters of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -200,7 +198,7 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn built_in() -> Registry {
         let mut resources: Vec<Resource> = Vec::new();
-        for line in BUILT_IN.lines().filter(|line| !line.starts_with('#')) {
+        for line in kind_names::RESOURCES.lines().filter(|line| !line.starts_with('#')) {
             let columns: Vec<&str> = line.split('\t').collect();
             let [
                 group,
@@ -339,7 +337,7 @@ mod tests {
     #[test]
     fn the_table_is_read_whole() {
         let registry = Registry::built_in();
-        let rows = BUILT_IN.lines().filter(|line| !line.starts_with('#')).count();
+        let rows = kind_names::RESOURCES.lines().filter(|line| !line.starts_with('#')).count();
         let read: usize = registry
             .group_versions
             .iter()

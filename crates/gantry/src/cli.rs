@@ -31,6 +31,7 @@ enum Life {
 
 const APPLETS: &[Applet] = &[
     Applet::tool(gantry_applet_kustomize::command, gantry_applet_kustomize::run),
+    Applet::tool(gantry_applet_diff::command, gantry_applet_diff::run),
     Applet::server(gantry_applet_prometheus::command, gantry_applet_prometheus::run),
     Applet::tool(gantry_applet_promtool::command, gantry_applet_promtool::run),
     Applet::server(gantry_applet_grafana::command, gantry_applet_grafana::run),
@@ -121,6 +122,7 @@ fn command() -> Command {
         .after_help(
             "Start here:\n  gantry up examples/shop/overlays/dev     bring a kustomization up on this machine\n  \
              gantry kustomize build DIR               print what an overlay makes\n  \
+             gantry diff DIR DIR                      compare two overlays by object and field\n  \
              gantry prove DIR --scenario FILE         the whole loop as a verdict for CI\n\n\
              A link to this binary that is named like an applet (kustomize, prometheus, thanos, locust) behaves as that tool.",
         )

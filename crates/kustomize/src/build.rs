@@ -23,6 +23,7 @@ use crate::resmap::{ResMap, near_miss};
 use crate::resource::{Resource, resources_from};
 use crate::schema::Rules;
 use crate::selector::Selector;
+use crate::trail::{self, Trail};
 use crate::transform::{self, End, Subjects};
 use crate::{Options, Order, Source, nameref, replacement, vars};
 
@@ -33,6 +34,8 @@ pub(crate) struct Context<'a> {
     openapi_set: RefCell<bool>,
     pub(crate) warnings: RefCell<Vec<String>>,
     pub(crate) build_metadata: RefCell<Vec<String>>,
+    /// What changed what, where somebody asks.
+    pub(crate) trail: Option<RefCell<Trail>>,
 }
 
 /// What was gathered so far: resources, field specifications, variables.
@@ -67,6 +70,17 @@ pub(crate) fn run(
     source: Source<'_>,
     options: &Options,
 ) -> Result<Outcome> {
+    run_watched(fs, doors, source, options, None).map(|(outcome, _)| outcome)
+}
+
+/// The same, with a trail that it fills.
+pub(crate) fn run_watched(
+    fs: &dyn FileSystem,
+    doors: Doors<'_>,
+    source: Source<'_>,
+    options: &Options,
+    trail: Option<RefCell<Trail>>,
+) -> Result<(Outcome, Option<Trail>)> {
     let files = Rc::new(RefCell::new(Files::default()));
     let loader = match source {
         Source::Directory(dir) => Loader::new(fs, doors, dir, options.load_restrictor, files.clone())?,
@@ -78,10 +92,12 @@ pub(crate) fn run(
         openapi_set: RefCell::new(false),
         warnings: RefCell::default(),
         build_metadata: RefCell::default(),
+        trail,
     };
     let resources = context.root(&loader).map_err(|error| loader.locate(error))?;
     let files = files.borrow().clone();
-    Ok(Outcome { resources, files, warnings: context.warnings.into_inner() })
+    let outcome = Outcome { resources, files, warnings: context.warnings.into_inner() };
+    Ok((outcome, context.trail.map(RefCell::into_inner)))
 }
 
 /// The field specifications in force. Most builds never have any but the defaults, which are not copied.
@@ -134,8 +150,11 @@ impl Context<'_> {
         let config = std::mem::take(&mut accumulator.specs);
         let config = config.get();
         transform::hashes(&mut accumulator.map);
+        self.seen(&mut accumulator.map, &target, "nameSuffixHash", None)?;
         nameref::fix(&mut accumulator.map, &config.name_reference)?;
+        self.seen(&mut accumulator.map, &target, "nameReference", None)?;
         let unused = vars::resolve(&mut accumulator.map, &accumulator.vars, &config.var_reference)?;
+        self.seen(&mut accumulator.map, &target, "vars", None)?;
         if !unused.is_empty() {
             self.warn(format!("well-defined vars that were never replaced: {}", unused.join(",")));
         }
@@ -153,6 +172,7 @@ impl Context<'_> {
             resource.drop_notes(keep_origin, keep_transformations);
             plugin::finish_annotations(resource);
         }
+        self.seen_result(&resources, &target)?;
         Ok(resources)
     }
 
@@ -272,6 +292,10 @@ impl Context<'_> {
         let mut accumulator = self
             .resources(target, accumulator, &kustomization.resources, "resources", origin)
             .map_err(|error| error.wrap("accumulating resources"))?;
+        if self.options.merge_by_definitions {
+            let definitions = accumulator.map.iter().filter(|r| r.kind() == "CustomResourceDefinition");
+            definitions.for_each(|definition| self.rules.borrow_mut().read_definition(&definition.node));
+        }
         let mut own = Specs::Unset;
         for (index, path) in kustomization.configurations.iter().enumerate() {
             let span = item_span(node, "configurations", index);
@@ -321,7 +345,10 @@ impl Context<'_> {
                 self.add_file(target, &mut accumulator, path, origin)
             };
             let not_a_file = match as_file {
-                Ok(()) => continue,
+                Ok(()) => {
+                    self.seen_new(&mut accumulator.map, target, field, index)?;
+                    continue;
+                }
                 Err(error) => error.wrap(format!("accumulating resources from '{path}'")),
             };
             // A repository's page is no YAML, and one behind a login is not found.
@@ -378,6 +405,7 @@ impl Context<'_> {
         component: bool,
         origin: &Origin,
     ) -> Result<Accumulator> {
+        self.seen_below(parent);
         let root = loader.root.display();
         let mut target = self
             .load(loader)
@@ -442,6 +470,12 @@ impl Context<'_> {
                     };
                     origin.generated(target.file_name, "builtin", generator, "").note(&mut resource);
                 }
+                if self.is_watched()
+                    && let Some(entry) =
+                        node.get(field).and_then(Node::as_sequence).and_then(|e| e.get(index))
+                {
+                    trail::place_data(&mut resource, entry, loader)?;
+                }
                 made.push(resource);
             }
         }
@@ -458,7 +492,12 @@ impl Context<'_> {
         for plugin in plugins {
             made.extend(self.generate_with(target, &plugin)?);
         }
-        accumulator.map.absorb_all(made)
+        if made.is_empty() {
+            return Ok(());
+        }
+        self.seen_before(&accumulator.map, target);
+        accumulator.map.absorb_all(made)?;
+        self.seen(&mut accumulator.map, target, "generators", None)
     }
 
     fn transformers(
@@ -469,6 +508,7 @@ impl Context<'_> {
     ) -> Result<()> {
         let config = accumulator.specs.get();
         let map = &mut accumulator.map;
+        self.seen_before(map, target);
         let Target { kustomization: k, node, .. } = target;
         let span_of = |field: &str| node.get(field).map_or(node.span, |value| value.span);
         let note = |map: &mut ResMap, kind: &str| {
@@ -482,26 +522,31 @@ impl Context<'_> {
         if !k.patches_strategic_merge.is_empty() {
             self.legacy_patches(target, map)?;
             note(map, "PatchStrategicMergeTransformer");
+            self.seen(map, target, "patchesStrategicMerge", None)?;
         }
         for (index, entry) in k.patches.iter().enumerate() {
             let span = item_span(node, "patches", index);
             self.patch(target, map, entry, span, true)?;
             note(map, "PatchTransformer");
+            self.seen(map, target, "patches", Some(index))?;
         }
         if !k.namespace.is_empty() {
             transform::namespace(map, &k.namespace, &config.namespace, Subjects::default(), false)
                 .map_err(|error| error.or_at(span_of("namespace")))?;
             note(map, "NamespaceTransformer");
+            self.seen(map, target, "namespace", None)?;
         }
         if !k.name_prefix.is_empty() {
             transform::affix(map, End::Prefix, &k.name_prefix, &config.name_prefix)?;
             note(map, "PrefixTransformer");
+            self.seen(map, target, "namePrefix", None)?;
         }
         if !k.name_suffix.is_empty() {
             transform::affix(map, End::Suffix, &k.name_suffix, &config.name_suffix)?;
             note(map, "SuffixTransformer");
+            self.seen(map, target, "nameSuffix", None)?;
         }
-        for label in &k.labels {
+        for (index, label) in k.labels.iter().enumerate() {
             let mut specs = label.fields.clone();
             if label.include_selectors {
                 merge_specs(&mut specs, &config.common_labels)?;
@@ -519,39 +564,47 @@ impl Context<'_> {
             }
             transform::entries(map, &label.pairs, &specs).map_err(|error| error.or_at(span_of("labels")))?;
             note(map, "LabelTransformer");
+            self.seen(map, target, "labels", Some(index))?;
         }
         if !k.common_labels.is_empty() {
             transform::entries(map, &k.common_labels, &config.common_labels)
                 .map_err(|error| error.or_at(span_of("commonLabels")))?;
             note(map, "LabelTransformer");
+            self.seen(map, target, "commonLabels", None)?;
         }
         if !k.common_annotations.is_empty() {
             transform::entries(map, &k.common_annotations, &config.common_annotations)
                 .map_err(|error| error.or_at(span_of("commonAnnotations")))?;
             note(map, "AnnotationsTransformer");
+            self.seen(map, target, "commonAnnotations", None)?;
         }
         for (index, entry) in k.patches_json6902.iter().enumerate() {
             let span = item_span(node, "patchesJson6902", index);
             self.legacy_json_patch(target, map, entry, span)?;
             note(map, "PatchJson6902Transformer");
+            self.seen(map, target, "patchesJson6902", Some(index))?;
         }
         for (index, replica) in k.replicas.iter().enumerate() {
             transform::replicas(map, replica, &config.replicas)
                 .map_err(|error| error.or_at(item_span(node, "replicas", index)))?;
             note(map, "ReplicaCountTransformer");
+            self.seen(map, target, "replicas", Some(index))?;
         }
         for (index, image) in k.images.iter().enumerate() {
             transform::image(map, image, &config.images)
                 .map_err(|error| error.or_at(item_span(node, "images", index)))?;
             note(map, "ImageTagTransformer");
+            self.seen(map, target, "images", Some(index))?;
         }
         if !k.replacements.is_empty() {
             self.replacements(target, map, &k.replacements, "replacements")?;
             note(map, "ReplacementTransformer");
+            self.seen(map, target, "replacements", None)?;
         }
         let plugins = self.plugins(target, &k.transformers, "transformers", origin)?;
         for plugin in &plugins {
             self.transform_with(target, plugin, map)?;
+            self.seen(map, target, "transformers", None)?;
         }
         Ok(())
     }
@@ -560,6 +613,7 @@ impl Context<'_> {
         for plugin in self.plugins(target, &target.kustomization.validators, "validators", origin)? {
             let before: Vec<String> = accumulator.map.iter().map(plugin::without_verdict).collect();
             self.transform_with(target, &plugin, &mut accumulator.map)?;
+            self.seen(&mut accumulator.map, target, "validators", None)?;
             let after: Vec<String> = accumulator.map.iter().map(plugin::without_verdict).collect();
             if before.iter().ne(after.iter()) {
                 return Err(Error::at("validator shouldn't modify the resource map", plugin.span));
@@ -577,6 +631,10 @@ impl Context<'_> {
         empty_passes: bool,
     ) -> Result<()> {
         let Some(loaded) = patch::load(entry, &target.loader, span, empty_passes)? else { return Ok(()) };
+        match &loaded {
+            patch::Loaded::Strategic(patches) => self.seen_patches(patches),
+            patch::Loaded::Json(operations) => self.seen_operations(operations),
+        }
         let matched = patch::apply(map, entry, loaded, &self.rules.borrow(), span)?;
         if matched {
             return Ok(());
@@ -597,6 +655,7 @@ impl Context<'_> {
             }
             patches.extend(self.strategic_texts(target, entry, span)?);
         }
+        self.seen_patches(&patches);
         patch::by_identity(map, &patches, patch::Changes::default(), &self.rules.borrow())
     }
 
@@ -656,6 +715,7 @@ impl Context<'_> {
         let place = crate::resmap::NameIndex::of_any(resources)
             .demand_one(resources, &id)
             .map_err(|error| error.or_at(span))?;
+        self.seen_operations(&operations);
         patch::json(&mut resources[place], &operations)
     }
 

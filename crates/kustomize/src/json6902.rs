@@ -14,6 +14,13 @@ pub(crate) struct Operation {
     node: Node,
 }
 
+impl Operation {
+    /// What it does, where in the object, and where it stands.
+    pub(crate) fn place(&self) -> (&str, &str, gantry_yaml::Span) {
+        (&self.op, &self.path, self.node.span)
+    }
+}
+
 /// The operations in a patch document; `None` when it is no list of operations.
 pub(crate) fn operations(document: &Node) -> Option<Vec<Operation>> {
     document.as_sequence()?.iter().map(operation).collect()

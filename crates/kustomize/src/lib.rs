@@ -10,6 +10,7 @@ mod documents;
 pub mod door;
 pub mod edit;
 mod error;
+pub mod explain;
 mod field;
 pub mod fs;
 mod function;
@@ -37,7 +38,9 @@ mod resmap;
 mod resource;
 mod schema;
 mod selector;
+mod trail;
 mod transform;
+pub mod validate;
 mod vars;
 pub mod watch;
 mod written;
@@ -53,6 +56,7 @@ pub use error::Error;
 pub use fs::{Disk, FileSystem, Memory};
 pub use loader::{Files, LoadRestrictor};
 pub use plugin::builtin_plugins;
+pub use trail::{FieldChange, Layer, LayerKind, Step};
 
 /// How the output is ordered where the kustomization does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -77,6 +81,8 @@ pub struct Options {
     pub functions: FunctionOptions,
     /// Files that other builds of this process have parsed.
     pub documents: Option<Arc<Documents>>,
+    /// Merge lists of custom resources by the keys that their definitions give. Upstream replaces such lists.
+    pub merge_by_definitions: bool,
 }
 
 /// How charts are rendered. What is said here wins over a chart's own fields.
@@ -121,10 +127,19 @@ pub enum Source<'a> {
 pub struct Build {
     /// Each object with the places its parts were read from.
     pub objects: Vec<Value>,
+    /// What each object was called where it was written, before prefixes, namespaces and hashes.
+    pub originals: Vec<Original>,
     /// The files those places refer to.
     pub files: Files,
     /// Deprecated fields, patches without a target, unused variables: for stderr.
     pub warnings: Vec<String>,
+}
+
+/// A name with its namespace, empty for none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Original {
+    pub namespace: String,
+    pub name: String,
 }
 
 /// Builds the kustomization in `dir`, an absolute path, from files alone.
@@ -141,12 +156,13 @@ pub fn build_with(
 ) -> Result<Build, Error> {
     let outcome = build::run(fs, doors, source, options)?;
     let mut objects = Vec::with_capacity(outcome.resources.len());
+    let originals = outcome.resources.iter().map(resource::Resource::original).collect();
     for resource in outcome.resources {
         let value = gantry_apimachinery::from_yaml(&resource.node)
             .map_err(|error| Error::at(error.message(), error.span()))?;
         objects.push(value);
     }
-    Ok(Build { objects, files: outcome.files, warnings: outcome.warnings })
+    Ok(Build { objects, originals, files: outcome.files, warnings: outcome.warnings })
 }
 
 impl Build {

@@ -45,7 +45,8 @@ impl Files {
         }
     }
 
-    fn shown(&self, path: &Path) -> String {
+    /// What a person calls a file of this build: its path, or the address it was fetched from.
+    pub fn shown(&self, path: &Path) -> String {
         let named =
             self.addresses.iter().find_map(|(root, address)| Some((address, path.strip_prefix(root).ok()?)));
         match named {

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::id::ResId;
 use crate::origin::ORIGIN;
 use crate::resource::{Behavior, Resource};
+use gantry_yaml::Node;
 use smol_str::SmolStr;
 
 #[derive(Debug, Default)]
@@ -145,23 +146,27 @@ fn take_metadata(made: &mut Resource, old: &Resource) {
     // An object that was not generated keeps its name.
     made.needs_hash &= old.needs_hash;
     made.annotated = true;
+    made.serial = old.serial;
 }
 
 fn merge_data(made: &mut Resource, old: &Resource, field: &str) {
-    let mut merged: Vec<(SmolStr, SmolStr)> = old.string_map(&[field]);
-    for (key, value) in made.string_map(&[field]) {
-        match merged.iter_mut().find(|(known, _)| *known == key) {
+    let own = made.node.get(field).and_then(Node::as_mapping).unwrap_or_default();
+    let mut merged: Vec<(SmolStr, Node)> = Vec::new();
+    for (key, value) in old.node.get(field).and_then(Node::as_mapping).unwrap_or_default().iter().chain(own) {
+        let (Some(key), Some(text)) = (key.text(), value.text()) else { continue };
+        let value = Node::string(text, value.span);
+        match merged.iter_mut().find(|(known, _)| known == key) {
             Some((_, slot)) => *slot = value,
-            None => merged.push((key, value)),
+            None => merged.push((key.into(), value)),
         }
     }
     if merged.is_empty() {
         made.node.remove(field);
         return;
     }
-    let mut map = gantry_yaml::Node::mapping(made.span());
+    let mut map = Node::mapping(made.span());
     for (key, value) in merged {
-        map.set(&key, gantry_yaml::Node::string(value, made.span()));
+        map.set(&key, value);
     }
     made.node.set(field, map);
 }

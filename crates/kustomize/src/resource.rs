@@ -37,6 +37,8 @@ pub(crate) struct Resource {
     pub(crate) annotated: bool,
     /// A chart knows its own namespaces.
     pub(crate) of_chart: bool,
+    /// Its number in the trail of a build that is asked about; 0 in all others.
+    pub(crate) serial: u32,
 }
 
 impl Behavior {
@@ -71,6 +73,7 @@ impl Resource {
             var_names: Vec::new(),
             annotated: false,
             of_chart: false,
+            serial: 0,
         }
     }
 
@@ -124,6 +127,20 @@ impl Resource {
         match self.previous.first() {
             Some(previous) => self.previous_id(previous),
             None => self.current_id(),
+        }
+    }
+
+    /// The name and the namespace it had when it was read.
+    pub(crate) fn original(&self) -> crate::Original {
+        let (namespace, name) = match self.previous.first() {
+            Some(previous) => (previous.namespace.as_str(), previous.name.as_str()),
+            None => (self.namespace(), self.name()),
+        };
+        // Effective namespaces are also those that are none.
+        let none = matches!(namespace, "default" | crate::id::NO_NAMESPACE);
+        crate::Original {
+            namespace: if none { String::new() } else { namespace.to_owned() },
+            name: name.to_owned(),
         }
     }
 

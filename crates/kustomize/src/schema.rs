@@ -78,7 +78,8 @@ impl Rules {
     /// Takes the rules of an OpenAPI (swagger 2) document before the built-in ones.
     pub(crate) fn read_openapi(&mut self, document: &Node) {
         let definitions = document.get("definitions").and_then(Node::as_mapping).unwrap_or_default();
-        let mut reader = Reader { definitions, places: HashMap::new(), custom: Custom::default() };
+        let mut reader =
+            Reader { definitions, places: HashMap::new(), custom: Custom::default(), by_list_type: false };
         for (name, definition) in definitions {
             let kinds = definition.get("x-kubernetes-group-version-kind").and_then(Node::as_sequence);
             for kind in kinds.unwrap_or_default() {
@@ -92,12 +93,41 @@ impl Rules {
         }
         self.custom = Some(reader.custom);
     }
+
+    /// Takes the rules of a custom resource's definition: a list of type `map` pairs its items by its keys, one of type
+    /// `set` by value. Kinds that have rules already keep them.
+    pub(crate) fn read_definition(&mut self, definition: &Node) {
+        let text = |path: &[&str]| definition.text_at(path).unwrap_or_default();
+        let (group, kind) = (text(&["spec", "group"]), text(&["spec", "names", "kind"]));
+        let mut reader = Reader {
+            definitions: &[],
+            places: HashMap::new(),
+            custom: self.custom.take().unwrap_or_default(),
+            by_list_type: true,
+        };
+        let versions = definition.at(&["spec", "versions"]).and_then(Node::as_sequence);
+        for version in versions.unwrap_or_default() {
+            let name = version.text_at(&["name"]).unwrap_or_default();
+            let schema = version
+                .at(&["schema", "openAPIV3Schema"])
+                .or_else(|| definition.at(&["spec", "validation", "openAPIV3Schema"]));
+            let key = (format!("{group}/{name}"), kind.to_owned());
+            if let Some(schema) = schema.filter(|_| !reader.custom.kinds.contains_key(&key)) {
+                let place = reader.reserve();
+                reader.fill(place, schema);
+                reader.custom.kinds.insert(key, place);
+            }
+        }
+        self.custom = Some(reader.custom);
+    }
 }
 
 struct Reader<'a> {
     definitions: &'a [(Node, Node)],
     places: HashMap<String, usize>,
     custom: Custom,
+    /// Lists merge by their type, as server-side apply merges them, and not only by a patch strategy.
+    by_list_type: bool,
 }
 
 impl Reader<'_> {
@@ -127,7 +157,9 @@ impl Reader<'_> {
             };
             let field = Field {
                 value: self.value_of(property),
-                merges: strategy.split(',').any(|word| word == "merge"),
+                merges: strategy.split(',').any(|word| word == "merge")
+                    || self.by_list_type
+                        && matches!(property.text_at(&["x-kubernetes-list-type"]), Some("map" | "set")),
                 list_keys,
             };
             if let Some(name) = name.text() {

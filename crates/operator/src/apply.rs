@@ -92,6 +92,10 @@ impl Applier {
         Applier { client, field_manager: field_manager.into(), kinds: HashMap::new() }
     }
 
+    pub(crate) fn field_manager(&self) -> &str {
+        &self.field_manager
+    }
+
     pub async fn apply(&mut self, object: &Value, index: usize) -> Result<(ObjectRef, Change), ApplyError> {
         let mut id = ObjectRef::of(object, index)?;
         let api = self.api(&mut id).await?;
@@ -156,7 +160,7 @@ impl Applier {
     }
 
     /// The client for the object's kind; fills in the default namespace where the kind needs one.
-    async fn api(&mut self, id: &mut ObjectRef) -> Result<Api<DynamicObject>, ApplyError> {
+    pub(crate) async fn api(&mut self, id: &mut ObjectRef) -> Result<Api<DynamicObject>, ApplyError> {
         let (resource, capabilities) = self.resource(id).await?;
         Ok(match capabilities.scope {
             Scope::Cluster => {
@@ -185,18 +189,25 @@ impl Applier {
     }
 }
 
-fn convert<T: Serialize, U: for<'de> Deserialize<'de>>(from: &T, id: &ObjectRef) -> Result<U, ApplyError> {
+pub(crate) fn convert<T: Serialize, U: for<'de> Deserialize<'de>>(
+    from: &T,
+    id: &ObjectRef,
+) -> Result<U, ApplyError> {
     serde_json::to_value(from)
         .and_then(serde_json::from_value)
         .map_err(|error| ApplyError::Malformed { object: id.clone(), error })
 }
 
-fn last_applied(live: &Value) -> Option<Value> {
+pub(crate) fn last_applied(live: &Value) -> Option<Value> {
     serde_json::from_str(live.str_at(&["metadata", "annotations", LAST_APPLIED])?).ok()
 }
 
 /// Keys sorted and a line break at the end, as kubectl writes it.
-fn set_last_applied(desired: &mut Value, object: &Value, id: &ObjectRef) -> Result<(), ApplyError> {
+pub(crate) fn set_last_applied(
+    desired: &mut Value,
+    object: &Value,
+    id: &ObjectRef,
+) -> Result<(), ApplyError> {
     let mut kept = object.clone();
     if let Some(annotations) = kept.at_mut(&["metadata", "annotations"]).and_then(Value::as_object_mut) {
         annotations.remove(LAST_APPLIED);
@@ -221,7 +232,7 @@ fn sorted(value: Value) -> Value {
 }
 
 /// The merge patch that brings `live` to `desired`, or `None` when nothing is to be done.
-fn three_way(previous: &Value, desired: &Value, live: &Value) -> Option<Value> {
+pub(crate) fn three_way(previous: &Value, desired: &Value, live: &Value) -> Option<Value> {
     let (Some(desired), Some(live)) = (desired.as_object(), live.as_object()) else { return None };
     let empty = Map::new();
     let previous = previous.as_object().unwrap_or(&empty);

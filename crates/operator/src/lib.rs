@@ -66,6 +66,7 @@ mod moment;
 mod operator;
 mod peering;
 mod posting;
+mod preview;
 mod queue;
 mod shared_kinds;
 mod writes;
@@ -93,6 +94,7 @@ pub use moment::{micro_time_from_ms, time_from_ms, time_to_ms};
 pub use operator::{Operator, Settings};
 pub use peering::Peering;
 pub use posting::{EventPoster, PlainEvent};
+pub use preview::{Preview, Rule};
 pub use queue::{RetryDelay, Work, WorkQueue};
 
 pub mod apply;

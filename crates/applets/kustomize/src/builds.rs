@@ -13,20 +13,26 @@ use gantry_kustomize::{
 };
 
 use crate::doors::{Fetcher, Processes};
-use crate::{write_each, write_out};
+use crate::{validate, write_each, write_out};
 
 /// What all builds of one call share.
 pub(crate) struct Builder {
     options: Options,
     pub(crate) fetcher: Fetcher,
     program_time: Duration,
+    is_validating: bool,
 }
 
 // === impl Builder ===
 
 impl Builder {
     pub(crate) fn new(options: Options, fetcher: Fetcher, program_time: Duration) -> Builder {
-        Builder { options, fetcher, program_time }
+        Builder { options, fetcher, program_time, is_validating: false }
+    }
+
+    /// Refuses what does not fit its schema.
+    pub(crate) fn validating(self) -> Builder {
+        Builder { is_validating: true, ..self }
     }
 
     /// For many builds: files that several of them name are parsed once. One build alone would only pay for it.
@@ -56,7 +62,11 @@ impl Builder {
                 build_with(fs, doors, Source::Directory(&dir), &self.options)
             }
         };
-        built.map_err(|error| error.to_string())
+        let mut built = built.map_err(|error| error.to_string())?;
+        if self.is_validating {
+            built.warnings.extend(validate::check(&built)?);
+        }
+        Ok(built)
     }
 
     /// One outcome for each folder, in their order; as many at a time as there are cores.

@@ -5,8 +5,10 @@ mod arguments;
 mod builds;
 mod cfg;
 mod edit;
+mod explain;
 mod functions;
 mod localize;
+mod validate;
 mod version;
 mod watching;
 
@@ -41,6 +43,7 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(build_command())
+        .subcommand(explain::command())
         .subcommand(edit::create_command())
         .subcommand(edit::edit_command())
         .subcommand(localize::command())
@@ -63,7 +66,8 @@ fn build_command() -> Command {
              gantry kustomize build --lock-file remote.lock overlays/dev\n  \
              gantry kustomize build overlays/dev overlays/staging overlays/prod\n  \
              gantry kustomize build --watch overlays/dev -o dev.yaml\n  \
-             gantry kustomize build --enable-helm --helm-kube-version 1.33 overlays/dev",
+             gantry kustomize build --enable-helm --helm-kube-version 1.33 overlays/dev\n  \
+             gantry kustomize build --validate overlays/dev",
         )
         .arg(
             Arg::new("dir")
@@ -80,14 +84,12 @@ fn build_command() -> Command {
                 .value_name("PATH")
                 .help("Write to this file; to one file per object when it is a directory"),
         )
-        .arg(
-            Arg::new("load-restrictor")
-                .long("load-restrictor")
-                .value_name("RULE")
-                .default_value("LoadRestrictionsRootOnly")
-                .value_parser(["LoadRestrictionsRootOnly", "LoadRestrictionsNone", "rootOnly", "none"])
-                .help("Whether a kustomization may name files outside its own directory"),
-        )
+        .arg(load_restrictor_argument())
+        .arg(crd_merge_keys_argument())
+        .arg(flag(
+            "validate",
+            "Refuse objects that do not fit the schemas of the built-in kinds or of the definitions in the build",
+        ))
         .arg(
             Arg::new("reorder")
                 .long("reorder")
@@ -101,6 +103,19 @@ fn build_command() -> Command {
         .args(function_arguments())
         .arg(flag("strict", "Refuse a patch or replacement that hits nothing, instead of warning of it"))
         .arg(flag("enable-managedby-label", "Label every object app.kubernetes.io/managed-by").hide(true))
+}
+
+fn load_restrictor_argument() -> Arg {
+    option("load-restrictor", "RULE", "Whether a kustomization may name files outside its own directory")
+        .default_value("LoadRestrictionsRootOnly")
+        .value_parser(["LoadRestrictionsRootOnly", "LoadRestrictionsNone", "rootOnly", "none"])
+}
+
+fn crd_merge_keys_argument() -> Arg {
+    flag(
+        "crd-merge-keys",
+        "Merge lists of custom resources by the keys in their definitions in the build (kustomize replaces them)",
+    )
 }
 
 fn remote_arguments() -> [Arg; 2] {
@@ -157,12 +172,13 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("build", matches)) => run_build(matches),
+        Some(("explain", _)) => run_answer(matches),
         Some(("create" | "edit", _)) => run_edit(matches),
         Some(("localize", matches)) => localize::run(matches),
         Some(("cfg", matches)) => cfg::run(matches),
         Some(("fn", matches)) => functions::run(matches),
         Some(("version", matches)) => version::run(matches),
-        _ => Err("choose a verb: build, create, edit, localize, cfg, fn or version".to_owned()),
+        _ => Err("choose a verb: build, explain, create, edit, localize, cfg, fn or version".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -181,27 +197,82 @@ fn texts(matches: &ArgMatches, name: &str) -> Vec<String> {
     matches.get_many::<String>(name).into_iter().flatten().cloned().collect()
 }
 
-fn run_build(matches: &ArgMatches) -> Result<(), String> {
-    let restrictor = match text(matches, "load-restrictor") {
+/// What `build` or `explain` prints, and what it notes beside that.
+pub fn answer(matches: &ArgMatches) -> Result<(String, Vec<String>), String> {
+    match matches.subcommand() {
+        Some(("build", matches)) => {
+            let folders = texts(matches, "dir");
+            let builds = builds::all_or_why(&folders, builder(matches)?.build_all(&Disk, &folders))?;
+            let text = builds::stream(&builds);
+            Ok((text, builds.into_iter().flat_map(|built| built.warnings).collect()))
+        }
+        Some(("explain", matches)) => explain::run(matches),
+        _ => Err("choose build or explain".to_owned()),
+    }
+}
+
+fn run_answer(matches: &ArgMatches) -> Result<(), String> {
+    let (text, notes) = answer(matches)?;
+    for note in notes {
+        eprintln!("{note}");
+    }
+    write_out(None, text)
+}
+
+fn load_restrictor(matches: &ArgMatches) -> LoadRestrictor {
+    match text(matches, "load-restrictor") {
         Some("LoadRestrictionsNone" | "none") => LoadRestrictor::None,
         _ => LoadRestrictor::RootOnly,
-    };
+    }
+}
+
+/// What a build needs to know besides its directory: for other verbs that build.
+pub fn build_arguments() -> Vec<Arg> {
+    let mut arguments = vec![load_restrictor_argument(), crd_merge_keys_argument()];
+    arguments.extend(remote_arguments());
+    arguments.extend(helm_arguments());
+    arguments.extend(function_arguments());
+    arguments
+}
+
+/// Builds a directory, or an address in a repository, with the [`build_arguments`] that were given.
+pub fn build(dir: &str, matches: &ArgMatches) -> Result<Build, String> {
+    let builder = Builder::new(options(matches), fetcher_of(matches)?, program_time(matches)?);
+    let built = builder.build(&Disk, dir)?;
+    builder.fetcher.save_lock()?;
+    Ok(built)
+}
+
+/// What the [`build_arguments`] say.
+fn options(matches: &ArgMatches) -> Options {
+    Options {
+        load_restrictor: load_restrictor(matches),
+        helm: helm_options(matches),
+        functions: function_options(matches),
+        merge_by_definitions: matches.get_flag("crd-merge-keys"),
+        ..Options::default()
+    }
+}
+
+/// What `build` says.
+fn builder(matches: &ArgMatches) -> Result<Builder, String> {
     let options = Options {
-        load_restrictor: restrictor,
         order: if text(matches, "reorder") == Some("none") { Order::None } else { Order::Legacy },
         managed_by_label: matches.get_flag("enable-managedby-label"),
         strict: matches.get_flag("strict"),
-        helm: helm_options(matches),
-        functions: function_options(matches),
-        ..Options::default()
+        ..options(matches)
     };
-    let fetcher = fetcher(matches.get_flag("offline"), text(matches, "lock-file").map(Path::new))?;
+    let is_shared = matches.get_flag("watch") || texts(matches, "dir").len() > 1;
+    let make = if is_shared { Builder::shared } else { Builder::new };
+    let builder = make(options, fetcher_of(matches)?, program_time(matches)?);
+    Ok(if matches.get_flag("validate") { builder.validating() } else { builder })
+}
+
+fn run_build(matches: &ArgMatches) -> Result<(), String> {
+    let builder = builder(matches)?;
     let folders = texts(matches, "dir");
-    let is_watching = matches.get_flag("watch");
-    let make = if is_watching || folders.len() > 1 { Builder::shared } else { Builder::new };
-    let builder = make(options, fetcher, program_time(matches)?);
     let output = text(matches, "output").map(Path::new);
-    if is_watching {
+    if matches.get_flag("watch") {
         return watching::watch(&builder, &folders, output);
     }
     builds::build_once(&builder, &folders, output)
@@ -233,6 +304,10 @@ fn program_time(matches: &ArgMatches) -> Result<Duration, String> {
     let Some(duration) = text(matches, "program-timeout") else { return Ok(DEFAULT_PROGRAM_TIME) };
     let parsed = gantry_clock::parse_go_duration_unsigned(duration);
     parsed.map_err(|error| format!("--program-timeout: {error}"))
+}
+
+fn fetcher_of(matches: &ArgMatches) -> Result<Fetcher, String> {
+    fetcher(matches.get_flag("offline"), text(matches, "lock-file").map(Path::new))
 }
 
 /// The cache is where the user's caches are; without such a place it is for this build alone.

@@ -5,7 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gantry_apimachinery::{Kind, Value};
+use gantry_apimachinery::Value;
+use gantry_apimachinery::difference::differences;
 use gantry_operator::apply::{Applier, Change, ObjectRef};
 use serde::Serialize;
 
@@ -87,7 +88,7 @@ impl Applied {
                 current.push(id.clone());
                 if change != Change::Unchanged {
                     let fields =
-                        last.as_ref().map(|last| differences(&last.object, object)).unwrap_or_default();
+                        last.as_ref().map(|last| changed_fields(&last.object, object)).unwrap_or_default();
                     changed.push(Changed { id, change, fields });
                 }
             }
@@ -135,72 +136,16 @@ pub(super) fn count(changed: &[Changed], total: usize) -> String {
     text
 }
 
-fn differences(old: &Value, new: &Value) -> Vec<String> {
-    let secret = new.str_at(&["kind"]) == Some("Secret");
-    let mut found = Vec::new();
-    compare(&mut String::new(), Some(old), Some(new), secret, &mut found);
-    let more = found.len().saturating_sub(FIELDS_SHOWN);
-    found.truncate(FIELDS_SHOWN);
-    if more > 0 {
-        found.push(format!("and {more} more"));
+/// The first few fields that differ.
+fn changed_fields(old: &Value, new: &Value) -> Vec<String> {
+    let kind = new.str_at(&["kind"]).unwrap_or_default();
+    let found = differences(old, new);
+    let mut told: Vec<String> =
+        found.iter().take(FIELDS_SHOWN).map(|field| field.in_words(kind, MOST_VALUE_CHARS)).collect();
+    if found.len() > FIELDS_SHOWN {
+        told.push(format!("and {} more", found.len() - FIELDS_SHOWN));
     }
-    found
-}
-
-fn compare(
-    path: &mut String,
-    old: Option<&Value>,
-    new: Option<&Value>,
-    secret: bool,
-    found: &mut Vec<String>,
-) {
-    if old == new {
-        return;
-    }
-    let length = path.len();
-    match (old.map(|value| &value.kind), new.map(|value| &value.kind)) {
-        (Some(Kind::Object(old)), Some(Kind::Object(new))) => {
-            let gone = old.keys().filter(|key| !new.contains_key(key));
-            for key in new.keys().chain(gone) {
-                if !path.is_empty() {
-                    path.push('.');
-                }
-                path.push_str(key);
-                compare(path, old.get(key), new.get(key), secret, found);
-                path.truncate(length);
-            }
-        }
-        (Some(Kind::Array(old)), Some(Kind::Array(new))) if old.len() == new.len() => {
-            for (index, (old, new)) in old.iter().zip(new).enumerate() {
-                path.push_str(&format!("[{index}]"));
-                compare(path, Some(old), Some(new), secret, found);
-                path.truncate(length);
-            }
-        }
-        _ => {
-            // Annotations may hold the whole Secret, as it was applied last.
-            let hidden = secret && !path.starts_with("metadata.labels.") && path != "type";
-            let (old, new) = (shown(old, hidden), shown(new, hidden));
-            found.push(format!("{path}: {old} → {new}"));
-        }
-    }
-}
-
-/// A value in a few characters.
-fn shown(value: Option<&Value>, hidden: bool) -> String {
-    let Some(value) = value else { return "–".to_owned() };
-    if hidden {
-        return "(…)".to_owned();
-    }
-    let text = match value.as_str() {
-        Some(text) => text.to_owned(),
-        None => serde_json::to_string(value).unwrap_or_default(),
-    };
-    let mut short: String = text.chars().take(MOST_VALUE_CHARS).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short.replace('\n', "⏎")
+    told
 }
 
 #[cfg(test)]
@@ -212,35 +157,18 @@ mod tests {
     }
 
     #[test]
-    fn differing_fields_are_told_by_path() {
-        let old = json(r#"{"spec":{"replicas":1,"c":[{"image":"a:1"}],"gone":true}}"#);
-        let new = json(r#"{"spec":{"replicas":2,"c":[{"image":"a:2"}],"new":"x"}}"#);
-        assert_eq!(
-            differences(&old, &new),
-            ["spec.replicas: 1 → 2", "spec.c[0].image: a:1 → a:2", "spec.new: – → x", "spec.gone: true → –"]
-        );
+    fn many_differences_are_counted() {
+        let old = json(r#"{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}"#);
+        let new = json(r#"{"a":2,"b":2,"c":2,"d":2,"e":2,"f":2}"#);
+        let told = changed_fields(&old, &new);
+        assert_eq!(told.len(), FIELDS_SHOWN + 1);
+        assert_eq!((told[0].as_str(), told[FIELDS_SHOWN].as_str()), ("a: 1 → 2", "and 2 more"));
     }
 
     #[test]
     fn what_a_secret_holds_is_not_told() {
         let old = json(r#"{"kind":"Secret","data":{"key":"aHVudGVyMg=="}}"#);
-        let new = json(r#"{"kind":"Secret","data":{"key":"b3RoZXI="},"stringData":{"key":"hunter2"}}"#);
-        assert_eq!(differences(&old, &new), ["data.key: (…) → (…)", "stringData: – → (…)"]);
-        let old =
-            json(r#"{"kind":"Secret","metadata":{"labels":{"a":"1"},"annotations":{"last":"hunter2"}}}"#);
-        let new =
-            json(r#"{"kind":"Secret","metadata":{"labels":{"a":"2"},"annotations":{"last":"hunter3"}}}"#);
-        assert_eq!(
-            differences(&old, &new),
-            ["metadata.labels.a: 1 → 2", "metadata.annotations.last: (…) → (…)"]
-        );
-    }
-
-    #[test]
-    fn many_differences_are_counted() {
-        let old = json(r#"{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}"#);
-        let new = json(r#"{"a":2,"b":2,"c":2,"d":2,"e":2,"f":2}"#);
-        assert_eq!(differences(&old, &new).len(), FIELDS_SHOWN + 1);
-        assert_eq!(differences(&old, &new)[FIELDS_SHOWN], "and 2 more");
+        let new = json(r#"{"kind":"Secret","data":{"key":"b3RoZXI="}}"#);
+        assert_eq!(changed_fields(&old, &new), ["data.key: (…) → (…)"]);
     }
 }

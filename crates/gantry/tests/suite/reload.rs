@@ -19,7 +19,7 @@ fn a_saved_file_is_applied_and_told_object_by_object() {
     let deployment = up.says("the Deployment", |line| object(line, "Deployment", "configured"));
     assert_eq!(deployment["object"]["name"], "catalog");
     assert!(
-        deployment["fields"].to_string().contains("spec.template.spec.containers[0].envFrom"),
+        deployment["fields"].to_string().contains("spec.template.spec.containers[name=catalog].envFrom"),
         "{deployment}"
     );
     up.says("ready again", |line| line["step"] == "pods ready");

@@ -3,9 +3,11 @@
 mod builds;
 mod edits;
 mod errors;
+mod explain;
 mod hostile;
 mod oracle;
 mod properties;
+mod validate;
 
 use std::path::Path;
 

@@ -1,7 +1,8 @@
 //! The doors with real programs and servers of this machine: git over file:// and HTTP on loopback, helm and functions
-//! played by scripts.
+//! played by scripts; and the answers of `explain` and `build --validate`.
 
 mod builds;
+mod explain;
 mod functions;
 mod git;
 mod helm;
