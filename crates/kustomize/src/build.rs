@@ -22,7 +22,7 @@ use crate::remote;
 use crate::resmap::{ResMap, near_miss};
 use crate::resource::{Resource, resources_from};
 use crate::schema::Rules;
-use crate::selector::Selector;
+use crate::selector::{Matcher, Selector};
 use crate::transform::{self, End, Subjects};
 use crate::{Options, Order, Source, nameref, replacement, vars};
 
@@ -517,6 +517,9 @@ impl Context<'_> {
         if !k.common_labels.is_empty() {
             transform::entries(map, &k.common_labels, &config.common_labels)
                 .map_err(|error| error.or_at(span_of("commonLabels")))?;
+        }
+        // Upstream has a transformer for these beside those of `labels`, whether there are any or not.
+        if !k.labels.is_empty() || !k.common_labels.is_empty() {
             note(map, "LabelTransformer");
         }
         if !k.common_annotations.is_empty() {
@@ -608,7 +611,8 @@ impl Context<'_> {
             Err(_) => (FileId(0), entry.to_owned(), Some(span)),
         };
         let documents = patch::parse(file, &text, inline_at)?;
-        let patches = resources_from(documents).map_err(|error| error.or_at(span))?;
+        let mut patches = resources_from(documents).map_err(|error| error.or_at(span))?;
+        patches.iter_mut().for_each(patch::make_legacy);
         if patches.is_empty() {
             return Err(Error::at("patch appears to be empty; files=[], Inline patch=", span));
         }
@@ -645,12 +649,17 @@ impl Context<'_> {
                 span,
             )
         })?;
-        let id = selector.plain_id();
-        let resources = map.resources_mut();
-        let place = crate::resmap::NameIndex::of_any(resources)
-            .demand_one(resources, &id)
-            .map_err(|error| error.or_at(span))?;
-        patch::json(&mut resources[place], &operations)
+        let matcher = Matcher::new(selector).map_err(|error| error.or_at(span))?;
+        let mut matched = false;
+        for resource in map.resources_mut().iter_mut().filter(|resource| matcher.matches(resource)) {
+            matched = true;
+            patch::json(resource, &operations)?;
+        }
+        if matched {
+            return Ok(());
+        }
+        let hint = self.hint(map, &selector.plain_id());
+        self.idle(target, &format!("patch without a target, nothing is patched{hint}"), span)
     }
 
     pub(crate) fn replacements(

@@ -34,6 +34,7 @@ mod resmap;
 mod resource;
 mod schema;
 mod selector;
+mod shared;
 mod transform;
 mod vars;
 pub mod watch;

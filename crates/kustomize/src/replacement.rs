@@ -10,6 +10,7 @@ use crate::patch::place_all;
 use crate::path::{Make, each, lookup, split_dotted};
 use crate::resource::Resource;
 use crate::selector::{Matcher, Selector};
+use crate::shared;
 use crate::written::Texts;
 
 /// An entry of `replacements`: written out, or the path of a file with one or several.
@@ -148,6 +149,7 @@ fn copy_to(resources: &mut [Resource], value: &Node, target: &Target) -> Result<
         for path in paths {
             copy_into(&mut resource.node, value, path, target.options.as_ref())
                 .map_err(|error| error.or_at(resource.node.span))?;
+            shared::after_field(&resource.shared, &mut resource.node, &split_dotted(path))?;
         }
     }
     Ok(selected)
@@ -176,7 +178,8 @@ fn set_field(field: &mut Node, value: &Node, options: Option<&Options>) -> Resul
     let mut value = value.clone();
     if let Some(options) = options.filter(|options| !options.delimiter.is_empty()) {
         let text = field.text().ok_or_else(|| only_scalars(field))?;
-        let part = value.text().ok_or_else(|| only_scalars(&value))?.to_owned();
+        // Of a list or a mapping upstream takes the text, which is empty.
+        let part = value.text().unwrap_or_default().to_owned();
         let mut parts: Vec<&str> = text.split(options.delimiter.as_str()).collect();
         match usize::try_from(options.index) {
             Err(_) => parts.insert(0, &part),
@@ -201,6 +204,10 @@ fn set_field(field: &mut Node, value: &Node, options: Option<&Options>) -> Resul
                 _ if is_of_type => plain,
                 _ => Node::string(text, span),
             };
+        }
+        // For the same reason a field with one value gets none from a list or a mapping.
+        (Data::Scalar(old), _) => {
+            *field = if old.tag == Tag::Str { string_like(old, "".into(), span) } else { Node::null(span) };
         }
         _ => {
             *field = value;

@@ -5,6 +5,7 @@ use smol_str::SmolStr;
 
 use crate::error::{Error, Result};
 use crate::id::{Gvk, ResId};
+use crate::shared::Shared;
 
 /// What a generator does when a resource of its name is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -37,6 +38,8 @@ pub(crate) struct Resource {
     pub(crate) annotated: bool,
     /// A chart knows its own namespaces.
     pub(crate) of_chart: bool,
+    /// Fields that have one value.
+    pub(crate) shared: Vec<Shared>,
 }
 
 impl Behavior {
@@ -71,6 +74,7 @@ impl Resource {
             var_names: Vec::new(),
             annotated: false,
             of_chart: false,
+            shared: Vec::new(),
         }
     }
 
