@@ -196,13 +196,18 @@ fn set_field(field: &mut Node, value: &Node, options: Option<&Options>) -> Resul
         (Data::Scalar(old), Data::Scalar(new)) => {
             let text = new.text.clone();
             let plain = Node::plain(text.clone(), span);
-            let is_of_type = plain.as_scalar().is_some_and(|scalar| scalar.tag == old.tag);
+            let plain_tag = plain.as_scalar().map(|scalar| scalar.tag);
+            let is_of_type = plain_tag == Some(old.tag);
             *field = match old.tag {
                 Tag::Str => string_like(old, text, span),
                 Tag::Null if new.tag == Tag::Str && text.is_empty() => Node::string(text, span),
-                Tag::Null => plain,
-                _ if is_of_type => plain,
-                _ => Node::string(text, span),
+                Tag::Null if old.text.is_empty() => plain,
+                _ if is_of_type || (old.tag == Tag::Float && plain_tag == Some(Tag::Int)) => plain,
+                // What the field is cannot be read from the text any more.
+                _ => {
+                    let (new, old) = (go_tag(plain_tag.unwrap_or(Tag::Str)), go_tag(old.tag));
+                    return Err(Error::at(format!("yaml: cannot decode {new} `{text}` as a {old}"), span));
+                }
             };
         }
         // For the same reason a field with one value gets none from a list or a mapping.
@@ -215,6 +220,19 @@ fn set_field(field: &mut Node, value: &Node, options: Option<&Options>) -> Resul
         }
     }
     Ok(())
+}
+
+fn go_tag(tag: Tag) -> &'static str {
+    match tag {
+        Tag::Null => "!!null",
+        Tag::Bool => "!!bool",
+        Tag::Int => "!!int",
+        Tag::Float => "!!float",
+        Tag::Str => "!!str",
+        Tag::Timestamp => "!!timestamp",
+        Tag::Binary => "!!binary",
+        Tag::Merge => "!!merge",
+    }
 }
 
 /// A text in the quotes of another.
