@@ -22,7 +22,7 @@ use crate::remote;
 use crate::resmap::{ResMap, near_miss};
 use crate::resource::{Resource, resources_from};
 use crate::schema::Rules;
-use crate::selector::Selector;
+use crate::selector::{Matcher, Selector};
 use crate::trail::{self, Trail};
 use crate::transform::{self, End, Subjects};
 use crate::{Options, Order, Source, nameref, replacement, vars};
@@ -569,6 +569,9 @@ impl Context<'_> {
         if !k.common_labels.is_empty() {
             transform::entries(map, &k.common_labels, &config.common_labels)
                 .map_err(|error| error.or_at(span_of("commonLabels")))?;
+        }
+        // Upstream has a transformer for these beside those of `labels`, whether there are any or not.
+        if !k.labels.is_empty() || !k.common_labels.is_empty() {
             note(map, "LabelTransformer");
             self.seen(map, target, "commonLabels", None)?;
         }
@@ -673,7 +676,8 @@ impl Context<'_> {
             Err(_) => (FileId(0), entry.to_owned(), Some(span)),
         };
         let documents = patch::parse(file, &text, inline_at)?;
-        let patches = resources_from(documents).map_err(|error| error.or_at(span))?;
+        let mut patches = resources_from(documents).map_err(|error| error.or_at(span))?;
+        patches.iter_mut().for_each(patch::make_legacy);
         if patches.is_empty() {
             return Err(Error::at("patch appears to be empty; files=[], Inline patch=", span));
         }
@@ -710,13 +714,18 @@ impl Context<'_> {
                 span,
             )
         })?;
-        let id = selector.plain_id();
-        let resources = map.resources_mut();
-        let place = crate::resmap::NameIndex::of_any(resources)
-            .demand_one(resources, &id)
-            .map_err(|error| error.or_at(span))?;
+        let matcher = Matcher::new(selector).map_err(|error| error.or_at(span))?;
         self.seen_operations(&operations);
-        patch::json(&mut resources[place], &operations)
+        let mut matched = false;
+        for resource in map.resources_mut().iter_mut().filter(|resource| matcher.matches(resource)) {
+            matched = true;
+            patch::json(resource, &operations)?;
+        }
+        if matched {
+            return Ok(());
+        }
+        let hint = self.hint(map, &selector.plain_id());
+        self.idle(target, &format!("patch without a target, nothing is patched{hint}"), span)
     }
 
     pub(crate) fn replacements(

@@ -211,6 +211,7 @@ impl Function {
                 Some(&index) => {
                     keep_places(&mut new.node, &resources[index].node);
                     resources[index].node = new.node;
+                    resources[index].shared.clear();
                     resources[index].annotated = true;
                     kept[index] = true;
                 }
@@ -222,7 +223,7 @@ impl Function {
             if let Some(old) = number.filter(|number| !kept[*number]).and_then(|number| resources.get(number))
             {
                 keep_places(&mut new.node, &old.node);
-                new = Resource { node: new.node, ..old.clone() };
+                new = Resource { node: new.node, shared: Vec::new(), ..old.clone() };
             }
             new.annotated = true;
             resources.push(new);

@@ -38,6 +38,7 @@ mod resmap;
 mod resource;
 mod schema;
 mod selector;
+mod shared;
 mod trail;
 mod transform;
 pub mod validate;

@@ -11,6 +11,7 @@ use crate::resmap::{NameIndex, ResMap};
 use crate::resource::{Resource, child, resources_from, set_text};
 use crate::schema::Rules;
 use crate::selector::{Matcher, Selector};
+use crate::shared;
 
 /// A patch ready to apply.
 pub(crate) enum Loaded {
@@ -138,6 +139,13 @@ pub(crate) fn apply(
     }
 }
 
+/// The older ways to name a patch make strings of all its labels and annotations, of a null too.
+pub(crate) fn make_legacy(patch: &mut Resource) {
+    for field in ["labels", "annotations"] {
+        patch.make_strings(field);
+    }
+}
+
 /// Applies each patch to the one resource that has or had its identity.
 pub(crate) fn by_identity(
     map: &mut ResMap,
@@ -207,6 +215,7 @@ fn strategic(resource: &mut Resource, patch: &Resource, changes: Changes, rules:
     if resource.is_empty() {
         return Ok(false);
     }
+    shared::after_merge(&resource.shared, &mut resource.node, &patch.node)?;
     if !changes.kind {
         resource.set_kind(&id.gvk.kind);
     }
@@ -221,6 +230,8 @@ fn strategic(resource: &mut Resource, patch: &Resource, changes: Changes, rules:
 pub(crate) fn json(resource: &mut Resource, operations: &[Operation]) -> Result<()> {
     let id = resource.current_id();
     resource.store_previous_id();
+    // Upstream reads the object anew from JSON, in which every field has its own value.
+    resource.shared.clear();
     // Upstream keeps notes in the annotations at this point, so patches may count on the map.
     let span = resource.span();
     if let Some(metadata) = resource.node.get_mut("metadata") {

@@ -420,7 +420,9 @@ impl Context<'_> {
                 if !s.patches.is_empty() {
                     let documents =
                         crate::patch::parse(gantry_yaml::FileId(0), &s.patches, Some(plugin.span))?;
-                    patches.extend(resources_from(documents)?);
+                    let mut inline = resources_from(documents)?;
+                    inline.iter_mut().for_each(crate::patch::make_legacy);
+                    patches.extend(inline);
                 }
                 if patches.is_empty() {
                     return Err(Error::new(format!(

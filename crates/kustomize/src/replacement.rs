@@ -10,6 +10,7 @@ use crate::patch::place_all;
 use crate::path::{Make, each, lookup, split_dotted};
 use crate::resource::Resource;
 use crate::selector::{Matcher, Selector};
+use crate::shared;
 use crate::written::Texts;
 
 /// An entry of `replacements`: written out, or the path of a file with one or several.
@@ -148,6 +149,7 @@ fn copy_to(resources: &mut [Resource], value: &Node, target: &Target) -> Result<
         for path in paths {
             copy_into(&mut resource.node, value, path, target.options.as_ref())
                 .map_err(|error| error.or_at(resource.node.span))?;
+            shared::after_field(&resource.shared, &mut resource.node, &split_dotted(path))?;
         }
     }
     Ok(selected)
@@ -176,7 +178,8 @@ fn set_field(field: &mut Node, value: &Node, options: Option<&Options>) -> Resul
     let mut value = value.clone();
     if let Some(options) = options.filter(|options| !options.delimiter.is_empty()) {
         let text = field.text().ok_or_else(|| only_scalars(field))?;
-        let part = value.text().ok_or_else(|| only_scalars(&value))?.to_owned();
+        // Of a list or a mapping upstream takes the text, which is empty.
+        let part = value.text().unwrap_or_default().to_owned();
         let mut parts: Vec<&str> = text.split(options.delimiter.as_str()).collect();
         match usize::try_from(options.index) {
             Err(_) => parts.insert(0, &part),
@@ -193,14 +196,23 @@ fn set_field(field: &mut Node, value: &Node, options: Option<&Options>) -> Resul
         (Data::Scalar(old), Data::Scalar(new)) => {
             let text = new.text.clone();
             let plain = Node::plain(text.clone(), span);
-            let is_of_type = plain.as_scalar().is_some_and(|scalar| scalar.tag == old.tag);
+            let plain_tag = plain.as_scalar().map(|scalar| scalar.tag);
+            let is_of_type = plain_tag == Some(old.tag);
             *field = match old.tag {
                 Tag::Str => string_like(old, text, span),
                 Tag::Null if new.tag == Tag::Str && text.is_empty() => Node::string(text, span),
-                Tag::Null => plain,
-                _ if is_of_type => plain,
-                _ => Node::string(text, span),
+                Tag::Null if old.text.is_empty() => plain,
+                _ if is_of_type || (old.tag == Tag::Float && plain_tag == Some(Tag::Int)) => plain,
+                // What the field is cannot be read from the text any more.
+                _ => {
+                    let (new, old) = (go_tag(plain_tag.unwrap_or(Tag::Str)), go_tag(old.tag));
+                    return Err(Error::at(format!("yaml: cannot decode {new} `{text}` as a {old}"), span));
+                }
             };
+        }
+        // For the same reason a field with one value gets none from a list or a mapping.
+        (Data::Scalar(old), _) => {
+            *field = if old.tag == Tag::Str { string_like(old, "".into(), span) } else { Node::null(span) };
         }
         _ => {
             *field = value;
@@ -208,6 +220,19 @@ fn set_field(field: &mut Node, value: &Node, options: Option<&Options>) -> Resul
         }
     }
     Ok(())
+}
+
+fn go_tag(tag: Tag) -> &'static str {
+    match tag {
+        Tag::Null => "!!null",
+        Tag::Bool => "!!bool",
+        Tag::Int => "!!int",
+        Tag::Float => "!!float",
+        Tag::Str => "!!str",
+        Tag::Timestamp => "!!timestamp",
+        Tag::Binary => "!!binary",
+        Tag::Merge => "!!merge",
+    }
 }
 
 /// A text in the quotes of another.

@@ -5,6 +5,7 @@ use smol_str::SmolStr;
 
 use crate::error::{Error, Result};
 use crate::id::{Gvk, ResId};
+use crate::shared::Shared;
 
 /// What a generator does when a resource of its name is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -39,6 +40,8 @@ pub(crate) struct Resource {
     pub(crate) of_chart: bool,
     /// Its number in the trail of a build that is asked about; 0 in all others.
     pub(crate) serial: u32,
+    /// Fields that have one value.
+    pub(crate) shared: Vec<Shared>,
 }
 
 impl Behavior {
@@ -74,6 +77,7 @@ impl Resource {
             annotated: false,
             of_chart: false,
             serial: 0,
+            shared: Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::id::ResId;
 use crate::kustomization::{Image, Replica};
 use crate::resmap::ResMap;
 use crate::resource::{Resource, set_text};
+use crate::shared::{self, Shared};
 
 /// Calls `set` on the field that `spec` names in `resource`, if the kind fits.
 fn apply(
@@ -174,8 +175,11 @@ pub(crate) fn entries(map: &mut ResMap, pairs: &BTreeMap<String, String>, specs:
         return Ok(());
     }
     for resource in map.resources_mut() {
+        let gvk = resource.gvk();
         for (key, value) in pairs {
-            for spec in specs {
+            let (mut touched, mut made) = (Vec::new(), Vec::new());
+            for spec in specs.iter().filter(|spec| spec.matches(&gvk)) {
+                let (mut is_there, mut is_new) = (false, false);
                 apply(resource, spec, Create::Mapping, &mut |node| {
                     if node.is_null() {
                         *node = Node::mapping(node.span);
@@ -183,10 +187,22 @@ pub(crate) fn entries(map: &mut ResMap, pairs: &BTreeMap<String, String>, specs:
                     if node.as_mapping().is_none() {
                         return Err(wrong_kind_named("MappingNode", node));
                     }
+                    match node.get(key) {
+                        Some(_) => is_there = true,
+                        None => is_new = true,
+                    }
                     set_text(node, key, value);
                     Ok(())
                 })?;
+                if is_there {
+                    touched.push(spec.path.as_str());
+                }
+                if is_new {
+                    made.push(spec.clone());
+                }
             }
+            shared::after_entry(&resource.shared, &mut resource.node, key, value, &touched)?;
+            resource.shared.extend(Shared::new(key, made));
         }
     }
     Ok(())

@@ -171,3 +171,46 @@ fn a_large_build_is_linear() {
     let found = run(&[("all.yaml", &resources), ("kustomization.yaml", &generators)]).unwrap();
     assert_eq!(found.objects.len(), 4000);
 }
+
+const WEB: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n";
+
+/// The values of `l:` in what is built, from top to bottom.
+fn labels(overlay: &str) -> Vec<String> {
+    let found = built(&[
+        ("base/kustomization.yaml", "resources: [web.yaml]\ncommonLabels: {l: one}\n"),
+        ("base/web.yaml", WEB),
+        ("over/kustomization.yaml", overlay),
+    ]);
+    found.lines().filter_map(|line| Some(line.trim().strip_prefix("l: ")?.to_owned())).collect()
+}
+
+#[test]
+fn a_label_that_was_added_to_several_fields_changes_in_all_of_them() {
+    assert_eq!(labels("resources: [../base]\nlabels:\n- pairs: {l: two}\n"), ["two", "two", "two"]);
+    let patch = "apiVersion: apps/v1\n    kind: Deployment\n    metadata: {name: web, labels: {l: p}}\n";
+    let overlay = format!("resources: [../base]\npatches:\n- patch: |-\n    {patch}");
+    assert_eq!(labels(&overlay), ["p", "p", "p"]);
+    let replacement = "replacements:\n- sourceValue: r\n  targets:\n  - select: {kind: Deployment}\n    fieldPaths: [metadata.labels.l]\n";
+    assert_eq!(labels(&format!("resources: [../base]\n{replacement}")), ["r", "r", "r"]);
+    // A JSON patch makes the object anew.
+    let patch = "patches:\n- patch: '[{op: replace, path: /metadata/labels/l, value: j}]'\n  target: {kind: Deployment}\n";
+    assert_eq!(labels(&format!("resources: [../base]\n{patch}")), ["j", "one", "one"]);
+}
+
+#[test]
+fn the_older_patches_have_their_own_rules() {
+    let found = built(&[
+        (
+            "kustomization.yaml",
+            "resources: [web.yaml]\npatchesStrategicMerge: [patch.yaml]\npatchesJson6902:\n- target: {kind: Deployment, name: w.*}\n  \
+             patch: '[{op: add, path: /spec/replicas, value: 2}]'\n- target: {kind: Gone}\n  patch: '[{op: remove, path: /spec}]'\n",
+        ),
+        ("web.yaml", WEB),
+        (
+            "patch.yaml",
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, labels: {a: null, b: 1}}\n",
+        ),
+    ]);
+    assert!(found.contains("  labels:\n    a: \"null\"\n    b: \"1\"\n"), "{found}");
+    assert!(found.contains("  replicas: 2\n"), "{found}");
+}

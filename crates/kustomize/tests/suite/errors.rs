@@ -204,3 +204,18 @@ fn an_oci_artifact_is_refused_at_its_entry() {
         );
     }
 }
+
+#[test]
+fn a_text_that_a_field_cannot_hold_is_refused() {
+    refused(
+        &[
+            (
+                "kustomization.yaml",
+                "resources: [pod.yaml]\nreplacements:\n- sourceValue: many\n  targets:\n  - select: {kind: Pod}\n    fieldPaths: [spec.priority]\n",
+            ),
+            ("pod.yaml", &format!("{POD}spec:\n  priority: 1\n")),
+        ],
+        "unable to find field \"spec.priority\" in replacement target: yaml: cannot decode !!str `many` as a !!int",
+        "/app/pod.yaml:5:13\n",
+    );
+}
