@@ -32,7 +32,11 @@ impl Cluster {
     }
 
     async fn told(&self, objects: &Objects, rule: Rule) -> Result<String, String> {
-        Ok(compare(self.client.clone(), objects, rule, "kubectl").await?.to_text(false))
+        self.told_to("kubectl", objects, rule).await
+    }
+
+    async fn told_to(&self, manager: &str, objects: &Objects, rule: Rule) -> Result<String, String> {
+        Ok(compare(self.client.clone(), objects, rule, manager).await?.to_text(false))
     }
 }
 
@@ -69,9 +73,10 @@ async fn server_side_apply_keeps_what_others_own() {
     let project = Project::new(&[("app/a.yaml", CONFIG)]);
     cluster.apply(&read(&project)).await;
     project.write("app/a.yaml", &CONFIG.replace("slow", "fast").replace(", old: 'yes'", ""));
-    let refused = cluster.told(&read(&project), Rule::ServerSide { force: false }).await.unwrap_err();
+    let objects = read(&project);
+    let refused = cluster.told_to("somebody", &objects, Rule::ServerSide { force: false }).await.unwrap_err();
     assert!(refused.contains("conflict") && refused.contains("app/a.yaml:1:1"), "{refused}");
-    let forced = cluster.told(&read(&project), Rule::ServerSide { force: true }).await.unwrap();
+    let forced = cluster.told_to("somebody", &objects, Rule::ServerSide { force: true }).await.unwrap();
     assert!(forced.contains("data.mode: slow → fast") && !forced.contains("data.old"), "{forced}");
 }
 
