@@ -154,7 +154,8 @@ pub(crate) fn finish(
     if cli.json || cli.json_file.is_some() {
         let text = crate::json::indented(&locked.stats.serialized());
         if cli.json {
-            println!("{text}");
+            // Whoever reads may stop early; the exit code is still that of the run.
+            let _ = writeln!(io::stdout(), "{text}");
         }
         if let Some(name) = &cli.json_file {
             problems.extend(write(Path::new(&format!("{name}.json")), &text).err());
