@@ -268,6 +268,7 @@ fn a_file_that_does_not_load_ends_the_run() {
     let mut run = Process::start(command, folder.path().join("run.log"));
     assert_eq!(run.wait(), 1);
     assert!(run.said().contains("the worker process ended with exit code 1"), "{}", run.said());
+    assert!(!run.said().contains("Aggregated"), "no table before a run: {}", run.said());
 }
 
 #[test]
