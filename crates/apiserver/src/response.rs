@@ -15,6 +15,8 @@ use crate::status::Failure;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/vnd.kubernetes.protobuf");
+const OPENAPI_PROTOBUF: HeaderValue =
+    HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 fn build(code: u16, content_type: HeaderValue, body: ResponseBody) -> Response<ResponseBody> {
@@ -33,6 +35,11 @@ pub fn json_bytes(code: u16, body: impl Into<Bytes>) -> Response<ResponseBody> {
 /// JSON with parameters in its content type, as aggregated discovery has.
 pub(crate) fn json_as(content_type: &'static str, body: impl Into<Bytes>) -> Response<ResponseBody> {
     build(200, HeaderValue::from_static(content_type), full(body))
+}
+
+/// An OpenAPI document of version 2 as kubectl asks for it.
+pub(crate) fn openapi_protobuf(body: &'static [u8]) -> Response<ResponseBody> {
+    build(200, OPENAPI_PROTOBUF, full(Bytes::from_static(body)))
 }
 
 pub fn text(code: u16, body: impl Into<Bytes>) -> Response<ResponseBody> {

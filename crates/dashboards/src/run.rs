@@ -221,7 +221,7 @@ fn show(
     PanelView {
         key: placed.key.clone(),
         id: panel.id,
-        title: text(&panel.title),
+        title: scope.expand(&panel.title, None, Purpose::Title),
         description: text(&panel.description),
         grid: placed.grid,
         transparent: panel.transparent,

@@ -57,6 +57,8 @@ pub enum Purpose {
     PromQl,
     /// Something a person reads.
     Text,
+    /// A title, which names what is chosen as a person chose it: All, and not all of them.
+    Title,
     /// An address.
     Url,
 }
@@ -141,6 +143,7 @@ impl Scope {
             let format = reference.format.unwrap_or(match purpose {
                 Purpose::PromQl => "promql",
                 Purpose::Text => "glob",
+                Purpose::Title => "text",
                 Purpose::Url => "percentencode",
             });
             return Some(bound.write(reference.name, format));
@@ -431,6 +434,10 @@ mod tests {
         ] {
             assert_eq!(scope.expand(&format!("${{pods:{format}}}"), None, Purpose::Text), wanted, "{format}");
         }
+        assert_eq!(
+            scope.expand("$pods ${pods:csv}", None, Purpose::Title),
+            "WEB-1.X + DB (2) web-1.x,db (2)"
+        );
         assert_eq!(scope.expand("${__from:date:YYYY-MM}", None, Purpose::Text), "1970-01");
         assert_eq!(scope.expand("${__to:date}", None, Purpose::Text), "1970-01-01T01:00:00.000Z");
     }

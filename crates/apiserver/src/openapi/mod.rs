@@ -29,6 +29,13 @@ use crate::server::Inner;
 use crate::service::{ResponseBody, full};
 use crate::status::Failure;
 
+/// What kubectl accepts of version 2, and nothing else.
+const V2_PROTOBUF: &str = "proto-openapi.spec.v2";
+/// A document of version 2 in protobuf without paths and definitions: `swagger` (1) is "2.0", and `info` (2) holds `title`
+/// (1) and `version` (2). kubectl reads version 3, and asks this one for kinds that it has not found there. They are not
+/// here either, and it goes on to say so.
+const V2_EMPTY: &[u8] = b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.36.2";
+
 /// Where references to schemas point.
 #[derive(Clone, Copy, PartialEq)]
 enum Version {
@@ -62,6 +69,7 @@ pub(crate) fn handle(server: &Inner, path: &[&str], query: &Query, headers: &Hea
         ["v3"] => Ok(response::value(200, &index(&registry, server))),
         ["v3", "api", version] => document(server, &registry, "", version, query, headers),
         ["v3", "apis", group, version] => document(server, &registry, group, version, query, headers),
+        ["v2"] if wants_protobuf(headers) => Ok(response::openapi_protobuf(V2_EMPTY)),
         ["v2"] => {
             let hash = hash_of(&registry.group_versions, server);
             let docs = server.type_docs.read().clone();
@@ -70,6 +78,13 @@ pub(crate) fn handle(server: &Inner, path: &[&str], query: &Query, headers: &Hea
         }
         _ => Err(Failure::no_such_resource()),
     }
+}
+
+/// JSON is what everyone else gets, whatever they accept.
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    let accepted =
+        headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
+    accepted.split(',').next().is_some_and(|first| first.contains(V2_PROTOBUF))
 }
 
 fn base_path(group_version: &GroupVersion) -> String {

@@ -176,4 +176,9 @@ async fn documents_describe_every_kind() {
     }
     let (code, document) = api.get("/openapi/v2").await;
     assert_eq!((code, document.str_at(&["swagger"])), (200, Some("2.0")));
+    // kubectl asks so for a kind that is nowhere, and would call JSON broken protobuf instead of naming the kind.
+    let accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let (code, document) =
+        api.send_bytes(http::Method::GET, "/openapi/v2", "application/json", accept, b"").await;
+    assert_eq!((code.as_u16(), document.first()), (200, Some(&0x0a)));
 }

@@ -1,12 +1,14 @@
 //! The command line: the server with Grafana's own flags, and `render` for pictures without a server.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use gantry_clock::{Clock, SystemClock};
-use gantry_dashboards::{Dashboard, Locale, Request, Scene, Theme, ViewOptions, terminal, view};
+use gantry_dashboards::{
+    Dashboard, Locale, PanelView, Request, Scene, Theme, ViewOptions, parse_time, terminal, view,
+};
 
 use crate::datasource::{Datasources, Entry};
 use crate::settings::{Settings, Values};
@@ -178,6 +180,7 @@ pub(crate) async fn render(matches: &ArgMatches) -> Result<(), String> {
             pair.split_once('=').ok_or_else(|| format!("--var {pair}: expected NAME=VALUE"))?;
         request.variables.entry(name.to_owned()).or_default().push(value.to_owned());
     }
+    check(&dashboard, &request)?;
     let panel = matches.get_one::<i64>("panel").copied();
     let size = |name: &str| matches.get_one::<u32>(name).copied().unwrap_or(500);
     let theme = if word("theme") == "light" { Theme::Light } else { Theme::Dark };
@@ -189,15 +192,14 @@ pub(crate) async fn render(matches: &ArgMatches) -> Result<(), String> {
         ..ViewOptions::default()
     };
     let seen = view(&dashboard, &options, &sources).await;
-    let Some(output) = matches.get_one::<PathBuf>("output") else {
-        let colored = std::io::stdout().is_terminal();
-        for panel in &seen.panels {
-            println!("{}", terminal(panel, 100, 14, colored, locale));
-        }
-        return Ok(());
-    };
     let found = seen.panels.iter().find(|one| panel.is_none_or(|id| id == one.id));
-    let found = found.ok_or_else(|| format!("{}: no panel {}", file.display(), panel.unwrap_or(0)))?;
+    let found = found.ok_or_else(|| match panel {
+        Some(id) => format!("{}: no panel {id}", file.display()),
+        None => format!("{}: the dashboard has no panels", file.display()),
+    })?;
+    let Some(output) = matches.get_one::<PathBuf>("output") else {
+        return print(&seen.panels, locale);
+    };
     let scene = Scene::of(found, size("width"), size("height"), theme, locale);
     let bytes = match output.extension().and_then(|extension| extension.to_str()) {
         Some("png") => scene.png(1.0).map_err(|error| error.to_string())?,
@@ -207,6 +209,63 @@ pub(crate) async fn render(matches: &ArgMatches) -> Result<(), String> {
     write(output, &bytes)
 }
 
+/// What would be left out without a word is a mistake here: nobody looks at an address with its parameters.
+fn check(dashboard: &Dashboard, request: &Request) -> Result<(), String> {
+    for (flag, text) in [("--from", &request.from), ("--to", &request.to)] {
+        if !text.is_empty() && parse_time(text, request.locale, false).is_none() {
+            return Err(format!(
+                "{flag} {text}: expected now, now-1h, now/d, a date such as 2026-01-31 or milliseconds"
+            ));
+        }
+    }
+    let names: Vec<&str> = dashboard.variables.iter().map(|variable| variable.name.as_str()).collect();
+    match request.variables.keys().find(|name| !names.contains(&name.as_str())) {
+        Some(name) if names.is_empty() => Err(format!("--var {name}: the dashboard has no variables")),
+        Some(name) => {
+            Err(format!("--var {name}: the dashboard has no such variable; it has {}", names.join(", ")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// All panels as text. Whoever reads may stop early.
+fn print(panels: &[PanelView], locale: Locale) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    let colored = out.is_terminal();
+    for panel in panels {
+        match writeln!(out, "{}", terminal(panel, 100, 14, colored, locale)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(format!("cannot write to the standard output: {error}")),
+        }
+    }
+    Ok(())
+}
+
 fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     std::fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dashboard_does_not_have_is_refused_by_name() {
+        let text = r#"{"title": "T", "schemaVersion": 39, "panels": [],
+            "templating": {"list": [{"name": "pod", "type": "custom", "query": "a,b"}]}}"#;
+        let dashboard = Dashboard::parse(text).unwrap();
+        let asked = |from: &str, name: &str| {
+            let mut request = Request { from: from.into(), ..Request::default() };
+            request.variables.insert(name.into(), vec!["a".into()]);
+            check(&dashboard, &request)
+        };
+        assert_eq!(asked("", "pod"), Ok(()));
+        assert_eq!(asked("now-1h", "pod"), Ok(()));
+        assert!(asked("yesterday", "pod").unwrap_err().starts_with("--from yesterday: expected now"));
+        assert_eq!(
+            asked("", "pot").unwrap_err(),
+            "--var pot: the dashboard has no such variable; it has pod"
+        );
+    }
 }

@@ -29,7 +29,7 @@ use crate::worker::{Launch, Worker};
 /// Runs the handlers until a signal.
 pub(crate) async fn run(flags: RunFlags) -> Result<(), String> {
     let endpoint = flags.liveness.as_deref().map(Endpoint::parse).transpose()?;
-    let virtual_env = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+    let virtual_env = std::env::var_os("VIRTUAL_ENV").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let path = std::env::var_os("PATH");
     let python = interpreter(flags.python.as_deref(), virtual_env.as_deref(), path.as_deref())?;
     let asks = Arc::new(Engine::default());

@@ -102,7 +102,7 @@ fn about_the_file(cli: &Cli) -> Result<u8, String> {
 }
 
 fn find_python(cli: &Cli) -> Result<Python, String> {
-    let virtual_env = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+    let virtual_env = std::env::var_os("VIRTUAL_ENV").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     Python::find(cli.python.as_deref(), virtual_env.as_deref().map(Path::new)).map_err(|problems| {
         format!("{}: no Python with the locust package ({problems}); name one with --python", cli.locustfile)
     })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gantry_load::locust::{
-    CsvTables, HISTORY_INTERVAL, MasterHandle, error_table, percentile_table, stats_table,
+    CsvTables, HISTORY_INTERVAL, MasterHandle, State, error_table, percentile_table, stats_table,
 };
 
 use crate::flags::Cli;
@@ -122,12 +122,16 @@ fn name_width() -> usize {
     size.map_or(WIDEST_NAME, |(columns, _)| usize::from(columns.0).saturating_sub(80).min(WIDEST_NAME))
 }
 
-/// Prints the table of the requests every two seconds until it is dropped.
+/// Prints the table of the requests every two seconds until it is dropped, once a run has begun: empty tables would hide
+/// why none begins.
 pub(crate) async fn keep_printing(master: &MasterHandle, log: &LogLines) {
     let mut ticks = tokio::time::interval(PRINT_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if master.lock().state() == State::Ready {
+            continue;
+        }
         let mut lines = stats_table(&master.lock().stats, true, name_width());
         lines.push(String::new());
         log.print(lines);
@@ -154,13 +158,15 @@ pub(crate) fn finish(
     if cli.json || cli.json_file.is_some() {
         let text = crate::json::indented(&locked.stats.serialized());
         if cli.json {
-            println!("{text}");
+            // Whoever reads may stop early; the exit code is still that of the run.
+            let _ = writeln!(io::stdout(), "{text}");
         }
         if let Some(name) = &cli.json_file {
             problems.extend(write(Path::new(&format!("{name}.json")), &text).err());
         }
     }
-    if cli.json_file.is_none() && !(cli.json && cli.skip_log_setup) {
+    let has_run = locked.state() != State::Ready;
+    if has_run && cli.json_file.is_none() && !(cli.json && cli.skip_log_setup) {
         let width = name_width();
         let mut lines = stats_table(&locked.stats, false, width);
         lines.push(String::new());

@@ -32,6 +32,9 @@ const NOT_AGAIN: &[&str] = &["--processes", "0", "--csv", "", "--html", ""];
 /// What runs beside every locustfile.
 pub(crate) const SHIM: &str = include_str!("shim.py");
 pub(crate) const SHIM_NAME: &str = "gantry_describe.py";
+/// Tells the only worker of a run where to write the exit code that the locustfile has set.
+const EXIT_CODE_VARIABLE: &str = "GANTRY_LOCUST_EXIT_CODE";
+const EXIT_CODE_NAME: &str = "exit-code";
 /// After its master told a worker to quit.
 const EXIT_WAIT: Duration = Duration::from_secs(5);
 
@@ -45,8 +48,8 @@ pub(crate) struct Python {
 /// Worker processes; ended when dropped.
 pub(crate) struct Workers {
     children: Vec<Child>,
-    /// Holds the shim.
-    _folder: tempfile::TempDir,
+    /// Holds the shim, and what the shim writes.
+    folder: tempfile::TempDir,
 }
 
 // === impl Python ===
@@ -83,20 +86,23 @@ impl Python {
         Ok(status.code().unwrap_or(1))
     }
 
-    /// Starts workers that join a master, each with these arguments besides.
+    /// Starts workers that join a master, each with these arguments besides. With `is_whole_run` no others join it, and
+    /// a single one judges the run.
     pub(crate) fn start_workers(
         &self,
         count: u32,
         locustfiles: &[PathBuf],
         master: (&str, u16),
         arguments: &[String],
+        is_whole_run: bool,
     ) -> Result<Workers, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
         let shim = folder.path().join(SHIM_NAME);
         std::fs::write(&shim, SHIM).map_err(|error| format!("{}: {error}", shim.display()))?;
         let files: Vec<String> =
             locustfiles.iter().chain([&shim]).map(|path| path.to_string_lossy().into_owned()).collect();
-        self.start(count, &files.join(","), master, arguments, folder)
+        let exit_code = (is_whole_run && count == 1).then(|| folder.path().join(EXIT_CODE_NAME));
+        self.start(count, &files.join(","), master, arguments, folder, exit_code)
     }
 
     /// Starts workers that ask their master for the locustfile.
@@ -107,7 +113,7 @@ impl Python {
         arguments: &[String],
     ) -> Result<Workers, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-        self.start(count, "-", master, arguments, folder)
+        self.start(count, "-", master, arguments, folder, None)
     }
 
     fn start(
@@ -117,16 +123,19 @@ impl Python {
         master: (&str, u16),
         arguments: &[String],
         folder: tempfile::TempDir,
+        exit_code: Option<PathBuf>,
     ) -> Result<Workers, String> {
         let mut children = Vec::new();
         for _ in 0..count {
-            let child = self
-                .worker(files, master, arguments)
-                .spawn()
-                .map_err(|error| format!("cannot run {}: {error}", self.path.display()))?;
+            let mut command = self.worker(files, master, arguments);
+            if let Some(file) = &exit_code {
+                command.env(EXIT_CODE_VARIABLE, file);
+            }
+            let child =
+                command.spawn().map_err(|error| format!("cannot run {}: {error}", self.path.display()))?;
             children.push(child);
         }
-        Ok(Workers { children, _folder: folder })
+        Ok(Workers { children, folder })
     }
 
     fn worker(&self, files: &str, master: (&str, u16), arguments: &[String]) -> Command {
@@ -168,6 +177,11 @@ impl Workers {
     pub(crate) fn ended(&mut self) -> Option<i32> {
         let mut ended = self.children.iter_mut().filter_map(|child| child.try_wait().ok().flatten());
         ended.next().map(|status| status.code().unwrap_or(1))
+    }
+
+    /// The exit code that the locustfile has set, once its worker has ended.
+    pub(crate) fn chosen_exit_code(&self) -> Option<u8> {
+        std::fs::read_to_string(self.folder.path().join(EXIT_CODE_NAME)).ok()?.trim().parse().ok()
     }
 
     /// Waits for all of them; the greatest exit code.

@@ -100,9 +100,10 @@ pub(crate) async fn run(cli: Cli, log: LogLines) -> Result<u8, String> {
         }
     };
     let failure = end_run(&cli, &master, end).await;
-    if let Some(workers) = &mut workers {
-        workers.end().await;
-    }
+    let chosen = match &mut workers {
+        Some(workers) => workers.end().await,
+        None => None,
+    };
     if let Some(csv) = &mut csv {
         csv.write_now(&master);
     }
@@ -113,6 +114,8 @@ pub(crate) async fn run(cli: Cli, log: LogLines) -> Result<u8, String> {
     let failed = master.lock().failed();
     let code = if failure.is_some() {
         1
+    } else if let Some(chosen) = chosen {
+        chosen
     } else if failed {
         cli.exit_code_on_error
     } else {

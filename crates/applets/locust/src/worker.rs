@@ -27,7 +27,7 @@ impl LocalWorkers {
         let python = find_python(cli)?;
         let engine = format!("locust {} of {}", python.locust, python.path().display());
         tracing::info!(target: "locust.main", "Engine: {engine}, {count} worker process(es)");
-        let workers = python.start_workers(count, locustfiles, ("127.0.0.1", port), &arguments(cli))?;
+        let workers = python.start_workers(count, locustfiles, ("127.0.0.1", port), &arguments(cli), true)?;
         Ok(LocalWorkers { engine, workers })
     }
 
@@ -35,8 +35,10 @@ impl LocalWorkers {
         self.workers.ended()
     }
 
-    pub(crate) async fn end(&mut self) {
+    /// Waits for them to end, and gives the exit code that the locustfile has set.
+    pub(crate) async fn end(&mut self) -> Option<u8> {
         self.workers.end().await;
+        self.workers.chosen_exit_code()
     }
 }
 
@@ -68,7 +70,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, String> {
     let mut workers = if cli.locustfile.trim() == "-" {
         python.start_downloading_workers(count, master, &arguments(&cli))?
     } else {
-        python.start_workers(count, &files::find(&cli.locustfile)?, master, &arguments(&cli))?
+        python.start_workers(count, &files::find(&cli.locustfile)?, master, &arguments(&cli), false)?
     };
     let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);

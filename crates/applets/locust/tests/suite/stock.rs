@@ -215,6 +215,46 @@ class Failing(HttpUser):
 }
 
 #[test]
+fn a_locustfile_judges_the_whole_run_and_sets_the_exit_code() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::start();
+    let text = "
+from locust import HttpUser, constant, events, task
+
+@events.quitting.add_listener
+def judge(environment, **_):
+    total = environment.stats.total
+    with open('JUDGED', 'w') as file:
+        file.write(f'{total.num_requests} {total.num_failures}')
+    environment.process_exit_code = 5 if total.fail_ratio == 1 else 0
+
+class Failing(HttpUser):
+    wait_time = constant(0.1)
+
+    @task
+    def fails(self):
+        self.client.get('/fail')
+";
+    let judged = folder.path().join("judged");
+    let file = locustfile(folder.path(), &text.replace("JUDGED", judged.to_str().unwrap()));
+    let prefix = folder.path().join("out");
+    let mut command = applet();
+    // Longer than two reports, with each of which a worker forgets what it has counted.
+    command
+        .args(["--headless", "-u", "2", "-r", "10", "-t", "7s", "-H", &target.url(), "-f"])
+        .arg(&file)
+        .arg("--python")
+        .arg(&python)
+        .arg("--csv")
+        .arg(&prefix);
+    let mut run = Process::start(command, folder.path().join("run.log"));
+    assert_eq!(run.wait(), 5);
+    let total = csv(&prefix.with_file_name("out_stats.csv")).last().unwrap()[2].clone();
+    assert_eq!(std::fs::read_to_string(judged).unwrap(), format!("{total} {total}"));
+}
+
+#[test]
 fn a_file_that_does_not_load_ends_the_run() {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -228,6 +268,7 @@ fn a_file_that_does_not_load_ends_the_run() {
     let mut run = Process::start(command, folder.path().join("run.log"));
     assert_eq!(run.wait(), 1);
     assert!(run.said().contains("the worker process ended with exit code 1"), "{}", run.said());
+    assert!(!run.said().contains("Aggregated"), "no table before a run: {}", run.said());
 }
 
 #[test]
