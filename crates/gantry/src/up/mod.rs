@@ -163,7 +163,7 @@ impl RunningUp {
         };
         let brought = async {
             running.state_dir.write_state(&state)?;
-            running.apply(&build.objects, steps).await?;
+            running.apply(&build, steps).await?;
             wait_until_ready(&running.stack, steps, ended).await?;
             state.ready = true;
             running.state_dir.write_state(&state)?;
@@ -178,9 +178,11 @@ impl RunningUp {
         }
     }
 
-    async fn apply(&mut self, objects: &[Value], steps: &mut Steps) -> Result<(), Error> {
+    async fn apply(&mut self, build: &Build, steps: &mut Steps) -> Result<(), Error> {
         let mut changed = Vec::new();
-        self.applied.update(self.stack.client(), &self.state_dir, objects, &mut changed).await?;
+        let place_of = |value: &Value| place_of(build, value);
+        let (client, objects) = (self.stack.client(), &build.objects);
+        self.applied.update(client, &self.state_dir, objects, place_of, &mut changed).await?;
         steps.done("applied", &count(&changed, objects.len()));
         Ok(())
     }
