@@ -11,6 +11,7 @@ mod server;
 pub use api::{ApiParts, Parameters, PrometheusApi, StorageFor};
 pub use server::{KubernetesDiscovery, MakeStorageFor, Prometheus, Settings, hide_secrets, jobs};
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock, Weak};
@@ -54,7 +55,10 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 
 fn log_to_stderr(flags: &Flags) {
     let filter = tracing_subscriber::EnvFilter::new(&flags.log_level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A larger program may have set up logging already: then that stays.
     let _ = if flags.log_json { builder.json().try_init() } else { builder.try_init() };
 }

@@ -28,6 +28,7 @@ mod type_docs;
 mod vpa;
 mod wake;
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -106,7 +107,10 @@ pub(crate) fn run_in_foreground(options: &UpOptions) -> VerbResult {
 pub(crate) fn logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // An embedding program may have chosen its own.
     let _ = subscriber.try_init();
 }
