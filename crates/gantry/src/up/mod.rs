@@ -50,6 +50,8 @@ use self::steps::{Output, Steps};
 
 /// A workload that is not ready by then is an error; nothing in a laptop's loop takes longer.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Nobody should look at a silent terminal for longer: what is waited for is said, and again when that changes.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) type Error = Box<dyn std::error::Error>;
 
@@ -202,6 +204,8 @@ impl RunningUp {
 async fn wait_until_ready(stack: &Stack, steps: &mut Steps, ended: &CancellationToken) -> Result<(), Error> {
     let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
     let mut change = stack.changes();
+    let mut patient_until = tokio::time::Instant::now() + PATIENCE;
+    let mut said = String::new();
     loop {
         let workloads = survey(&stack.client()).await?;
         let waiting: Vec<&Workload> = workloads.iter().filter(|workload| !workload.healthy).collect();
@@ -213,13 +217,29 @@ async fn wait_until_ready(stack: &Stack, steps: &mut Steps, ended: &Cancellation
         if tokio::time::Instant::now() > deadline || ended.is_cancelled() {
             return Err(not_ready(&waiting).into());
         }
+        if tokio::time::Instant::now() > patient_until {
+            patient_until += PATIENCE;
+            let text = match waiting.is_empty() {
+                true => "still waiting for the gateway's routes".to_owned(),
+                false => format!("still waiting:{}", lines(&waiting)),
+            };
+            if text != said {
+                steps.warn(&text);
+                said = text;
+            }
+        }
         // Woken by whatever changed, and looked at again soon in any case.
         let _ = tokio::time::timeout(Duration::from_millis(100), change.changed()).await;
     }
 }
 
 fn not_ready(waiting: &[&Workload]) -> String {
-    let mut text = format!("not ready after {} s:", READY_TIMEOUT.as_secs());
+    format!("not ready after {} s:{}", READY_TIMEOUT.as_secs(), lines(waiting))
+}
+
+/// A line for each, with its reason.
+fn lines(waiting: &[&Workload]) -> String {
+    let mut text = String::new();
     for workload in waiting {
         let Workload { kind, namespace, name, ready, desired, reason, .. } = workload;
         text.push_str(&format!(
