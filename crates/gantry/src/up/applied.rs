@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use gantry_apimachinery::{Kind, Value};
 use gantry_operator::apply::{Applier, ApplyError, Change, ObjectRef};
 use gantry_operator::explain;
+use gantry_workloads::health::Workload;
 use serde::Serialize;
 
 use super::Error;
@@ -67,6 +68,15 @@ impl Applied {
                 Err(error)
             }
         }
+    }
+
+    /// Whether the workload is one of the objects of the files.
+    pub(super) fn holds(&self, workload: &Workload) -> bool {
+        self.objects.values().any(|Taken { id, .. }| {
+            id.kind == workload.kind
+                && id.name == workload.name
+                && id.namespace.as_deref() == Some(workload.namespace.as_str())
+        })
     }
 
     async fn write(

@@ -170,7 +170,7 @@ impl RunningUp {
         let brought = async {
             running.state_dir.write_state(&state)?;
             running.apply(&build, steps).await?;
-            wait_until_ready(&running.stack, steps, ended).await?;
+            wait_until_ready(&running.stack, &running.applied, steps, ended).await?;
             state.ready = true;
             running.state_dir.write_state(&state)?;
             Ok::<_, Error>(())
@@ -201,15 +201,27 @@ impl RunningUp {
     }
 }
 
-async fn wait_until_ready(stack: &Stack, steps: &mut Steps, ended: &CancellationToken) -> Result<(), Error> {
-    let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
+/// Waits for every workload; what is not from the files (made by hand, by an operator) holds nothing up for long.
+async fn wait_until_ready(
+    stack: &Stack,
+    applied: &Applied,
+    steps: &mut Steps,
+    ended: &CancellationToken,
+) -> Result<(), Error> {
+    let began = tokio::time::Instant::now();
+    let deadline = began + READY_TIMEOUT;
     let mut change = stack.changes();
-    let mut patient_until = tokio::time::Instant::now() + PATIENCE;
+    let mut patient_until = began + PATIENCE;
     let mut said = String::new();
     loop {
         let workloads = survey(&stack.client()).await?;
-        let waiting: Vec<&Workload> = workloads.iter().filter(|workload| !workload.healthy).collect();
+        let unready = workloads.iter().filter(|workload| !workload.healthy);
+        let (waiting, others): (Vec<&Workload>, Vec<&Workload>) =
+            unready.partition(|workload| began.elapsed() < PATIENCE || applied.holds(workload));
         if waiting.is_empty() && stack.routes_are_ready() {
+            if !others.is_empty() {
+                steps.warn(&format!("not ready, and not from these files:{}", lines(&others)));
+            }
             let pods: i32 = workloads.iter().map(|workload| workload.ready).sum();
             steps.done("pods ready", &format!("{pods} in {} workloads", workloads.len()));
             return Ok(());

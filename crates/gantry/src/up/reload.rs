@@ -130,7 +130,7 @@ impl RunningUp {
     /// What is not ready is said, unless the files change again before: then they decide.
     async fn until_ready_or_changed(&mut self, steps: &mut Steps, ended: &CancellationToken) {
         tokio::select! {
-            ready = super::wait_until_ready(&self.stack, steps, ended) => {
+            ready = super::wait_until_ready(&self.stack, &self.applied, steps, ended) => {
                 if let Err(error) = ready && !ended.is_cancelled() {
                     steps.failed("not ready", &explain(error.as_ref()));
                 }

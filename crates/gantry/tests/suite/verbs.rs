@@ -39,3 +39,14 @@ fn a_detached_up_is_seen_and_ended_from_elsewhere() {
     assert!(!data_dir.exists());
     assert_eq!(processes_below(&data_dir), Vec::<u32>::new());
 }
+
+#[test]
+fn what_was_made_by_hand_does_not_hold_up_the_next_start() {
+    let shop = Shop::copy();
+    let up = shop.up();
+    let Some(made) = up.kubectl(&["run", "by-hand", "--image=nowhere", "-n", "shop-dev"]) else { return };
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    drop(up);
+    let up = shop.up();
+    assert_eq!(up.get("gateway", "shop.localhost", "/products").0, 200);
+}
