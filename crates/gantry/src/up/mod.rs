@@ -195,6 +195,8 @@ impl RunningUp {
 
     /// Drains, ends every process that was started, and closes the stores.
     pub(crate) async fn end(self, steps: &mut Steps) {
+        // What lies between is the user's time, not ours.
+        steps.restart_clock();
         self.stack.end().await;
         self.state_dir.clear_state();
         steps.done("ended", "requests drained, every process that was started has ended");
