@@ -74,12 +74,13 @@ pub struct Service {
     pub p99_seconds: Option<f64>,
 }
 
-/// A pod of a service; `service` is empty for one that belongs to none.
+/// A pod; `services` is empty for one that no Service selects.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Pod {
     pub namespace: String,
     pub name: String,
-    pub service: String,
+    /// Every Service that selects it.
+    pub services: Vec<String>,
     pub health: Health,
     /// `Running`, `Pending`, `CrashLoopBackOff`.
     pub status: String,

@@ -161,7 +161,7 @@ fn up_command() -> Command {
                 .value_name("NAME=PORT,…")
                 .overrides_with("ports")
                 .value_parser(|text: &str| text.parse::<Ports>())
-                .help("Ports for apiserver, gateway, metrics, console; `auto` (for one or for all) takes a free one [default: apiserver=16443,gateway=8000,metrics=9090,console=3000]"),
+                .help("Ports for apiserver, gateway, metrics, console; `auto` takes free ones: for one, for all, or for all but those named after it (auto,gateway=8080) [default: apiserver=16443,gateway=8000,metrics=9090,console=3000]"),
         )
         .arg(Arg::new("detach").long("detach").short('d').action(ArgAction::SetTrue).help("Return when everything is ready; end it with `gantry down`"))
         .arg(output_arg())

@@ -12,7 +12,7 @@ use crate::request_id::RequestIds;
 use crate::snapshot::{self, Compiled, ConfigError};
 use arc_swap::ArcSwap;
 use gantry_clock::SystemClock;
-use gantry_prom_model::Registry;
+use gantry_prom_model::{Gather as _, Registry};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -112,6 +112,11 @@ impl Gateway {
             gateway.listen(Listener::proxy(address))?;
         }
         Ok(gateway)
+    }
+
+    /// Everything in the registry of the configuration, in Prometheus' text format.
+    pub fn metrics_text(&self) -> String {
+        gantry_prom_model::encode_text(&self.inner.shared.config.registry.gather())
     }
 
     /// Swaps the configuration. Requests that are on their way finish under the one they began with; no connection is

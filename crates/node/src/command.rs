@@ -27,7 +27,9 @@ pub enum CommandError {
     NoCommand { image: String, container: String },
     #[error("annotation {annotation} is not a command line: {reason}")]
     Annotation { annotation: String, reason: String },
-    #[error("container \"{container}\": program \"{program}\" was not found{searched}")]
+    #[error(
+        "container \"{container}\": program \"{program}\" was not found{searched}; install it, or name another in the `images:` of gantry.yaml"
+    )]
     MissingBinary { container: String, program: String, searched: String },
     #[error("container \"{container}\": \"{program}\" is not an executable file")]
     NotExecutable { container: String, program: String },

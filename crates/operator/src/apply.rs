@@ -10,8 +10,10 @@ use std::fmt;
 use gantry_apimachinery::{Kind, Map, Value};
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::params::ValidationDirective;
+use kube::core::{ApiResource, GroupVersionKind, Request};
 use kube::discovery::{ApiCapabilities, Scope, pinned_kind};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::explain::explain;
@@ -42,7 +44,7 @@ pub enum Change {
 pub enum ApplyError {
     #[error("object {index} has no {field}")]
     Incomplete { index: usize, field: &'static str },
-    #[error("{object}: the server does not know {api_version} {kind}: {error}", api_version = object.api_version, kind = object.kind, error = explain(&**error))]
+    #[error("{object}: the server does not know {api_version} {kind}; if it is a custom resource, its CustomResourceDefinition must come before it{why}", api_version = object.api_version, kind = object.kind, why = why_unknown(error))]
     UnknownKind { object: ObjectRef, error: Box<kube::Error> },
     #[error("{object}: {error}", error = explain(&**error))]
     Refused { object: ObjectRef, error: Box<kube::Error> },
@@ -50,7 +52,8 @@ pub enum ApplyError {
     Malformed { object: ObjectRef, error: serde_json::Error },
 }
 
-/// Applies objects one after the other, in the order given.
+/// Applies objects one after the other, in the order given. As with `kubectl apply`, a field that the kind does not have
+/// is refused: it is a slip of the pen that would otherwise be dropped without a word.
 pub struct Applier {
     client: Client,
     field_manager: String,
@@ -104,10 +107,8 @@ impl Applier {
         let refused = |error| ApplyError::Refused { object: id.clone(), error: Box::new(error) };
         let change = match api.get_opt(&id.name).await.map_err(refused)? {
             None => {
-                let body: DynamicObject = convert(&desired, &id)?;
-                let params =
-                    PostParams { field_manager: Some(self.field_manager.clone()), ..PostParams::default() };
-                api.create(&params, &body).await.map_err(refused)?;
+                let body = body_of(&desired, &id)?;
+                self.create(&api, body, false).await.map_err(refused)?;
                 Change::Created
             }
             Some(live) => {
@@ -118,15 +119,48 @@ impl Applier {
                     Some(patch) => {
                         let params = PatchParams {
                             field_manager: Some(self.field_manager.clone()),
+                            field_validation: Some(ValidationDirective::Strict),
                             ..PatchParams::default()
                         };
-                        api.patch(&id.name, &params, &Patch::Merge(&patch)).await.map_err(refused)?;
+                        if let Err(error) = api.patch(&id.name, &params, &Patch::Merge(&patch)).await {
+                            let body = body_of(&desired, &id)?;
+                            return Err(refused(self.clearer(&api, body, error).await));
+                        }
                         Change::Configured
                     }
                 }
             }
         };
         Ok((id, change))
+    }
+
+    /// Creates the object, or with `dry_run` only asks whether it could be.
+    async fn create(
+        &self,
+        api: &Api<DynamicObject>,
+        body: Vec<u8>,
+        dry_run: bool,
+    ) -> Result<(), kube::Error> {
+        let params = PostParams { field_manager: Some(self.field_manager.clone()), dry_run };
+        let mut request =
+            Request::new(api.resource_url()).create(&params, body).map_err(kube::Error::BuildRequest)?;
+        let strict = format!("{}&fieldValidation=Strict", request.uri());
+        *request.uri_mut() = strict.parse().expect("a URI with one more parameter is one");
+        self.client.request(request).await.map(|_: IgnoredAny| ())
+    }
+
+    /// A server says of a patch with a wrong field only that the whole patch is wrong; asked to create the same object
+    /// it names the field.
+    async fn clearer(&self, api: &Api<DynamicObject>, body: Vec<u8>, error: kube::Error) -> kube::Error {
+        let vague = "patch: Invalid value";
+        let names_no_field = matches!(&error, kube::Error::Api(status) if status.message.contains(vague));
+        if !names_no_field {
+            return error;
+        }
+        match self.create(api, body, true).await {
+            Err(kube::Error::Api(status)) if status.code == 400 => kube::Error::Api(status),
+            _ => error,
+        }
     }
 
     /// Whether the server has the object.
@@ -187,6 +221,19 @@ impl Applier {
         self.kinds.insert(key, found.clone());
         Ok(found)
     }
+}
+
+/// That a group or kind is not there is already told; anything else is the reason why it was not found.
+fn why_unknown(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Discovery(_) => String::new(),
+        kube::Error::Api(status) if status.code == 404 => String::new(),
+        other => format!(": {}", explain(other)),
+    }
+}
+
+fn body_of(object: &Value, id: &ObjectRef) -> Result<Vec<u8>, ApplyError> {
+    serde_json::to_vec(object).map_err(|error| ApplyError::Malformed { object: id.clone(), error })
 }
 
 pub(crate) fn convert<T: Serialize, U: for<'de> Deserialize<'de>>(

@@ -120,7 +120,10 @@ pub(crate) fn command() -> Command {
 }
 
 pub(crate) fn log_to_stderr() {
-    let builder = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A larger program may have set up logging already: then that stays.
     let _ = builder.try_init();
 }

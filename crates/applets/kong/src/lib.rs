@@ -18,6 +18,7 @@ use gantry_serve::{ListenConfig, Listener};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use ring::rand::SecureRandom;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -110,7 +111,10 @@ fn start_command(matches: &ArgMatches) -> Result<(), String> {
         settings.prefix = PathBuf::from(prefix);
     }
     let filter = tracing_subscriber::EnvFilter::new(&settings.log_level);
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A larger program may have set up logging already: then that stays.
     let _ = logging.try_init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();

@@ -20,6 +20,7 @@ pub use server::{
 };
 pub use web::WebConfig;
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock, Weak};
@@ -64,7 +65,10 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 
 fn log_to_stderr(flags: &Flags) {
     let filter = tracing_subscriber::EnvFilter::new(&flags.log_level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A larger program may have set up logging already: then that stays.
     let _ = if flags.log_json { builder.json().try_init() } else { builder.try_init() };
 }

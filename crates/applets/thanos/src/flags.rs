@@ -1,5 +1,6 @@
 //! Flags that several components share, with the names and defaults of Thanos' own.
 
+use std::io::IsTerminal as _;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
@@ -107,7 +108,10 @@ pub(crate) fn log_to_stderr(matches: &ArgMatches) -> Result<(), String> {
         return Err(format!("--log.level must be debug, info, warn or error, it is {level:?}"));
     }
     let filter = tracing_subscriber::EnvFilter::new(level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A larger program may have set up logging already: then that stays.
     let _ = match value(matches, "log.format").as_str() {
         "json" => builder.json().try_init(),

@@ -341,7 +341,7 @@ fn pod(service: &str, suffix: &str, cpu_cores: Option<f64>) -> Pod {
     Pod {
         namespace: "shop-dev".into(),
         name: format!("{service}-{suffix}"),
-        service: service.into(),
+        services: vec![service.into()],
         health: Health::Good,
         status: "Running".into(),
         ready: true,

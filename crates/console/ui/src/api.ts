@@ -12,7 +12,7 @@ export interface Service {
   rate: number | null; error_share: number | null; p50_seconds: number | null; p99_seconds: number | null;
 }
 export interface Pod {
-  namespace: string; name: string; service: string; health: Health; status: string; ready: boolean;
+  namespace: string; name: string; services: string[]; health: Health; status: string; ready: boolean;
   restarts: number; cpu_cores: number | null; memory_bytes: number | null; started_ms: number | null;
 }
 export interface Thing {

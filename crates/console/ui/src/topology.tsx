@@ -44,7 +44,7 @@ export function Topology({ snapshot, matches, onPick }: {
   snapshot: Snapshot; matches: (text: string) => boolean; onPick: (name: string) => void;
 }) {
   const services = snapshot.services.filter((s) =>
-    matches(s.name) || snapshot.pods.some((pod) => pod.service === s.name && pod.namespace === s.namespace && matches(pod.name)));
+    matches(s.name) || snapshot.pods.some((pod) => pod.services.includes(s.name) && pod.namespace === s.namespace && matches(pod.name)));
   if (snapshot.services.length === 0) {
     return <p class="empty">Nothing is applied yet. Start with <code>gantry up examples/shop/overlays/dev</code> or <code>kubectl apply -k DIR</code>.</p>;
   }
@@ -63,7 +63,7 @@ export function Topology({ snapshot, matches, onPick }: {
           const ways = snapshot.routes
             .filter((route) => route.service === service.name && route.namespace === service.namespace)
             .map((route) => `${route.host}${route.path}`);
-          const pods = snapshot.pods.filter((pod) => pod.service === service.name && pod.namespace === service.namespace);
+          const pods = snapshot.pods.filter((pod) => pod.services.includes(service.name) && pod.namespace === service.namespace);
           return (
             <div class="row" key={`${service.namespace}/${service.name}`}>
               <Edge service={service} ways={ways.length ? ways.slice(0, 3) : ["in the cluster only"]} />

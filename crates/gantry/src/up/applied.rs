@@ -5,9 +5,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gantry_apimachinery::Value;
 use gantry_apimachinery::difference::differences;
-use gantry_operator::apply::{Applier, Change, ObjectRef};
+use gantry_apimachinery::{Kind, Value};
+use gantry_operator::apply::{Applier, ApplyError, Change, ObjectRef};
+use gantry_operator::explain;
+use gantry_workloads::health::Workload;
 use serde::Serialize;
 
 use super::Error;
@@ -44,18 +46,20 @@ pub(super) struct Changed {
 
 impl Applied {
     /// Writes the objects that differ from what the server was given or are gone from it, and removes those that are
-    /// gone from the files. What was changed is in `changed` even when a later object is refused.
+    /// gone from the files. What was changed is in `changed` even when a later object is refused. `place_of` says where a
+    /// value stood in its file, for the refusal.
     pub(super) async fn update(
         &mut self,
         client: kube::Client,
         state_dir: &StateDir,
         objects: &[Value],
+        place_of: impl Fn(&Value) -> Option<String>,
         changed: &mut Vec<Changed>,
     ) -> Result<(), Error> {
         let previous: Vec<ObjectRef> = state_dir.read_applied()?;
         let mut applier = Applier::new(client, FIELD_MANAGER);
         let mut current = Vec::with_capacity(objects.len());
-        match self.write(&mut applier, objects, &previous, &mut current, changed).await {
+        match self.write(&mut applier, objects, &place_of, &previous, &mut current, changed).await {
             Ok(()) => Ok(state_dir.write_applied(&current)?),
             Err(error) => {
                 // What was taken before the refusal must still be found when it is to be removed.
@@ -67,10 +71,20 @@ impl Applied {
         }
     }
 
+    /// Whether the workload is one of the objects of the files.
+    pub(super) fn holds(&self, workload: &Workload) -> bool {
+        self.objects.values().any(|Taken { id, .. }| {
+            id.kind == workload.kind
+                && id.name == workload.name
+                && id.namespace.as_deref() == Some(workload.namespace.as_str())
+        })
+    }
+
     async fn write(
         &mut self,
         applier: &mut Applier,
         objects: &[Value],
+        place_of: &impl Fn(&Value) -> Option<String>,
         previous: &[ObjectRef],
         current: &mut Vec<ObjectRef>,
         changed: &mut Vec<Changed>,
@@ -84,7 +98,10 @@ impl Applied {
             {
                 current.push(taken.id.clone());
             } else {
-                let (id, change) = applier.apply(object, index).await?;
+                let (id, change) = match applier.apply(object, index).await {
+                    Ok(taken) => taken,
+                    Err(error) => return Err(placed(error, object, place_of)),
+                };
                 current.push(id.clone());
                 if change != Change::Unchanged {
                     let fields =
@@ -122,6 +139,46 @@ impl Changed {
         }
         text
     }
+}
+
+/// The refusal with the place of the field it is about, or of the object.
+fn placed(error: ApplyError, object: &Value, place_of: impl Fn(&Value) -> Option<String>) -> Error {
+    let text = explain(&error);
+    let found = named_fields(object, &text);
+    // A value that a transformer wrote stands in no file; what is around it may.
+    let around = [Some(object), object.get("kind")].into_iter().flatten();
+    match found.iter().rev().copied().chain(around).find_map(place_of) {
+        Some(place) => format!("{place}: {text}").into(),
+        None => error.into(),
+    }
+}
+
+/// The values from the outside in to the field whose path is in the text (`spec.ports[0].port`, also behind the name of a
+/// type and with a last step that the object does not have); of several paths the one that leads deepest.
+fn named_fields<'a>(object: &'a Value, text: &str) -> Vec<&'a Value> {
+    let mut deepest = Vec::new();
+    let words = text.split(|c: char| c.is_whitespace() || matches!(c, '"' | ':' | ',' | '`'));
+    for word in words.filter(|word| word.contains('.')) {
+        let steps: Vec<&str> = word.split(['.', '[', ']']).filter(|step| !step.is_empty()).collect();
+        for start in 0..steps.len().min(2) {
+            let mut value = object;
+            let mut found = Vec::new();
+            for step in &steps[start..] {
+                let next = match &value.kind {
+                    Kind::Object(map) => map.get(*step),
+                    Kind::Array(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
+                    _ => None,
+                };
+                let Some(next) = next else { break };
+                found.push(next);
+                value = next;
+            }
+            if found.len() > deepest.len() {
+                deepest = found;
+            }
+        }
+    }
+    deepest
 }
 
 /// `1 created, 2 configured, 7 unchanged`, of `total` objects.
@@ -170,5 +227,23 @@ mod tests {
         let old = json(r#"{"kind":"Secret","data":{"key":"aHVudGVyMg=="}}"#);
         let new = json(r#"{"kind":"Secret","data":{"key":"b3RoZXI="}}"#);
         assert_eq!(changed_fields(&old, &new), ["data.key: (…) → (…)"]);
+    }
+
+    #[test]
+    fn a_refusal_leads_to_the_field_it_names() {
+        let object = json(
+            r#"{"kind":"Service","metadata":{"name":"a.b"},"spec":{"replicas":"two","ports":[{"port":1},{"port":2}]}}"#,
+        );
+        let led_to = |text: &str| named_fields(&object, text).last().copied().cloned();
+        let ports = |index: usize| object.at(&["spec", "ports"]).unwrap().as_array().unwrap()[index].clone();
+        assert_eq!(
+            led_to("Service/a.b in x: spec.ports[1].port: Invalid value: 0"),
+            ports(1).get("port").cloned()
+        );
+        assert_eq!(led_to("strict decoding error: unknown field \"spec.ports[0].prt\""), Some(ports(0)));
+        let unmarshal =
+            "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32";
+        assert_eq!(led_to(unmarshal), object.at(&["spec", "replicas"]).cloned());
+        assert_eq!(led_to("namespaces \"nowhere\" not found"), None);
     }
 }

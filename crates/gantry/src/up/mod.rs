@@ -28,6 +28,7 @@ mod type_docs;
 mod vpa;
 mod wake;
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,6 +50,8 @@ use self::steps::{Output, Steps};
 
 /// A workload that is not ready by then is an error; nothing in a laptop's loop takes longer.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Nobody should look at a silent terminal for longer: what is waited for is said, and again when that changes.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) type Error = Box<dyn std::error::Error>;
 
@@ -106,7 +109,10 @@ pub(crate) fn run_in_foreground(options: &UpOptions) -> VerbResult {
 pub(crate) fn logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // An embedding program may have chosen its own.
     let _ = subscriber.try_init();
 }
@@ -163,8 +169,8 @@ impl RunningUp {
         };
         let brought = async {
             running.state_dir.write_state(&state)?;
-            running.apply(&build.objects, steps).await?;
-            wait_until_ready(&running.stack, steps, ended).await?;
+            running.apply(&build, steps).await?;
+            wait_until_ready(&running.stack, &running.applied, steps, ended).await?;
             state.ready = true;
             running.state_dir.write_state(&state)?;
             Ok::<_, Error>(())
@@ -178,28 +184,46 @@ impl RunningUp {
         }
     }
 
-    async fn apply(&mut self, objects: &[Value], steps: &mut Steps) -> Result<(), Error> {
+    async fn apply(&mut self, build: &Build, steps: &mut Steps) -> Result<(), Error> {
         let mut changed = Vec::new();
-        self.applied.update(self.stack.client(), &self.state_dir, objects, &mut changed).await?;
+        let place_of = |value: &Value| place_of(build, value);
+        let (client, objects) = (self.stack.client(), &build.objects);
+        self.applied.update(client, &self.state_dir, objects, place_of, &mut changed).await?;
         steps.done("applied", &count(&changed, objects.len()));
         Ok(())
     }
 
     /// Drains, ends every process that was started, and closes the stores.
     pub(crate) async fn end(self, steps: &mut Steps) {
+        // What lies between is the user's time, not ours.
+        steps.restart_clock();
         self.stack.end().await;
         self.state_dir.clear_state();
         steps.done("ended", "requests drained, every process that was started has ended");
     }
 }
 
-async fn wait_until_ready(stack: &Stack, steps: &mut Steps, ended: &CancellationToken) -> Result<(), Error> {
-    let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
+/// Waits for every workload; what is not from the files (made by hand, by an operator) holds nothing up for long.
+async fn wait_until_ready(
+    stack: &Stack,
+    applied: &Applied,
+    steps: &mut Steps,
+    ended: &CancellationToken,
+) -> Result<(), Error> {
+    let began = tokio::time::Instant::now();
+    let deadline = began + READY_TIMEOUT;
     let mut change = stack.changes();
+    let mut patient_until = began + PATIENCE;
+    let mut said = String::new();
     loop {
         let workloads = survey(&stack.client()).await?;
-        let waiting: Vec<&Workload> = workloads.iter().filter(|workload| !workload.healthy).collect();
+        let unready = workloads.iter().filter(|workload| !workload.healthy);
+        let (waiting, others): (Vec<&Workload>, Vec<&Workload>) =
+            unready.partition(|workload| began.elapsed() < PATIENCE || applied.holds(workload));
         if waiting.is_empty() && stack.routes_are_ready() {
+            if !others.is_empty() {
+                steps.warn(&format!("not ready, and not from these files:{}", lines(&others)));
+            }
             let pods: i32 = workloads.iter().map(|workload| workload.ready).sum();
             steps.done("pods ready", &format!("{pods} in {} workloads", workloads.len()));
             return Ok(());
@@ -207,13 +231,29 @@ async fn wait_until_ready(stack: &Stack, steps: &mut Steps, ended: &Cancellation
         if tokio::time::Instant::now() > deadline || ended.is_cancelled() {
             return Err(not_ready(&waiting).into());
         }
+        if tokio::time::Instant::now() > patient_until {
+            patient_until += PATIENCE;
+            let text = match waiting.is_empty() {
+                true => "still waiting for the gateway's routes".to_owned(),
+                false => format!("still waiting:{}", lines(&waiting)),
+            };
+            if text != said {
+                steps.warn(&text);
+                said = text;
+            }
+        }
         // Woken by whatever changed, and looked at again soon in any case.
         let _ = tokio::time::timeout(Duration::from_millis(100), change.changed()).await;
     }
 }
 
 fn not_ready(waiting: &[&Workload]) -> String {
-    let mut text = format!("not ready after {} s:", READY_TIMEOUT.as_secs());
+    format!("not ready after {} s:{}", READY_TIMEOUT.as_secs(), lines(waiting))
+}
+
+/// A line for each, with its reason.
+fn lines(waiting: &[&Workload]) -> String {
+    let mut text = String::new();
     for workload in waiting {
         let Workload { kind, namespace, name, ready, desired, reason, .. } = workload;
         text.push_str(&format!(

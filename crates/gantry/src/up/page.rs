@@ -236,7 +236,7 @@ impl Page {
         let mut shown = Vec::new();
         for pod in self.pods.list() {
             let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-            let service = services.iter().find(|service| {
+            let selected = services.iter().filter(|service| {
                 let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
                 service.namespace() == pod.namespace()
                     && selector
@@ -275,7 +275,7 @@ impl Page {
                 cpu_cores: cpu.get(&key).copied(),
                 memory_bytes: memory.get(&key).map(|bytes| *bytes as u64),
                 started_ms: status.and_then(|status| status.start_time.as_ref()).map(to_ms),
-                service: service.map(|service| service.name_any()).unwrap_or_default(),
+                services: selected.map(|service| service.name_any()).collect(),
                 namespace,
                 name,
             });
@@ -310,6 +310,20 @@ impl Page {
         }
         for autoscaler in self.autoscalers.list() {
             objects.push(plain("HorizontalPodAutoscaler", autoscaler.as_ref(), current_metrics(&autoscaler)));
+        }
+        // The others are told by their Deployment.
+        for pod in pods.iter().filter(|pod| !is_of_replica_set(pod)) {
+            let found = gantry_workloads::health::of_pod(pod);
+            let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
+            objects.push(Object {
+                kind: "Pod".to_owned(),
+                namespace: found.namespace.clone(),
+                name: found.name.clone(),
+                health: if found.healthy { Health::Good } else { Health::Progressing },
+                status: phase.unwrap_or_else(|| "Unknown".to_owned()),
+                message: found.reason,
+                created_ms: pod.creation_timestamp().as_ref().map(to_ms),
+            });
         }
         objects.sort_by(|a, b| (&a.namespace, &a.kind, &a.name).cmp(&(&b.namespace, &b.kind, &b.name)));
         objects
@@ -469,6 +483,11 @@ fn current_metrics(autoscaler: &HorizontalPodAutoscaler) -> String {
         }
     }
     parts.join(", ")
+}
+
+fn is_of_replica_set(pod: &Pod) -> bool {
+    let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+    owners.iter().any(|owner| owner.kind == "ReplicaSet")
 }
 
 fn plain<K: ResourceExt>(kind: &str, object: &K, status: String) -> Object {

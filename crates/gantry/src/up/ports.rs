@@ -27,13 +27,15 @@ impl FromStr for Ports {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Ports, String> {
-        if text == "auto" {
-            return Ok(Ports::AUTOMATIC);
-        }
         let mut ports = Ports::default();
-        for part in text.split(',').filter(|part| !part.is_empty()) {
+        let mut parts = text.split(',').filter(|part| !part.is_empty()).peekable();
+        // First, so that names after it are exceptions: `auto,gateway=8080`.
+        if parts.next_if_eq(&"auto").is_some() {
+            ports = Ports::AUTOMATIC;
+        }
+        for part in parts {
             let (name, value) = part.split_once('=').ok_or_else(|| {
-                format!("{part:?} is not NAME=PORT (or write just `auto` for four free ports)")
+                format!("{part:?} is not NAME=PORT (`auto` alone, or before the others, takes free ports)")
             })?;
             let port = match value {
                 "auto" => 0,
@@ -61,7 +63,10 @@ mod tests {
     fn ports_are_named_or_automatic() {
         let ports: Ports = "gateway=8080,console=auto".parse().unwrap();
         assert_eq!((ports.gateway, ports.console, ports.metrics), (8080, 0, 9090));
-        assert_eq!("auto".parse::<Ports>().unwrap().apiserver, 0);
+        assert_eq!("auto".parse::<Ports>().unwrap(), Ports::AUTOMATIC);
+        let ports: Ports = "auto,gateway=8080".parse().unwrap();
+        assert_eq!(ports, Ports { gateway: 8080, ..Ports::AUTOMATIC });
+        assert!("gateway=8080,auto".parse::<Ports>().is_err());
         assert!("gatway=1".parse::<Ports>().unwrap_err().contains("apiserver, gateway"));
         assert!("gateway=70000".parse::<Ports>().is_err());
     }

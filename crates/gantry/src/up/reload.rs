@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gantry_apimachinery::Value;
 use gantry_kustomize::watch::{Recording, Watcher};
 use gantry_kustomize::{Build, Options};
 use gantry_operator::explain;
@@ -129,7 +130,7 @@ impl RunningUp {
     /// What is not ready is said, unless the files change again before: then they decide.
     async fn until_ready_or_changed(&mut self, steps: &mut Steps, ended: &CancellationToken) {
         tokio::select! {
-            ready = super::wait_until_ready(&self.stack, steps, ended) => {
+            ready = super::wait_until_ready(&self.stack, &self.applied, steps, ended) => {
                 if let Err(error) = ready && !ended.is_cancelled() {
                     steps.failed("not ready", &explain(error.as_ref()));
                 }
@@ -159,10 +160,13 @@ impl RunningUp {
         for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
             steps.warn(warning);
         }
-        preflight::check(&build.objects, &self.node, |value| super::place_of(&build, value))?;
+        let place_of = |value: &Value| super::place_of(&build, value);
+        preflight::check(&build.objects, &self.node, place_of)?;
         let mut changed = Vec::new();
-        let updated =
-            self.applied.update(self.stack.client(), &self.state_dir, &build.objects, &mut changed).await;
+        let updated = self
+            .applied
+            .update(self.stack.client(), &self.state_dir, &build.objects, place_of, &mut changed)
+            .await;
         self.warned = warnings;
         if updated.is_ok() && (!changed.is_empty() || self.sources.failed) {
             steps.done("applied", &count(&changed, build.objects.len()));

@@ -63,6 +63,16 @@ fn an_object_the_server_refuses_ends_up_with_its_name() {
     let error = failure(&shop, |_| {});
     assert!(error.contains("Service/checkout"), "{error}");
     assert!(error.contains("port"), "{error}");
+    assert!(error.contains("base/checkout.yaml:"), "{error}");
+}
+
+#[test]
+fn a_misspelt_field_is_refused_where_it_stands() {
+    let shop = Shop::copy();
+    shop.edit("base/checkout.yaml", "    port: 8080\n", "    port: 8080\n    targetPrt: 8080\n");
+    let error = failure(&shop, |_| {});
+    assert!(error.contains("unknown field \"spec.ports[0].targetPrt\""), "{error}");
+    assert!(error.contains("base/checkout.yaml:"), "{error}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::Shop;
+use crate::harness::{Shop, wait_until};
 
 fn object(line: &Value, kind: &str, change: &str) -> bool {
     line["object"]["kind"] == kind && line["change"] == change
@@ -75,4 +75,31 @@ fn what_was_deleted_by_hand_is_made_again_with_the_next_change() {
     shop.edit("overlays/dev/kustomization.yaml", "- PAGE_SIZE=5", "- PAGE_SIZE=3");
     let made = up.says("the Service", |line| object(line, "Service", "created"));
     assert_eq!(made["object"]["name"], "checkout");
+}
+
+#[test]
+fn the_console_shows_pods_behind_every_service_and_pods_without_a_deployment() {
+    let shop = Shop::copy();
+    let up = shop.up();
+    let more = "apiVersion: v1\nkind: Service\nmetadata: {name: another}\n\
+                spec: {selector: {app: checkout}, ports: [{port: 80, targetPort: http}]}\n---\n\
+                apiVersion: v1\nkind: Pod\nmetadata: {name: lone}\n\
+                spec: {containers: [{name: main, image: 'registry.example.com/shop/checkout:1'}]}\n";
+    std::fs::write(shop.file("overlays/dev/more.yaml"), more).expect("the copy is writable");
+    shop.edit("overlays/dev/kustomization.yaml", "- namespace.yaml\n", "- namespace.yaml\n- more.yaml\n");
+    up.says("the pod", |line| object(line, "Pod", "created"));
+    let shown = wait_until("the console shows both", || {
+        let (_, body) = up.get("console", "localhost", "/api/snapshot");
+        let snapshot: Value = serde_json::from_str(&body).ok()?;
+        let both = serde_json::json!(["another", "checkout"]);
+        let behind_both = |pod: &Value| {
+            let mut services = pod["services"].as_array().cloned().unwrap_or_default();
+            services.sort_by_key(Value::to_string);
+            Value::from(services) == both
+        };
+        let lone = |object: &Value| object["kind"] == "Pod" && object["name"] == "lone";
+        let pods = snapshot["pods"].as_array()?.iter().any(behind_both);
+        (pods && snapshot["objects"].as_array()?.iter().any(lone)).then_some(())
+    });
+    shown.expect("waited for");
 }

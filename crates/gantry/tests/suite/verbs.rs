@@ -1,5 +1,9 @@
 //! `up --detach`, `status`, `logs`, `down`: the same from another terminal.
 
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
 use crate::harness::{Shop, gantry, processes_below};
 
 #[test]
@@ -38,4 +42,27 @@ fn a_detached_up_is_seen_and_ended_from_elsewhere() {
     assert_eq!(code, Some(0), "{text}");
     assert!(!data_dir.exists());
     assert_eq!(processes_below(&data_dir), Vec::<u32>::new());
+}
+
+#[test]
+fn what_was_made_by_hand_does_not_hold_up_the_next_start() {
+    let shop = Shop::copy();
+    let up = shop.up();
+    let Some(made) = up.kubectl(&["run", "by-hand", "--image=nowhere", "-n", "shop-dev"]) else { return };
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    drop(up);
+    let up = shop.up();
+    assert_eq!(up.get("gateway", "shop.localhost", "/products").0, 200);
+}
+
+#[test]
+fn the_end_is_timed_from_when_it_was_asked_for() {
+    let shop = Shop::copy();
+    let up = shop.up();
+    std::thread::sleep(Duration::from_millis(300));
+    let asked = Instant::now();
+    up.signal(Signal::TERM);
+    let line = up.says("the end", |line| line["step"] == "ended");
+    let took = Duration::from_secs_f64(line["ms"].as_f64().expect("a number") / 1e3);
+    assert!(took <= asked.elapsed(), "{line}");
 }

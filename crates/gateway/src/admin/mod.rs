@@ -147,6 +147,10 @@ impl Admin {
             );
             return response;
         }
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if reads && request.uri().path().trim_end_matches('/') == "/metrics" {
+            return self.metrics(request.method());
+        }
         let mut response = match self.route(request) {
             Ok((StatusCode::NO_CONTENT, _)) => {
                 let mut response = answer(StatusCode::NO_CONTENT, &Value::Null);
@@ -195,6 +199,18 @@ impl Admin {
             ["tags", tag] => read_only(self.tags(Some(tag))),
             _ => self.collection(&parts, request, &query),
         }
+    }
+
+    /// What the plugin prometheus serves here: the one answer that is not JSON.
+    fn metrics(&self, method: &Method) -> Response<Bytes> {
+        let mut response = answer(StatusCode::OK, &Value::Null);
+        let text = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, text);
+        *response.body_mut() = match *method {
+            Method::HEAD => Bytes::new(),
+            _ => Bytes::from(self.gateway.metrics_text()),
+        };
+        response
     }
 
     fn root(&self) -> Value {

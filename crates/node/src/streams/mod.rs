@@ -101,10 +101,12 @@ impl Node {
         if options.command.is_empty() {
             return Err(StreamError::NoCommand);
         }
-        let Dialect::WebSocket { key, protocol } = dialect(request.headers(), &[V5, V4])? else {
+        let spoken = dialect(request.headers(), &[V5, V4])?;
+        // First, because kubectl falls back to SPDY when its first request is refused, and shows the second answer.
+        let container = self.running_container(namespace, pod, options.container.as_deref())?;
+        let Dialect::WebSocket { key, protocol } = spoken else {
             return Err(StreamError::Spdy { subresource: "exec" });
         };
-        let container = self.running_container(namespace, pod, options.container.as_deref())?;
         let spec = SessionSpec { command: options.command.clone(), stdin: options.stdin, tty: options.tty };
         let upgrade = take_upgrade(request)?;
         let runtime = self.inner.shared.runtime.clone();
@@ -125,10 +127,12 @@ impl Node {
     ) -> Result<Response<()>, StreamError> {
         let options = Options::parse(request.uri().query().unwrap_or_default())?;
         options.check_streams()?;
-        let Dialect::WebSocket { key, protocol } = dialect(request.headers(), &[V5, V4])? else {
+        let spoken = dialect(request.headers(), &[V5, V4])?;
+        // First, because kubectl falls back to SPDY when its first request is refused, and shows the second answer.
+        let container = self.running_container(namespace, pod, options.container.as_deref())?;
+        let Dialect::WebSocket { key, protocol } = spoken else {
             return Err(StreamError::Spdy { subresource: "attach" });
         };
-        let container = self.running_container(namespace, pod, options.container.as_deref())?;
         let attachment = self.inner.shared.runtime.attach(&container)?;
         let stdin_once = self.stdin_once(namespace, pod, &container.container);
         let upgrade = take_upgrade(request)?;

@@ -67,6 +67,9 @@ async fn entities_of_the_admin_api_survive_a_restart() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
     let root = ask(address(&kong, "admin"), "GET / HTTP/1.1", "").await;
     assert!(root.contains("\"tagline\":\"Welcome to kong\""), "{root}");
+    let metrics = ask(address(&kong, "admin"), "GET /metrics HTTP/1.1", "").await;
+    assert!(metrics.to_ascii_lowercase().contains("content-type: text/plain; version=0.0.4"), "{metrics}");
+    assert!(metrics.contains("kong_http_requests_total{service=\"shop\""), "{metrics}");
     kong.shutdown().await;
 }
 

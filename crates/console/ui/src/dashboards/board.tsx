@@ -196,8 +196,12 @@ function PanelBox({ panel, theme, single, png, onView, onZoom, onBack, onAll }: 
   const content = useMemo(() => {
     switch (body.type) {
       case "chart": {
-        const rows = body.series.filter((one) => one.in_legend).length + (body.legend.calcs.length ? 1 : 0);
-        const legend = !body.legend.shown || (body.legend.at_right && innerWidth > 760) ? 0 : body.legend.as_table || body.legend.calcs.length ? Math.min(rows * 22 + 4, height * 0.42) : Math.min(46, rows > 4 ? 46 : 24);
+        const listed = body.series.filter((one) => one.in_legend);
+        const rows = listed.length + (body.legend.calcs.length ? 1 : 0);
+        // About the width of the names in a row, and of the panel: what does not fit wraps into a second line.
+        const wanted = listed.reduce((sum, one) => sum + one.name.length * 7 + 34, 0);
+        const width = single || innerWidth <= 760 ? innerWidth - 60 : ((innerWidth - 130) * panel.grid.w) / 24 - 30;
+        const legend = !body.legend.shown || (body.legend.at_right && innerWidth > 760) ? 0 : body.legend.as_table || body.legend.calcs.length ? Math.min(rows * 22 + 4, height * 0.42) : wanted > width ? 46 : 24;
         return <Chart body={body} height={height - legend} theme={theme} onZoom={onZoom} onBack={onBack} onAll={onAll} />;
       }
       case "stat": return <Stats body={body} />;
