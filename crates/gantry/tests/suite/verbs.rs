@@ -66,3 +66,14 @@ fn the_end_is_timed_from_when_it_was_asked_for() {
     let took = Duration::from_secs_f64(line["ms"].as_f64().expect("a number") / 1e3);
     assert!(took <= asked.elapsed(), "{line}");
 }
+
+#[test]
+fn a_signal_that_comes_twice_is_one_request_to_end() {
+    let shop = Shop::copy();
+    let mut up = shop.up();
+    up.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(20));
+    up.signal(Signal::TERM);
+    assert_eq!(up.wait().code(), Some(0));
+    assert_eq!(processes_below(&shop.data_dir()), Vec::<u32>::new());
+}
