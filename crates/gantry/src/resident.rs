@@ -51,7 +51,7 @@ fn drop_pages(mapping: &Mapping) -> io::Result<()> {
 }
 
 /// The mappings of `binary` in a text of /proc/PID/smaps that are its code or lie at its very beginning (read-only data),
-/// cannot be written, and have no page of their own. Pages of relocated data are copies: they are never among these.
+/// cannot be written, and have no page of their own (a file that was just built has dirty pages, which are not that). Pages of relocated data are copies: they are never among these.
 fn unwritten(smaps: &str, binary: &Path) -> Vec<Mapping> {
     let mut found = Vec::new();
     let mut current: Option<Mapping> = None;
@@ -63,7 +63,7 @@ fn unwritten(smaps: &str, binary: &Path) -> Vec<Mapping> {
             if Path::new(head.path) == binary && (code || first) {
                 current = Some(Mapping { start: head.start, length: head.end - head.start });
             }
-        } else if let Some(("Anonymous" | "Private_Dirty" | "Swap", size)) = line.split_once(':') {
+        } else if let Some(("Anonymous" | "Swap", size)) = line.split_once(':') {
             if size.trim() != "0 kB" {
                 current = None;
             }
@@ -130,7 +130,7 @@ Anonymous:             0 kB
 
     #[test]
     fn a_mapping_with_a_page_of_its_own_stays() {
-        for field in ["Private_Dirty", "Anonymous", "Swap"] {
+        for field in ["Anonymous", "Swap"] {
             let written = SMAPS.replacen(
                 &format!("{field}:             0 kB"),
                 &format!("{field}:             4 kB"),

@@ -29,11 +29,14 @@ fn original(object: &Object, with_namespace: bool) -> Option<Identity> {
     Some((group, kind, namespace, original.name.clone()))
 }
 
+/// By what an object is known, if it has that.
+type Key<'a> = &'a dyn Fn(&Object) -> Option<Identity>;
+
 /// Indices of objects that are the same, or are only on one side; in the order of the new side, then what is gone.
 pub(crate) fn pair(old: &[Object], new: &[Object]) -> Vec<(Option<usize>, Option<usize>)> {
     let mut of_new: Vec<Option<usize>> = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
-    let keys: [&dyn Fn(&Object) -> Option<Identity>; 3] =
+    let keys: [Key<'_>; 3] =
         [&|object| Some(identity(&object.value)), &|object| original(object, true), &|object| {
             original(object, false)
         }];

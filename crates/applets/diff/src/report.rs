@@ -196,8 +196,8 @@ impl ObjectChange {
 
     fn write(&self, paint: &Paint, text: &mut String) {
         let word = match self.change {
-            Change::Added => paint.new("added"),
-            Change::Removed => paint.old("removed"),
+            Change::Added => paint.come("added"),
+            Change::Removed => paint.gone("removed"),
             Change::Changed => paint.bold("changed"),
         };
         let was = self.was.as_ref().map_or(String::new(), |was| format!(" (was {was})"));
@@ -214,7 +214,7 @@ impl ObjectChange {
                 }
                 _ => {
                     let (old, new) = &field.in_short;
-                    let _ = writeln!(text, "  {}: {} → {}", field.path, paint.old(old), paint.new(new));
+                    let _ = writeln!(text, "  {}: {} → {}", field.path, paint.gone(old), paint.come(new));
                 }
             }
         }
@@ -231,7 +231,7 @@ fn write_lines(old: &str, new: &str, paint: &Paint, text: &mut String) {
     for (lines, sign) in [(gone, '-'), (come, '+')] {
         for line in lines.iter().take(left) {
             let line = format!("{sign} {line}");
-            let _ = writeln!(text, "    {}", if sign == '-' { paint.old(&line) } else { paint.new(&line) });
+            let _ = writeln!(text, "    {}", if sign == '-' { paint.gone(&line) } else { paint.come(&line) });
         }
         if lines.len() > left {
             let _ = writeln!(text, "    {sign} … {} more lines", lines.len() - left);
@@ -248,11 +248,11 @@ struct Paint {
 }
 
 impl Paint {
-    fn old(&self, text: &str) -> String {
+    fn gone(&self, text: &str) -> String {
         self.with("31", text)
     }
 
-    fn new(&self, text: &str) -> String {
+    fn come(&self, text: &str) -> String {
         self.with("32", text)
     }
 

@@ -237,9 +237,7 @@ fn written(headers: &HeaderMap) -> Option<Written> {
         headers.get(format!("x-prometheus-remote-write-{what}-written"))?.to_str().ok()?.trim().parse().ok()
     };
     let (samples, histograms, exemplars) = (count("samples"), count("histograms"), count("exemplars"));
-    if samples.or(histograms).or(exemplars).is_none() {
-        return None;
-    }
+    samples.or(histograms).or(exemplars)?;
     Some(Written {
         samples: samples.unwrap_or(0),
         histograms: histograms.unwrap_or(0),

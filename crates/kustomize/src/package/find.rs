@@ -121,7 +121,7 @@ mod tests {
         let text = "a.b:\n- name: x\n  v: {w: 1}\n- name: y\n  v: {w: 2}\nc: [p, 'q']\nd:\n";
         for (path, expected) in [
             ("a\\.b[name=x].v.w", vec!["1|x"]),
-            ("a\\.b[name=.*].v", vec!["{w: 1}|x", "{w: 2}|y"]),
+            ("a\\.b[name=\\.*].v", vec!["{w: 1}|x", "{w: 2}|y"]),
             ("a\\.b.1.name", vec!["y|"]),
             ("a\\.b.*.v.w", vec!["1|*", "2|*"]),
             ("c[=p]", vec!["p|p"]),

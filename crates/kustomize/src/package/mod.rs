@@ -192,7 +192,8 @@ fn walk(
         if fs.is_dir(&path) {
             let is_link = !fs.canonical(&path).is_ok_and(|found| found == path);
             let is_package = fs.canonical(&path.join(PACKAGE_FILE)).is_ok();
-            if !is_link && !(own_only && is_package) {
+            let is_of_another = own_only && is_package;
+            if !is_link && !is_of_another {
                 walk(fs, &path, own_only, depth + 1, files)?;
             }
         } else if name.ends_with(".yaml") || name.ends_with(".yml") {
@@ -247,9 +248,9 @@ pub fn print(objects: &[Object], printing: &Printing, config: Option<&Object>) -
     for object in objects {
         let mut object = object.clone();
         if printing.annotate {
-            object.annotate()
-        } else {
-            object.forget()
+            object.annotate();
+        } else if !printing.keep {
+            object.forget();
         }
         if printing.format {
             order::sort(&mut object.item);

@@ -165,10 +165,13 @@ fn of_object(object: &Object, place: &str, fields: &Fields) -> Result<Branch> {
     Ok(branch)
 }
 
+/// The fields, and their values, of each container of a list.
+type Containers = BTreeMap<String, Vec<(String, String)>>;
+
 /// The chosen fields that the object has: values, and containers by number with their values.
 fn chosen(item: &Item, fields: &Fields) -> Result<Vec<Branch>> {
     let mut values: BTreeMap<(usize, String), Branch> = BTreeMap::new();
-    let mut nested: BTreeMap<&str, BTreeMap<String, Vec<(String, String)>>> = BTreeMap::new();
+    let mut nested: BTreeMap<&str, Containers> = BTreeMap::new();
     for path in &fields.paths {
         let found = find(item, path)?;
         let name = path.join(".");

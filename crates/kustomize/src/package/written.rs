@@ -192,14 +192,13 @@ fn scalar(value: &Scalar, in_flow: bool, indent: usize) -> String {
 fn is_plain(text: &str, in_flow: bool) -> bool {
     let reads_the_same = Node::plain(text, Span::NONE).as_str() == Some(text);
     let first = text.chars().next();
+    let is_mark = text.starts_with(['-', '?', ':']) && text[1..].chars().next().is_none_or(|c| c == ' ');
     let begins_well = first.is_some_and(|c| !" ,[]{}#&*!|>'\"%@`".contains(c))
-        && !(text.starts_with(['-', '?', ':']) && text[1..].chars().next().is_none_or(|c| c == ' '))
+        && !is_mark
         && !text.starts_with("---")
         && !text.starts_with("...");
-    let clean = !text.contains(": ")
-        && !text.contains(" #")
-        && !text.ends_with([' ', ':'])
-        && !(in_flow && text.contains([',', '[', ']', '{', '}']));
+    let ends_flow = in_flow && text.contains([',', '[', ']', '{', '}']);
+    let clean = !text.contains(": ") && !text.contains(" #") && !text.ends_with([' ', ':']) && !ends_flow;
     reads_the_same && begins_well && clean && !has_special(text)
 }
 

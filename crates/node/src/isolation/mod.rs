@@ -661,7 +661,8 @@ mod tests {
             let first = rustix::net::accept(&listener).unwrap();
             protocol::receive::<Request>(&first).unwrap().unwrap();
             rustix::net::send(&first, b"no reply", rustix::net::SendFlags::empty()).unwrap();
-            protocol::send(&first, &Reply::Process(1), &[]).unwrap();
+            // Whoever got nonsense may have hung up by now.
+            let _ = protocol::send(&first, &Reply::Process(1), &[]);
             let second = rustix::net::accept(&listener).unwrap();
             for reply in [
                 Reply::Process(2),

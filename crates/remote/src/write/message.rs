@@ -459,11 +459,14 @@ pub fn symbols_of(bytes: &[u8]) -> Result<Vec<&str>, WireError> {
     Ok(symbols)
 }
 
+/// The points of a request, and what it tells of metrics by their names.
+pub type Contents = (Vec<Outgoing>, Vec<(String, Metadata)>);
+
 /// The points of a request of either kind, for those who look into one; `is_v2` says which it is.
 ///
 /// # Errors
 /// When it is no request.
-pub fn points_of(bytes: &[u8], is_v2: bool) -> Result<(Vec<Outgoing>, Vec<(String, Metadata)>), WireError> {
+pub fn points_of(bytes: &[u8], is_v2: bool) -> Result<Contents, WireError> {
     #[derive(Default)]
     struct Collect {
         points: Vec<Outgoing>,

@@ -76,7 +76,10 @@ pub(crate) fn series_v1(out: &mut Writer, labels: &[(&str, &str)], samples: &[(i
     });
 }
 
-pub(crate) fn request_v1(series: &[(&[(&str, &str)], &[(i64, f64)])]) -> Vec<u8> {
+/// Labels and samples.
+pub(crate) type Series<'a> = (&'a [(&'a str, &'a str)], &'a [(i64, f64)]);
+
+pub(crate) fn request_v1(series: &[Series<'_>]) -> Vec<u8> {
     let mut out = Writer::new();
     for (labels, samples) in series {
         series_v1(&mut out, labels, samples);

@@ -307,6 +307,9 @@ impl Db {
     }
 }
 
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 fn lock(dir: &Path) -> Result<File, TsdbError> {
     let path = dir.join("lock");
     let file = File::options()
@@ -315,11 +318,15 @@ fn lock(dir: &Path) -> Result<File, TsdbError> {
         .write(true)
         .open(&path)
         .map_err(TsdbError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(TsdbError::Locked { dir: dir.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(TsdbError::io("lock", path)(source)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A process that is just being started has this one's files until it is another program.
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(TsdbError::io("lock", path)(source)),
+        }
     }
+    Err(TsdbError::Locked { dir: dir.to_path_buf() })
 }
 
 impl Appendable for Db {

@@ -213,7 +213,7 @@ mod tests {
     fn segments_that_are_gone_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = writer(dir.path());
-        for number in 0..60 {
+        for number in 0..200 {
             log.log(&[&record(number)]).unwrap();
         }
         std::fs::remove_file(segment_path(dir.path(), 0)).unwrap();
