@@ -63,10 +63,10 @@ fn unwritten(smaps: &str, binary: &Path) -> Vec<Mapping> {
             if Path::new(head.path) == binary && (code || first) {
                 current = Some(Mapping { start: head.start, length: head.end - head.start });
             }
-        } else if let Some(("Anonymous" | "Swap", size)) = line.split_once(':') {
-            if size.trim() != "0 kB" {
-                current = None;
-            }
+        } else if let Some(("Anonymous" | "Swap", size)) = line.split_once(':')
+            && size.trim() != "0 kB"
+        {
+            current = None;
         }
     }
     found.extend(current);

@@ -165,7 +165,7 @@ fn named_fields<'a>(object: &'a Value, text: &str) -> Vec<&'a Value> {
             let mut found = Vec::new();
             for step in &steps[start..] {
                 let next = match &value.kind {
-                    Kind::Object(map) => map.get(*step),
+                    Kind::Object(map) => map.get(step),
                     Kind::Array(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
                     _ => None,
                 };
